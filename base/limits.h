@@ -1,0 +1,53 @@
+/* limits: every bound on what comes from outside, in one list.
+ *
+ * What:    sizes and counts that the parsers and the server refuse to exceed.
+ * Owns, Threads, Errors: constants only.
+ */
+#ifndef FFWD_BASE_LIMITS_H
+#define FFWD_BASE_LIMITS_H
+
+/* JSON */
+#define LIMIT_JSON_BODY (1u << 20)        /* bytes of an HTTP request body */
+#define LIMIT_JSON_FILE (64u << 20)       /* bytes of config.json, tokenizer_config.json */
+#define LIMIT_TOKENIZER_FILE (128u << 20) /* bytes of tokenizer.json */
+#define LIMIT_PIPE_LINE (1u << 20)        /* bytes of one line between server and worker */
+#define LIMIT_CONFIG_FILE (1u << 20)      /* bytes of a --config file */
+
+/* data sets */
+#define LIMIT_ROW_BYTES (4u << 20)    /* bytes of one JSONL line */
+#define LIMIT_ROWS 10000000           /* lines of one data set */
+#define LIMIT_ROW_TOKENS (1 << 20)    /* tokens of one row before truncation */
+#define LIMIT_REPORTED_LINES 20       /* bad lines named in a job's error message */
+#define LIMIT_FILE_BYTES (8ull << 30) /* default bound of an uploaded file */
+
+/* model folders */
+#define LIMIT_SAFETENSORS_HEADER 100000000u /* bytes, as the reference implementation */
+#define LIMIT_TENSORS 65536                 /* tensors of one model */
+#define LIMIT_TENSOR_RANK 8
+#define LIMIT_TENSOR_NAME 512
+#define LIMIT_SHARDS 4096
+#define LIMIT_HIDDEN 65536 /* width of any layer */
+#define LIMIT_LAYERS 1024
+#define LIMIT_HEADS 1024
+#define LIMIT_VOCAB (1 << 21)
+#define LIMIT_POSITIONS (1 << 24)
+
+/* training */
+#define LIMIT_RANK 512
+#define LIMIT_STEPS 10000000
+#define LIMIT_EPOCHS 100
+#define LIMIT_BATCH 1024
+#define LIMIT_SEQ 1048576
+#define LIMIT_THREADS 1024
+
+/* HTTP */
+#define LIMIT_URL_BYTES 4096
+#define LIMIT_HEADERS 100
+#define LIMIT_FILENAME 255
+#define LIMIT_PAGE 10000 /* rows of one list page */
+#define LIMIT_METADATA_PAIRS 16
+#define LIMIT_METADATA_KEY 64
+#define LIMIT_METADATA_VALUE 512
+#define LIMIT_SUFFIX 64
+
+#endif

@@ -1,0 +1,26 @@
+/* log: one line per event on standard error.
+ *
+ * What:    `2026-01-31T12:00:00.123Z info job.claim id=ftjob_1 device=cpu`.
+ * Owns:    nothing but the threshold, set once at start.
+ * Threads: each line is one write, so lines of several threads do not mix.
+ * Errors:  none; a line that cannot be written is lost.
+ */
+#ifndef FFWD_BASE_LOG_H
+#define FFWD_BASE_LOG_H
+
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+
+/* Lines below the level are dropped; the default is LOG_INFO. */
+void log_set_level(enum log_level level);
+
+/* event: dotted lower-case name; fmt: `key=value` pairs. Values from outside must be printed with
+ * %s only: control characters in the finished line are replaced by '?'. */
+void log_line(enum log_level level, const char *event, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...) log_line(LOG_INFO, __VA_ARGS__)
+#define log_warn(...) log_line(LOG_WARN, __VA_ARGS__)
+#define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+
+#endif

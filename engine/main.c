@@ -1,0 +1,34 @@
+/* main of `ffwd`: picks the command.  Every command lives in engine/cli/cmd_NAME.c. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "engine/cli/cli.h"
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit code */
+    const char *summary;
+} commands[] = {
+    {"help", cmd_help, "this list"},
+};
+
+int cmd_help(int argc, char **argv) {
+    (void)argc, (void)argv;
+    puts("usage: ffwd COMMAND [OPTIONS]      (ffwd COMMAND --help for a command's options)\n");
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        cmd_help(argc, argv);
+        return argc < 2 ? err_exit_code(ERR_USAGE) : 0;
+    }
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "ffwd: no command '%s'; `ffwd help` lists them\n", argv[1]);
+    return err_exit_code(ERR_USAGE);
+}

@@ -1,0 +1,42 @@
+/* chat: messages to token ids with a mask of what is trained on.
+ *
+ * What:    renders a conversation in the model's chat template. Templates are recognised (by the
+ *          text of `chat_template`, else by the special tokens the vocabulary has) and rendered by
+ *          hand-written functions; ChatML is the fallback.
+ * Owns:    struct chat_template is read-only after opening.
+ * Threads: safe for several threads.
+ * Errors:  a conversation the template cannot express is ERR_INPUT naming the message index.
+ *
+ * The content of a message is always encoded without special tokens: a row cannot forge a role.
+ */
+#ifndef FFWD_ENGINE_TEXT_CHAT_H
+#define FFWD_ENGINE_TEXT_CHAT_H
+
+#include <jansson.h>
+
+#include "base/err.h"
+#include "engine/text/tokenizer.h"
+
+enum train_on { TRAIN_ON_ASSISTANT, TRAIN_ON_RESPONSE, TRAIN_ON_ALL };
+
+/* Label of a position that is not trained on, as in transformers. */
+#define LABEL_IGNORE (-100)
+
+struct chat_template;
+
+/* Reads tokenizer_config.json / chat_template.jinja of the folder if there are any. tok is borrowed
+ * for the template's life. */
+enum err chat_template_open(const char *model_dir, const struct tokenizer *tok,
+                            struct chat_template **out, struct err_msg *em) NODISCARD;
+void chat_template_close(struct chat_template *t);
+/* "chatml", "llama3", "mistral", … for reports. */
+const char *chat_template_name(const struct chat_template *t);
+
+/* row: {"messages":[…], "tools":[…]?}. Appends to ids and labels (same length; labels[i] is ids[i]
+ * or LABEL_IGNORE). TRAIN_ON_ASSISTANT trains every assistant message whose weight is not 0 with
+ * its end token; TRAIN_ON_RESPONSE only the last assistant message; TRAIN_ON_ALL every token. */
+enum err chat_template_render(const struct chat_template *t, const json_t *row,
+                              enum train_on train_on, struct ids *ids, struct ids *labels,
+                              struct err_msg *em) NODISCARD;
+
+#endif

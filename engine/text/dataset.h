@@ -1,0 +1,73 @@
+/* dataset: a JSONL file as rows of token ids and labels.
+ *
+ * What:    one streaming pass checks every line and indexes it (offset, length in tokens); rows are
+ *          then read and tokenized on demand, in any order. Row kinds (one a file):
+ *          {"messages"}, {"prompt","completion"}, {"text"}, {"input_ids","labels"}.
+ * Owns:    the open file and the index; never the whole file.
+ * Threads: one dataset, one thread at a time.
+ * Errors:  bad lines are collected in the report (line number, byte offset, reason); the first one
+ *          is also the message of the ERR_INPUT that dataset_open returns.
+ */
+#ifndef FFWD_ENGINE_TEXT_DATASET_H
+#define FFWD_ENGINE_TEXT_DATASET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/text/chat.h"
+#include "engine/text/tokenizer.h"
+
+enum row_kind { ROW_NONE, ROW_CHAT, ROW_COMPLETION, ROW_TEXT, ROW_TOKENS };
+enum long_examples { LONG_TRUNCATE, LONG_DROP, LONG_FAIL };
+
+struct dataset_options {
+    const struct tokenizer *tokenizer;    /* NULL: only pre-tokenized rows */
+    const struct chat_template *template; /* NULL as above */
+    int32_t vocab_size;                   /* ids at or above are refused */
+    int32_t eos_id;                       /* ends text and completion rows; -1: none */
+    int max_seq_len;                      /* tokens */
+    enum long_examples long_examples;
+    enum train_on train_on;
+};
+
+struct bad_line {
+    int64_t line;   /* from 1 */
+    int64_t offset; /* byte offset of the fault in the file */
+    char *reason;
+};
+
+/* What a pass over the file found. Zero-initialise; free with dataset_report_clear. */
+struct dataset_report {
+    int64_t bytes, lines, rows, blank_lines, dropped, truncated, duplicates;
+    int64_t bad; /* number of bad lines; the first LIMIT_REPORTED_LINES×50 are listed */
+    struct bad_line *bad_lines;
+    size_t bad_listed;
+    enum row_kind kind;
+    int64_t tokens, trained_tokens;
+    int64_t min_tokens, max_tokens;
+    int64_t length_histogram[24]; /* [i]: rows with 2^i ≤ tokens < 2^(i+1) */
+    char sha256[65];
+};
+void dataset_report_clear(struct dataset_report *r);
+
+struct dataset;
+
+/* Passes over the file. With bad lines: ERR_INPUT, *out NULL, report filled all the same.
+ * report may be NULL. */
+enum err dataset_open(const char *path, const struct dataset_options *options, struct dataset **out,
+                      struct dataset_report *report, struct err_msg *em) NODISCARD;
+void dataset_close(struct dataset *ds);
+
+/* Rows that can be trained on (dropped ones left out); row numbers below are 0…rows-1. */
+int64_t dataset_rows(const struct dataset *ds);
+/* Tokens and trained tokens of a row, after truncation, from the index. Trained tokens are labels
+ * ≠ LABEL_IGNORE at positions ≥ 1: position 0 has no prediction. */
+int32_t dataset_row_tokens(const struct dataset *ds, int64_t row);
+int32_t dataset_row_trained(const struct dataset *ds, int64_t row);
+
+/* One row's ids and labels (same length), replacing what the lists held. */
+enum err dataset_read(struct dataset *ds, int64_t row, struct ids *ids, struct ids *labels,
+                      struct err_msg *em) NODISCARD;
+
+#endif

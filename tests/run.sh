@@ -1,0 +1,71 @@
+#!/bin/bash
+# Runs every test group and prints a line for each, then the sum as the last line:
+#   N passed, N failed, N skipped
+# usage: tests/run.sh BUILD_DIR [GROUP...]     (groups: unit ops reference http fault ...)
+#
+# A group is a set of Criterion programs, or tests/GROUP/run.sh, whose own last line has the form
+# of the sum. A Criterion test that cannot run here prints a line `SKIP: reason`; it counts as
+# skipped, not as passed.
+set -u
+build=${1:?usage: tests/run.sh BUILD_DIR [GROUP...]}
+shift
+cd "$(dirname "$0")/.." || exit 2
+groups=${*:-unit ops reference train http}
+logs=$build/tests/logs
+mkdir -p "$logs"
+passed=0 failed=0 skipped=0
+
+count() { # GROUP PASSED FAILED SKIPPED
+    printf '%-10s %4d passed, %d failed, %d skipped\n' "$1" "$2" "$3" "$4"
+    passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+}
+
+criterion_group() { # GROUP
+    local p=0 f=0 s=0 bin log tested passing skips
+    while IFS= read -r bin; do
+        log=$logs/$(echo "${bin#"$build"/tests/}" | tr / .).log
+        timeout 600 "$bin" --color=never -j2 >"$log" 2>&1
+        local status=$?
+        tested=$(sed -n 's/.*Tested: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+        passing=$(sed -n 's/.*Passing: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
+        skips=$(grep -c '^SKIP: ' "$log")
+        if [ -z "$tested" ] || { [ "$status" != 0 ] && [ "$tested" = "$passing" ]; }; then
+            f=$((f + 1))
+            echo "FAIL $bin (status $status)"
+            tail -n 20 "$log"
+            continue
+        fi
+        if [ "$tested" != "$passing" ]; then
+            echo "FAIL $bin"
+            grep -vE '^\[(PASS|RUN |====)' "$log" | head -n 40
+        fi
+        p=$((p + passing - skips)) f=$((f + tested - passing)) s=$((s + skips))
+        grep '^SKIP: ' "$log"
+    done < <(find "$build/tests/$1" -type f -executable -name 'test_*' 2>/dev/null | sort)
+    count "$1" "$p" "$f" "$s"
+}
+
+script_group() { # GROUP
+    local log=$logs/$1.log line
+    "tests/$1/run.sh" "$build" 2>&1 | tee "$log" | grep -E '^(FAIL|SKIP)' 
+    line=$(grep -oE '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1)
+    if [ -z "$line" ]; then
+        echo "FAIL $1: no closing line"
+        tail -n 20 "$log"
+        count "$1" 0 1 0
+        return
+    fi
+    # shellcheck disable=SC2086
+    set -- "$1" ${line//[a-z,]/}
+    count "$1" "$2" "$3" "$4"
+}
+
+for group in $groups; do
+    if [ -x "tests/$group/run.sh" ]; then
+        script_group "$group"
+    else
+        criterion_group "$group"
+    fi
+done
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
