@@ -1,0 +1,45 @@
+/* config: the description of a model, read from config.json.
+ *
+ * What:    struct model_config is the one description that loading, the pass, LoRA and reports
+ *          use; a family (engine/model/family.h) fills it and names the tensors.
+ * Owns:    plain values.
+ * Threads: pure functions.
+ * Errors:  ERR_INPUT naming file and field; absurd sizes are refused before any arithmetic.
+ */
+#ifndef FFWD_ENGINE_MODEL_CONFIG_H
+#define FFWD_ENGINE_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/ops/ops.h"
+
+enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
+
+struct rope_config {
+    enum rope_kind kind;
+    double theta, factor;
+    double low_freq_factor, high_freq_factor, original_positions; /* llama3 */
+    double partial; /* share of head_dim that is rotated, 1 for Llama */
+};
+
+struct family; /* engine/model/family.h */
+
+struct model_config {
+    const struct family *family;
+    int32_t hidden, intermediate, layers, heads, kv_heads, head_dim, vocab, max_positions;
+    enum norm_kind norm;
+    float norm_eps;
+    struct act act;
+    struct rope_config rope;
+    bool qkv_bias, o_bias, mlp_bias, tied_head;
+    int32_t window; /* sliding window, 0: none */
+    float embed_scale;
+    int32_t bos_id, eos_id; /* -1: none; the first of a list */
+};
+
+/* Reads DIR/config.json, in the transformers 4 and the transformers 5 form. */
+enum err model_config_read(const char *dir, struct model_config *out, struct err_msg *em) NODISCARD;
+
+#endif

@@ -1,0 +1,71 @@
+/* model: a frozen base model on a device, and one forward/backward pass over a packed batch.
+ *
+ * What:    opens a Hugging Face folder (config.json + safetensors), holds the frozen weights on a
+ *          device, plans the memory of a pass once, and computes loss and LoRA gradients.
+ * Owns:    a model owns its weights; a pass owns its activations. Models outlive passes.
+ * Threads: one control thread.
+ * Errors:  a malformed folder is ERR_INPUT naming the file, the tensor or field and the byte; what
+ *          does not fit is ERR_NO_MEMORY with the bytes needed.
+ */
+#ifndef FFWD_ENGINE_MODEL_MODEL_H
+#define FFWD_ENGINE_MODEL_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "engine/model/config.h"
+#include "engine/ops/ops.h"
+
+struct model;
+struct adapter; /* engine/model/adapter.h */
+struct pass;
+
+/* dtype: of frozen weights and activations. */
+enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struct model **out,
+                    struct err_msg *em) NODISCARD;
+/* A named shape (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b) with random weights. */
+enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
+                          struct model **out, struct err_msg *em) NODISCARD;
+void model_close(struct model *m);
+const struct model_config *model_config(const struct model *m);
+struct device *model_device(const struct model *m);
+enum dtype model_dtype(const struct model *m);
+/* Weights in matrix products per token, head included: N of the FLOP convention. */
+int64_t model_matmul_weights(const struct model *m);
+/* FLOPs of one forward pass over sequences of these lengths: 2·N·tokens + causal attention
+ * (4·heads·head_dim·Σ len·(len+1)/2 per layer). A LoRA training step is counted as twice that. */
+double model_forward_flops(const struct model *m, const int32_t *lengths, int n);
+
+/* What a pass must be able to hold. */
+struct pass_limits {
+    int32_t tokens, seqs, targets;
+    bool training; /* keep activations for the backward pass */
+};
+/* adapter NULL: base alone (evaluation only). Plans and allocates everything; passes allocate
+ * nothing afterwards. */
+enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                  struct pass **out, struct err_msg *em) NODISCARD;
+void pass_free(struct pass *p);
+size_t pass_bytes(const struct pass *p); /* device bytes it holds */
+
+/* A packed batch in host memory; see struct batch for the fields. */
+struct host_batch {
+    int32_t n_tokens, n_seqs, n_targets;
+    const int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
+    const uint64_t *keys;
+};
+
+/* Forward only. nll [n_targets] (nats) and correct [n_targets] (may be NULL) are host memory. */
+enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8_t *correct,
+                   struct err_msg *em) NODISCARD;
+/* Forward and backward: adds grad_scale · d Σnll / d(A, B) to the adapter's gradient. drop: p, seed
+ * and step of LoRA dropout; the site is set by the model. */
+enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
+                    const struct dropout *drop, float *nll, uint8_t *correct,
+                    struct err_msg *em) NODISCARD;
+/* Logits [n_rows, vocab] f32 of the first n_rows tokens of the batch, to host memory. */
+enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows, float *logits,
+                     struct err_msg *em) NODISCARD;
+
+#endif

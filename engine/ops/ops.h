@@ -1,0 +1,245 @@
+/* ops: what a device can do. The model's forward and backward are written once against this.
+ *
+ * What:    a device (struct device) and its table of coarse operations (struct ops). CPU and CUDA
+ *          each implement the whole table in their own folder; there are no optional entries.
+ * Owns:    memory got from mem_alloc belongs to the caller until mem_free; linear and head handles
+ *          belong to the caller until their _free.
+ * Threads: one control thread calls a device; the device uses its own threads or streams inside.
+ *          Results may be pending until sync or download.
+ * Errors:  operations on planned shapes do not fail on the CPU; on an accelerator a fault is kept
+ *          and returned by the next sync or download as ERR_DEVICE naming the call. Functions that
+ *          allocate return ERR_NO_MEMORY with the bytes asked for.
+ *
+ * Notation: T tokens of a packed batch, H hidden width, I intermediate width, V vocabulary,
+ * R LoRA rank. All matrices are row-major; W is [out, in] as in the weight files; y = x Wᵀ.
+ * Sums over tokens or columns have a fixed order that depends on the shape only, never on the
+ * number of threads.
+ */
+#ifndef FFWD_ENGINE_OPS_OPS_H
+#define FFWD_ENGINE_OPS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16 };
+size_t dtype_size(enum dtype dtype); /* bytes of an element */
+const char *dtype_name(enum dtype dtype);
+
+/* A view of a row-major matrix in device memory. */
+struct tensor {
+    void *data;
+    enum dtype dtype;
+    int64_t rows, cols;
+    int64_t stride; /* elements between the starts of two rows, >= cols */
+};
+/* Columns [first, first + cols) of t. */
+struct tensor tensor_columns(struct tensor t, int64_t first, int64_t cols);
+/* Rows [first, first + rows) of t. */
+struct tensor tensor_rows(struct tensor t, int64_t first, int64_t rows);
+
+/* A packed batch in device memory: examples one after the other, attention inside each only. */
+struct batch {
+    int32_t n_tokens, n_seqs, n_targets;
+    int32_t max_len;          /* longest example */
+    const int32_t *ids;       /* [T] */
+    const int32_t *pos;       /* [T] position within its example, from 0 */
+    const int32_t *seq_start; /* [n_seqs + 1] */
+    const uint64_t *keys;     /* [T] (example number in the step << 32) | position: dropout's row */
+    const int32_t
+        *target_rows; /* [n_targets] row whose output predicts a trained token, ascending */
+    const int32_t *target_ids; /* [n_targets] that token */
+};
+
+enum norm_kind { NORM_RMS, NORM_LAYER };
+struct norm {
+    enum norm_kind kind;
+    float eps;
+    const float *weight; /* [H] device, f32 */
+    const float *bias;   /* [H] device, f32, or NULL */
+};
+
+enum act_kind { ACT_SILU, ACT_GELU, ACT_GELU_TANH };
+struct act {
+    enum act_kind kind;
+    bool gated; /* true: input is gate|up [T, 2I], output act(gate) * up */
+};
+
+struct attention {
+    int32_t n_heads, n_kv_heads, head_dim;
+    float scale;    /* of q·k */
+    int32_t window; /* keys seen, itself included; 0: all */
+};
+
+/* cos/sin tables, f32 [positions, dim / 2]; rotates the first dim columns of each head in halves
+ * (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin), as transformers' rotate_half. */
+struct rope {
+    const float *cos, *sin; /* device */
+    int32_t positions, dim;
+};
+
+/* Dropout by a counter-based generator (philox.h): keep iff uniform(seed, step, site, row key,
+ * column) >= p; kept values are divided by 1 - p. p = 0: off. */
+struct dropout {
+    float p;
+    uint64_t seed;
+    uint32_t step, site;
+};
+
+/* Up to LINEAR_PARTS frozen matrices that share their input, as one product: q|k|v, gate|up. */
+#define LINEAR_PARTS 3
+struct linear_part {
+    const void *weight; /* host memory, [out, in] in weight_dtype; read during linear_new only,
+                           unless linear_keeps_host says otherwise */
+    enum dtype weight_dtype;
+    const float *bias; /* host, [out] f32, or NULL */
+    int64_t out;
+};
+struct linear_spec {
+    int64_t in;
+    int n_parts;
+    struct linear_part part[LINEAR_PARTS];
+    bool forward_only; /* no input gradient will be asked for */
+};
+struct linear; /* opaque; owned by the caller, freed by linear_free */
+
+/* The LoRA matrices of one linear: part i adds scale · (drop(x) A_iᵀ) B_iᵀ to its columns.
+ * A_i [rank, in] and B_i [out_i, rank] are f32 in the adapter's flat buffer at these offsets (in
+ * elements); rank 0: the part has none. All parts of a linear share one dropout mask. */
+struct lora {
+    int32_t rank[LINEAR_PARTS];
+    size_t a[LINEAR_PARTS], b[LINEAR_PARTS];
+    float scale;
+};
+
+/* The adapter's flat buffers, f32 [n], device memory. work is the device's own copy of the weights
+ * in the form its products want; adapter_refresh brings it up to date after w changed. */
+struct adapter_mem {
+    size_t n;
+    float *w, *g;
+    void *work;
+};
+
+struct adamw {
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;     /* from 1, for bias correction */
+    float grad_scale; /* gradients are multiplied by this first (clipping) */
+};
+
+struct device_info {
+    char name[128];      /* for people */
+    char kind[16];       /* "cpu" or "cuda:N" */
+    bool native_bf16;    /* bf16 products in hardware */
+    int threads;         /* CPU threads in use; 0 on an accelerator */
+    size_t memory_total; /* bytes the device has */
+};
+
+struct device;
+
+struct ops {
+    void (*close)(struct device *dev);
+    void (*info)(const struct device *dev, struct device_info *out);
+
+    /* memory; contents are undefined after mem_alloc; alignment at least 64 bytes */
+    enum err (*mem_alloc)(struct device *dev, size_t bytes, void **out, struct err_msg *em);
+    void (*mem_free)(struct device *dev, void *p);
+    void (*mem_zero)(struct device *dev, void *p, size_t bytes);
+    void (*mem_copy)(struct device *dev, void *dst, const void *src, size_t bytes);
+    void (*upload)(struct device *dev, void *dst, const void *host, size_t bytes);
+    enum err (*download)(struct device *dev, void *host, const void *src, size_t bytes,
+                         struct err_msg *em);
+    enum err (*sync)(struct device *dev, struct err_msg *em);
+    size_t (*mem_peak)(const struct device *dev); /* bytes; CPU: resident peak of the process */
+
+    /* Converts the frozen weights to dtype and packs them as the products want. */
+    enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
+                           struct linear **out, struct err_msg *em);
+    void (*linear_free)(struct device *dev, struct linear *lin);
+
+    /* y [T, Σout] = residual + x Wᵀ + bias + LoRA.  residual NULL: 0; it may not overlap y.
+     * lora NULL: base alone. s [T, Σrank] receives drop(x) Aᵀ, needed by the backward pass.
+     * b supplies the dropout row keys (may be NULL when drop->p is 0). */
+    void (*linear_forward)(struct device *dev, const struct linear *lin, const struct lora *lora,
+                           const struct adapter_mem *ad, const struct dropout *drop,
+                           const struct batch *b, struct tensor x, const struct tensor *residual,
+                           struct tensor y, struct tensor s);
+    /* dx [T, in] = dy W + LoRA's part (dx NULL: not wanted); dA, dB are added to ad->g.
+     * x and s as in the forward pass; the frozen weights' gradient is never formed. */
+    void (*linear_backward)(struct device *dev, const struct linear *lin, const struct lora *lora,
+                            const struct adapter_mem *ad, const struct dropout *drop,
+                            const struct batch *b, struct tensor dy, struct tensor x,
+                            struct tensor s, const struct tensor *dx);
+
+    /* x [T, H] = table[ids] * scale; table [V, H] */
+    void (*embed)(struct device *dev, struct tensor table, const struct batch *b, float scale,
+                  struct tensor x);
+    /* y = norm(x); stats [T, 2] f32: mean (0 for RMS) and 1/std. y may be x. */
+    void (*norm_forward)(struct device *dev, const struct norm *n, struct tensor x, struct tensor y,
+                         float *stats);
+    /* y again from x and stats (recomputation in the backward pass). */
+    void (*norm_apply)(struct device *dev, const struct norm *n, struct tensor x,
+                       const float *stats, struct tensor y);
+    /* dx += d norm(x) / dx · dy */
+    void (*norm_backward)(struct device *dev, const struct norm *n, struct tensor dy,
+                          struct tensor x, const float *stats, struct tensor dx);
+    /* In place on x [T, n_heads · head_dim]; inverse: the transposed rotation (backward). */
+    void (*rope)(struct device *dev, const struct rope *r, const struct batch *b, int32_t n_heads,
+                 int32_t head_dim, bool inverse, struct tensor x);
+    /* out [T, n_heads·d] = causal attention within each example; lse [n_heads, T] f32. */
+    void (*attention_forward)(struct device *dev, const struct attention *a, const struct batch *b,
+                              struct tensor q, struct tensor k, struct tensor v, struct tensor out,
+                              float *lse);
+    /* dq, dk, dv overwritten. out, lse from the forward pass. */
+    void (*attention_backward)(struct device *dev, const struct attention *a, const struct batch *b,
+                               struct tensor q, struct tensor k, struct tensor v, struct tensor out,
+                               const float *lse, struct tensor dout, struct tensor dq,
+                               struct tensor dk, struct tensor dv);
+    void (*act_forward)(struct device *dev, const struct act *a, struct tensor in,
+                        struct tensor out);
+    /* in is overwritten by its gradient. */
+    void (*act_backward)(struct device *dev, const struct act *a, struct tensor dout,
+                         struct tensor in);
+
+    /* out[i] = x[rows[i]]; and the way back: dx = 0 except dx[rows[i]] = dout[i]. */
+    void (*rows_gather)(struct device *dev, struct tensor x, const int32_t *rows,
+                        struct tensor out);
+    void (*rows_scatter)(struct device *dev, struct tensor dout, const int32_t *rows,
+                         struct tensor dx);
+    /* Cross entropy of x [n, H] through the frozen head, in chunks: logits of the whole batch never
+     * exist. nll [n] f32; correct [n] u8: arg max == target (lowest index wins ties).
+     * dx != NULL: dx [n, H] = grad_scale · d Σnll / dx. x and dx may be the same memory. */
+    void (*head_loss)(struct device *dev, const struct linear *head, struct tensor x,
+                      const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                      const struct tensor *dx);
+
+    /* adapter arithmetic, f32 [n] */
+    enum err (*adapter_alloc)(struct device *dev, size_t n, struct adapter_mem *out,
+                              struct err_msg *em); /* w, g zeroed */
+    void (*adapter_free)(struct device *dev, struct adapter_mem *ad);
+    void (*adapter_refresh)(struct device *dev, const struct adapter_mem *ad);
+    /* *sum = Σ x², in f64, fixed order */
+    enum err (*vec_sumsq)(struct device *dev, const float *x, size_t n, double *sum,
+                          struct err_msg *em);
+    /* dst = a + alpha · b; dst may be a or b */
+    void (*vec_axpy)(struct device *dev, float *dst, const float *a, float alpha, const float *b,
+                     size_t n);
+    /* Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr·wd·w, then the bias-corrected step.
+     */
+    void (*adamw)(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
+                  float *v, size_t n);
+};
+
+/* First member of every device's own struct. */
+struct device {
+    const struct ops *ops;
+};
+
+/* spec: "auto", "cpu", "cuda" or "cuda:N". threads: CPU threads, 0: as many as there are cores.
+ * Without a usable driver "cuda" is ERR_DEVICE saying why; "auto" then takes the CPU. */
+enum err device_open(const char *spec, int threads, struct device **out,
+                     struct err_msg *em) NODISCARD;
+void device_close(struct device *dev);
+
+#endif
