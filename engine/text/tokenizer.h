@@ -36,6 +36,8 @@ void tokenizer_close(struct tokenizer *tok);
 enum tokenizer_flags {
     TOKENIZER_PARSE_SPECIAL = 1, /* special tokens written in the text become their ids */
     TOKENIZER_ADD_SPECIAL = 2,   /* add what the post-processor adds (e.g. BOS) */
+    TOKENIZER_CONTINUE = 4,      /* the text follows a special token: nothing is done that is done
+                                    only at the start of a text (Metaspace's "first" prefix) */
 };
 
 /* Appends the ids of len bytes of text to *out. Without PARSE_SPECIAL, added tokens whose `special`
