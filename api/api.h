@@ -1,0 +1,141 @@
+/* api: the HTTP resources as plain functions from request to response.
+ *
+ * What:    a route table; one file per resource; object shapes and the error envelope of the OpenAI
+ *          contract. No sockets and no event loop: a handler never blocks on a client.
+ * Owns:    struct api borrows store and configuration; a response owns what it carries.
+ * Threads: the loop thread only.
+ * Errors:  every failure is a response with {"error":{"message","type","param","code"}}.
+ */
+#ifndef FFWD_API_API_H
+#define FFWD_API_API_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "storage/blobs.h"
+#include "storage/store.h"
+
+enum http_method {
+    HTTP_GET,
+    HTTP_HEAD,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_PATCH,
+    HTTP_DELETE,
+    HTTP_OPTIONS,
+    HTTP_OTHER
+};
+
+struct api_pair {
+    const char *name, *value;
+};
+
+/* A multipart body, already spooled by the server while it came in. */
+struct api_form {
+    const struct api_pair *fields; /* text fields, UTF-8 */
+    int n_fields;
+    struct spool
+        *file; /* NULL: the form had no file part; taken over by a handler that publishes it */
+    const char *filename; /* as the client sent it; "" if none */
+};
+
+struct api_request {
+    enum http_method method;
+    const char *path;             /* raw, still percent-encoded, without the query */
+    const struct api_pair *query; /* decoded */
+    int n_query;
+    const struct api_pair *headers; /* names lower-case */
+    int n_headers;
+    const char *project; /* of the key; "default" without keys */
+    const char *body;    /* JSON body, NUL-terminated, or NULL */
+    size_t body_len;
+    struct api_form *form; /* multipart, or NULL */
+};
+const char *api_query(const struct api_request *r, const char *name);  /* NULL: absent */
+const char *api_header(const struct api_request *r, const char *name); /* NULL: absent */
+
+enum api_body {
+    API_BODY_JSON,
+    API_BODY_TEXT,
+    API_BODY_FILE,
+    API_BODY_TAR,
+    API_BODY_EVENTS,
+    API_BODY_EMPTY
+};
+
+struct api_response {
+    int status;
+    enum api_body kind;
+    json_t *json;               /* API_BODY_JSON */
+    char *text;                 /* API_BODY_TEXT */
+    const char *content_type;   /* static string; NULL: by kind */
+    char *path;                 /* API_BODY_FILE: the file; API_BODY_TAR: the folder */
+    char *filename;             /* for Content-Disposition, or NULL */
+    char *etag;                 /* quoted, or NULL */
+    char job_id[STORE_ID_SIZE]; /* API_BODY_EVENTS: stream of this job … */
+    int64_t after_seq;          /* … after this event */
+    char *allow;                /* 405: methods */
+    bool no_retry;              /* send x-should-retry: false */
+};
+void api_response_clear(struct api_response *r);
+
+/* What the server does for the api. */
+struct api_hooks {
+    void *arg;
+    void (*jobs_changed)(void *arg);                     /* a job was added, queued, paused, … */
+    void (*job_cancel)(void *arg, const char *job_id);   /* running: tell its worker */
+    void (*events_added)(void *arg, const char *job_id); /* wake its readers */
+};
+
+struct api_config {
+    const char *data_dir;
+    const char *const *model_roots; /* NULL-terminated */
+    int64_t max_file_bytes;
+    const char *version;
+};
+
+struct api {
+    struct store *store;
+    const struct api_config *config;
+    const struct api_hooks *hooks;
+    bool ready; /* /readyz */
+};
+
+enum api_accepts { API_ACCEPTS_NOTHING, API_ACCEPTS_JSON, API_ACCEPTS_FORM };
+
+#define API_MAX_PARAMS 3
+struct api_params {
+    char *value[API_MAX_PARAMS]; /* decoded path parameters in order */
+};
+
+struct api_route {
+    enum http_method method;
+    const char
+        *pattern; /* "/v1/fine_tuning/jobs/{job_id}/events"; a last "{name...}" takes the rest */
+    enum api_accepts accepts;
+    bool open; /* no key needed */
+    void (*handle)(struct api *api, const struct api_request *req, const struct api_params *params,
+                   struct api_response *resp);
+};
+
+/* Finds the route before the body is read, so that the server knows what to accept. NULL: *resp is
+ * the 404 or 405 to send. Prefixes /openai/v1 and /openai are the same as /v1. params needs
+ * api_params_clear. */
+const struct api_route *api_route_find(const struct api_request *req, struct api_params *params,
+                                       struct api_response *resp);
+void api_params_clear(struct api_params *params);
+/* The whole table, for checks and openapi.json. */
+const struct api_route *api_routes(int *n);
+
+/* The error envelope. type is derived from status. code may be NULL, param may be NULL. */
+void api_error(struct api_response *resp, int status, const char *code, const char *param,
+               const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+/* The same from an err_msg: ERR_INPUT 400, ERR_NOT_FOUND 404, ERR_LIMIT 413, ERR_NO_SPACE 507, … */
+void api_error_from(struct api_response *resp, const struct err_msg *em);
+
+/* Object of a job as the API shows it (new reference). */
+json_t *api_job_json(struct api *api, const struct job_row *job);
+
+#endif

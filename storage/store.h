@@ -1,0 +1,175 @@
+/* store: files, jobs, events, checkpoints and keys in one SQLite database (DATA/ffwd.db).
+ *
+ * What:    the jobs table is the queue and the events table is the stream. Every change that a
+ *          client is told about is committed (WAL, synchronous=FULL) before the function returns.
+ * Owns:    the one connection and the lock of the data folder (one process serves).
+ * Threads: the loop thread only.
+ * Errors:  ERR_NOT_FOUND for unknown ids; ERR_CONFLICT for a state that does not allow the change;
+ *          ERR_NO_SPACE, ERR_IO from the disk: after one, a commit may or may not have happened.
+ */
+#ifndef FFWD_STORAGE_STORE_H
+#define FFWD_STORAGE_STORE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/event.h"
+
+struct store;
+
+#define STORE_ID_SIZE 48 /* "ftjob-" + 24 characters and room */
+
+/* Takes DATA's lock (ERR_CONFLICT if another process has it), opens or creates the database, checks
+ * it, migrates an older schema; a newer schema is ERR_UNSUPPORTED. */
+enum err store_open(const char *data_dir, struct store **out, struct err_msg *em) NODISCARD;
+void store_close(struct store *s);
+enum err store_begin(struct store *s, struct err_msg *em) NODISCARD; /* BEGIN IMMEDIATE; may nest */
+enum err store_commit(struct store *s, struct err_msg *em) NODISCARD;
+void store_rollback(struct store *s);
+
+/* prefix + 24 random lower-case letters and digits, e.g. store_new_id("file-", id). */
+void store_new_id(const char *prefix, char id[STORE_ID_SIZE]);
+
+/* A page of a list. after: id of the last row of the page before, NULL from the start. */
+struct page {
+    const char *after;
+    int64_t limit;
+    bool ascending; /* false: newest first */
+};
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+struct file_row {
+    char id[STORE_ID_SIZE];
+    char *project, *filename, *purpose, *sha256;
+    char *path; /* NULL: DATA/files/<id>; else a file of a job, relative to DATA */
+    int64_t bytes, created_at, expires_at; /* expires_at 0: never */
+};
+void file_row_clear(struct file_row *f);
+enum err store_file_add(struct store *s, const struct file_row *f, struct err_msg *em) NODISCARD;
+enum err store_file_get(struct store *s, const char *project, const char *id, struct file_row *out,
+                        struct err_msg *em) NODISCARD;
+/* *rows: new array of *n (caller clears each and frees it); *more: the list goes on. An unknown
+ * `after` is ERR_NOT_FOUND. purpose NULL: all. */
+enum err store_file_list(struct store *s, const char *project, const char *purpose,
+                         const struct page *page, struct file_row **rows, int *n, bool *more,
+                         struct err_msg *em) NODISCARD;
+/* ERR_CONFLICT while a job that has not ended uses it. */
+enum err store_file_delete(struct store *s, const char *project, const char *id,
+                           struct err_msg *em) NODISCARD;
+
+/* ---- jobs ----------------------------------------------------------------------------------- */
+
+enum job_status {
+    JOB_VALIDATING,
+    JOB_QUEUED,
+    JOB_RUNNING,
+    JOB_PAUSED,
+    JOB_SUCCEEDED,
+    JOB_FAILED,
+    JOB_CANCELLED
+};
+const char *job_status_name(enum job_status st); /* "validating_files", "queued", … */
+bool job_status_ended(enum job_status st);
+
+struct job_row {
+    char id[STORE_ID_SIZE];
+    int64_t seq;                                             /* order of creation */
+    char *project, *model, *training_file, *validation_file; /* validation_file NULL: none */
+    enum job_status status;
+    bool cancel_requested;
+    int64_t created_at, started_at, finished_at, estimated_finish; /* 0: not yet */
+    int64_t seed, priority, attempt, trained_tokens;
+    json_t *request;        /* the create request's body */
+    json_t *resolved;       /* from the worker, or NULL */
+    json_t *progress;       /* last step's data: step, total_steps, tokens, seconds, flops, … */
+    json_t *error;          /* {code,message,param} or NULL */
+    json_t *result_files;   /* array of file ids */
+    char *fine_tuned_model; /* NULL until succeeded */
+    char *idempotency_key;  /* NULL: none */
+    char *body_sha256;      /* of the create request's body */
+};
+void job_row_clear(struct job_row *j);
+
+/* Inserts a job with status JOB_VALIDATING and its first events, in one transaction. */
+enum err store_job_add(struct store *s, const struct job_row *j, struct err_msg *em) NODISCARD;
+enum err store_job_get(struct store *s, const char *project, const char *id, struct job_row *out,
+                       struct err_msg *em) NODISCARD; /* project NULL: any */
+enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
+                          struct job_row *out, struct err_msg *em) NODISCARD;
+/* metadata: object of key/value pairs a job must have, or NULL. */
+enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
+                        const struct page *page, struct job_row **rows, int *n, bool *more,
+                        struct err_msg *em) NODISCARD;
+/* The oldest job still to be validated; the next queued job by priority, then age, which becomes
+ * JOB_RUNNING with attempt + 1. ERR_NOT_FOUND: none. */
+enum err store_job_next_validating(struct store *s, struct job_row *out,
+                                   struct err_msg *em) NODISCARD;
+enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
+/* Jobs ahead of this one in the queue; 0 for the next. -1 if it is not queued. */
+enum err store_job_queue_position(struct store *s, const char *id, int64_t *out,
+                                  struct err_msg *em) NODISCARD;
+/* from → to, only if the job is in `from` (and, if attempt > 0, in that attempt): else
+ * ERR_CONFLICT. Sets finished_at when `to` has ended, started_at at the first JOB_RUNNING. error:
+ * NULL or {code,message,param}, borrowed. */
+enum err store_job_move(struct store *s, const char *id, enum job_status from, enum job_status to,
+                        int64_t attempt, const json_t *error, struct err_msg *em) NODISCARD;
+enum err store_job_request_cancel(struct store *s, const char *id, struct err_msg *em) NODISCARD;
+enum err store_job_set_resolved(struct store *s, const char *id, int64_t attempt,
+                                const json_t *resolved, struct err_msg *em) NODISCARD;
+enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt,
+                                const json_t *progress, int64_t trained_tokens,
+                                int64_t estimated_finish, struct err_msg *em) NODISCARD;
+/* JOB_RUNNING → JOB_SUCCEEDED with what the job made. */
+enum err store_job_succeed(struct store *s, const char *id, int64_t attempt,
+                           const char *fine_tuned_model, const json_t *result_files,
+                           int64_t trained_tokens, struct err_msg *em) NODISCARD;
+/* At start: running jobs go back to the queue. *n: how many. */
+enum err store_job_recover(struct store *s, int *n, struct err_msg *em) NODISCARD;
+enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1],
+                          struct err_msg *em) NODISCARD;
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+struct event_row {
+    char id[STORE_ID_SIZE];
+    int64_t seq; /* per job, from 1, without gaps */
+    struct event event;
+};
+void event_row_clear(struct event_row *e);
+/* step > 0: a metrics event of that step; one of a step already stored (an attempt repeated it) is
+ * dropped and *seq is 0. */
+enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
+                         int64_t *seq, struct err_msg *em) NODISCARD;
+enum err store_event_list(struct store *s, const char *job_id, const struct page *page,
+                          struct event_row **rows, int *n, bool *more,
+                          struct err_msg *em) NODISCARD;
+/* Oldest first, seq > after_seq: what a stream reads. */
+enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,
+                           struct event_row **rows, int *n, struct err_msg *em) NODISCARD;
+/* seq of an event id of this job; ERR_NOT_FOUND. */
+enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
+                         struct err_msg *em) NODISCARD;
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+struct key_row {
+    char id[STORE_ID_SIZE];
+    char *name, *project, *prefix; /* prefix: the first characters of the key, for people */
+    int64_t created_at, revoked_at;
+};
+void key_row_clear(struct key_row *k);
+/* key: 64 bytes at least; receives "sk-ffwd-…", shown once; the hash is stored. */
+enum err store_key_create(struct store *s, const char *name, const char *project, char key[64],
+                          struct key_row *out, struct err_msg *em) NODISCARD;
+enum err store_key_list(struct store *s, struct key_row **rows, int *n,
+                        struct err_msg *em) NODISCARD;
+enum err store_key_revoke(struct store *s, const char *id, struct err_msg *em) NODISCARD;
+/* Project of a valid key (caller frees), ERR_NOT_FOUND otherwise. */
+enum err store_key_check(struct store *s, const char *key, char **project,
+                         struct err_msg *em) NODISCARD;
+enum err store_key_count(struct store *s, int64_t *active, struct err_msg *em) NODISCARD;
+
+#endif
