@@ -4,12 +4,15 @@
 #   build/ffwd-server   the HTTP service (no oneDNN, no CUDA)
 #
 # SAN=address,undefined or SAN=thread builds the same things with sanitizers under build/san-*/.
-# WERROR=0 keeps warnings from being errors.
+# WERROR=0 keeps warnings from being errors; V=1 shows the commands.
 
 CC ?= gcc
 SAN ?=
 WERROR ?= 1
+V ?= 0
 comma := ,
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf "  %-4s %s\n" $(1) $@)
 
 B := build$(if $(SAN),/san-$(subst $(comma),-,$(SAN)))
 OBJ := $(B)/obj
@@ -67,10 +70,12 @@ help: ## this list
 # ---- programs -------------------------------------------------------------------------------
 
 $(B)/ffwd: $(OBJ)/engine/main.o $(lib_engine) $(lib_base)
-	$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(ENGINE_LIBS) $(BASE_LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -rdynamic -o $@ $^ $(ENGINE_LIBS) $(BASE_LIBS)
 
 $(B)/ffwd-server: $(OBJ)/server/main.o $(lib_server) $(lib_api) $(lib_storage) $(lib_base)
-	$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(BASE_LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(SERVER_LIBS) $(BASE_LIBS)
 
 $(lib_base): $(call objects,$(base_src))
 $(lib_engine): $(call objects,$(engine_src))
@@ -79,29 +84,33 @@ $(lib_api): $(call objects,$(api_src))
 $(lib_server): $(call objects,$(server_src))
 $(B)/lib%.a:
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(OBJ)/engine/ops/%.o: CFLAGS += $(KERNEL_CFLAGS)
 $(OBJ)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- tests ----------------------------------------------------------------------------------
 
 $(B)/tests/unit/base/%: tests/unit/base/%.c $(lib_base)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_base) -lcriterion $(BASE_LIBS) -lm
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_base) -lcriterion $(BASE_LIBS) -lm
 
 engine_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_engine))
 $(engine_bins): $(B)/tests/%: tests/%.c $(support_engine) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(support_engine) $(lib_engine) $(lib_base) \
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(support_engine) $(lib_engine) $(lib_base) \
 	    -lcriterion $(ENGINE_LIBS) $(BASE_LIBS)
 
 server_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_server))
 $(server_bins): $(B)/tests/%: tests/%.c $(lib_server) $(lib_api) $(lib_storage) $(lib_base)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_server) $(lib_api) $(lib_storage) $(lib_base) \
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_server) $(lib_api) $(lib_storage) $(lib_base) \
 	    -lcriterion $(SERVER_LIBS) $(BASE_LIBS)
 
 test-bins: programs $(test_bins)

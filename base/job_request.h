@@ -86,8 +86,11 @@ enum err job_request_parse(const json_t *body, unsigned flags, struct job_reques
 void job_request_init(struct job_request *r);
 void job_request_clear(struct job_request *r);
 
-const char *lr_schedule_name(enum lr_schedule s);
-const char *ff_search_name(enum ff_search s);
+/* Names of the choices, indexed by the enums. */
+extern const char *const job_ff_search_names[3];
+extern const char *const job_lr_schedule_names[3];
+extern const char *const job_long_policy_names[3];
+extern const char *const job_train_on_names[3];
 
 /* New object {"lora":…,"fast_forward":…,"training":…} with every value spelled out, in the form
  * that job_request_parse reads. */
