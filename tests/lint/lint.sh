@@ -1,0 +1,112 @@
+#!/bin/bash
+# What the compiler does not check: format, who may include whom, what the programs link, size
+# ceilings, banned functions, shell syntax. Prints every finding; exit status 1 if there is one.
+# usage: tests/lint/lint.sh BUILD_DIR
+set -u
+build=${1:-build}
+cd "$(dirname "$0")/../.." || exit 2
+findings=0
+finding() {
+    echo "lint: $*"
+    findings=$((findings + 1))
+}
+
+sources=$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+code=$(git ls-files 'base/*.[ch]' 'storage/*.[ch]' 'api/*.[ch]' 'server/*.[ch]' 'engine/*.[ch]')
+
+# ---- format ---------------------------------------------------------------------------------
+for f in $(git ls-files '*.c' '*.h'); do
+    clang-format --dry-run -Werror "$f" >/dev/null 2>&1 || finding "$f: not in the project's format (make format)"
+done
+
+# ---- include table: a folder may include itself and these ------------------------------------
+allowed() {
+    case $1 in
+    base) echo "base" ;;
+    storage) echo "base storage" ;;
+    api) echo "base storage api" ;;
+    server) echo "base storage api server" ;;
+    engine) echo "base engine" ;;
+    engine/ops) echo "base engine/ops" ;;
+    engine/model) echo "base engine/ops engine/model" ;;
+    engine/text) echo "base engine/text" ;;
+    engine/train) echo "base engine/ops engine/model engine/text engine/train" ;;
+    engine/cli) echo "base engine" ;;
+    esac
+}
+place_of() {
+    case $1 in
+    engine/ops/* | engine/model/* | engine/text/* | engine/train/* | engine/cli/*) echo "$1" | cut -d/ -f1-2 ;;
+    *) echo "$1" | cut -d/ -f1 ;;
+    esac
+}
+for f in $code; do
+    place=$(place_of "$f")
+    while IFS= read -r header; do
+        target=$(place_of "$header")
+        ok=no
+        for a in $(allowed "$place"); do
+            case $target in "$a" | "$a"/*) ok=yes ;; esac
+        done
+        [ $ok = yes ] || finding "$f: $place may not include $header"
+    done < <(sed -n 's/^#include "\(.*\)"$/\1/p' "$f")
+done
+third_party() { # HEADER PATTERN, FOLDERS THAT MAY
+    local pattern=$1
+    shift
+    grep -lE "#include <($pattern)" $code | while IFS= read -r f; do
+        for ok in "$@"; do case $f in "$ok"/*) continue 2 ;; esac; done
+        echo "$f: <$pattern> belongs to: $*"
+    done
+}
+while IFS= read -r line; do [ -n "$line" ] && finding "$line"; done < <(
+    third_party 'sqlite3\.h' storage
+    third_party 'microhttpd\.h|uv\.h' server
+    third_party '(oneapi/)?dnnl' engine/ops
+    third_party 'pcre2\.h|utf8proc\.h' engine/text
+    third_party 'cuda|cublas' engine/ops/cuda
+)
+grep -nE '^#\s*ifn?def\s+.*CUDA' $code | while IFS= read -r l; do echo "lint: $l: no #ifdef CUDA"; done
+[ -z "$(grep -lE '^#\s*ifn?def\s+.*CUDA' $code)" ] || findings=$((findings + 1))
+
+# ---- links ------------------------------------------------------------------------------------
+links() { # PROGRAM FORBIDDEN...
+    [ -x "$1" ] || { finding "$1 is not built"; return; }
+    local needed
+    needed=$(objdump -p "$1" | awk '/NEEDED/ {print $2}')
+    local program=$1
+    shift
+    for lib in "$@"; do
+        echo "$needed" | grep -q "^lib$lib" && finding "$program links lib$lib"
+    done
+}
+links "$build/ffwd" microhttpd sqlite3 uv cuda cublas
+links "$build/ffwd-server" dnnl cuda cublas pcre2 gomp
+
+# ---- ceilings ---------------------------------------------------------------------------------
+for f in $sources $(git ls-files '*.py' '*.sh'); do
+    n=$(wc -l <"$f")
+    [ "$n" -le 500 ] || finding "$f: $n lines; a file has at most 500"
+done
+while IFS= read -r line; do finding "$line"; done < <(
+    awk 'FNR == 1 { start = 0 }
+         /^[a-zA-Z_].*\{$/ && !/^(struct|enum|union|static const struct|static struct|typedef|extern|#)/ { start = FNR; name = $0 }
+         /^\}/ && start { n = FNR - start + 1; if (n > 60) print FILENAME ":" start ": " n " lines; a function has at most 60"; start = 0 }' $sources
+)
+
+# ---- banned -----------------------------------------------------------------------------------
+while IFS= read -r line; do finding "$line: banned function"; done < <(
+    grep -nE '(^|[^a-zA-Z_0-9>.])(strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|atof|strncpy|alloca|system|popen)\(' $code
+)
+while IFS= read -r line; do finding "$line: exit() only in main files"; done < <(
+    grep -nE '(^|[^a-zA-Z_0-9])exit\(' $code | grep -vE '^(engine|server)/main\.c:'
+)
+while IFS= read -r line; do finding "$line: unfinished mark"; done < <(
+    grep -nE '\b(TODO|FIXME|XXX|HACK)\b' $sources
+)
+for f in $(git ls-files '*.sh' '.ci/run'); do
+    bash -n "$f" || finding "$f: shell syntax"
+done
+
+[ "$findings" = 0 ] && echo "lint: nothing found"
+[ "$findings" = 0 ]
