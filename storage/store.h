@@ -56,9 +56,14 @@ enum err store_file_get(struct store *s, const char *project, const char *id, st
 enum err store_file_list(struct store *s, const char *project, const char *purpose,
                          const struct page *page, struct file_row **rows, int *n, bool *more,
                          struct err_msg *em) NODISCARD;
-/* ERR_CONFLICT while a job that has not ended uses it. */
+/* ERR_CONFLICT while a job that has not ended uses it. The caller removes the blob afterwards. The
+ * id stays a good `after` for a client that deletes while it pages. */
 enum err store_file_delete(struct store *s, const char *project, const char *id,
                            struct err_msg *em) NODISCARD;
+/* A file past its expires_at that no live job uses, for the caller to delete. ERR_NOT_FOUND
+ * (without a message): none. */
+enum err store_file_next_expired(struct store *s, struct file_row *out,
+                                 struct err_msg *em) NODISCARD;
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
@@ -99,7 +104,16 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
                        struct err_msg *em) NODISCARD; /* project NULL: any */
 enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
                           struct job_row *out, struct err_msg *em) NODISCARD;
-/* metadata: object of key/value pairs a job must have, or NULL. */
+/* The newest job made from this body at `since` (Unix seconds) or later. ERR_NOT_FOUND (without a
+ * message), as by_key and by_model. */
+enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
+                           int64_t since, struct job_row *out, struct err_msg *em) NODISCARD;
+enum err store_job_by_model(struct store *s, const char *project, const char *fine_tuned_model,
+                            struct job_row *out, struct err_msg *em) NODISCARD;
+/* All jobs of a project that have a fine_tuned_model, oldest first. */
+enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
+                               struct err_msg *em) NODISCARD;
+/* metadata: object of key/value pairs a job must have, JSON null for jobs without any, or NULL. */
 enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
                         const struct page *page, struct job_row **rows, int *n, bool *more,
                         struct err_msg *em) NODISCARD;
@@ -126,7 +140,8 @@ enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt
 enum err store_job_succeed(struct store *s, const char *id, int64_t attempt,
                            const char *fine_tuned_model, const json_t *result_files,
                            int64_t trained_tokens, struct err_msg *em) NODISCARD;
-/* At start: running jobs go back to the queue. *n: how many. */
+/* At start: running jobs go back to the queue (cancelled, where that was asked for), with an event.
+ * *n: how many. */
 enum err store_job_recover(struct store *s, int *n, struct err_msg *em) NODISCARD;
 enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1],
                           struct err_msg *em) NODISCARD;
@@ -140,7 +155,7 @@ struct event_row {
 };
 void event_row_clear(struct event_row *e);
 /* step > 0: a metrics event of that step; one of a step already stored (an attempt repeated it) is
- * dropped and *seq is 0. */
+ * dropped and *seq is 0. The step itself, its Fast Forward stage and its evaluation count apart. */
 enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
                          int64_t *seq, struct err_msg *em) NODISCARD;
 enum err store_event_list(struct store *s, const char *job_id, const struct page *page,
@@ -152,6 +167,9 @@ enum err store_event_after(struct store *s, const char *job_id, int64_t after_se
 /* seq of an event id of this job; ERR_NOT_FOUND. */
 enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
                          struct err_msg *em) NODISCARD;
+/* The metrics events of one optimizer step (a few at most). */
+enum err store_event_at_step(struct store *s, const char *job_id, int64_t step,
+                             struct event_row **rows, int *n, struct err_msg *em) NODISCARD;
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 

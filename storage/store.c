@@ -1,0 +1,213 @@
+/* store: the connection, the lock of the data folder, transactions, ids. */
+#include "storage/store_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+
+#define ID_RANDOM 24
+
+/* Each setting, and what reading it back must give. */
+static const struct {
+    const char *set, *get, *want;
+} settings[] = {
+    {"PRAGMA journal_mode = WAL", "PRAGMA journal_mode", "wal"},
+    {"PRAGMA synchronous = FULL", "PRAGMA synchronous", "2"},
+    {"PRAGMA foreign_keys = ON", "PRAGMA foreign_keys", "1"},
+    {"PRAGMA busy_timeout = 5000", "PRAGMA busy_timeout", "5000"},
+    {"PRAGMA trusted_schema = OFF", "PRAGMA trusted_schema", "0"},
+    {"PRAGMA cell_size_check = ON", "PRAGMA cell_size_check", "1"},
+    {"PRAGMA wal_autocheckpoint = 1000", "PRAGMA wal_autocheckpoint", "1000"},
+};
+
+static enum err first_text(struct store *s, const char *sql, char **out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    *out = NULL;
+    if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) != SQLITE_OK)
+        return store__error(s, sql, em);
+    enum err e = ERR_OK;
+    int rc = sqlite3_step(q);
+    if (rc == SQLITE_ROW)
+        *out = store__text(q, 0);
+    else if (rc != SQLITE_DONE)
+        e = store__error(s, sql, em);
+    sqlite3_finalize(q);
+    return e;
+}
+
+static enum err apply_settings(struct store *s, struct err_msg *em) {
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        char *got = NULL;
+        enum err e = first_text(s, settings[i].set, &got, em);
+        free(got);
+        if (e == ERR_OK)
+            e = first_text(s, settings[i].get, &got, em);
+        if (e != ERR_OK)
+            return e;
+        bool same = got != NULL && strcmp(got, settings[i].want) == 0;
+        if (!same)
+            e = err_set(em, ERR_IO,
+                        "database: %s had no effect (%s); is %s on a network file system?",
+                        settings[i].set, got == NULL ? "nothing" : got, s->dir);
+        free(got);
+        if (!same)
+            return e;
+    }
+    return ERR_OK;
+}
+
+static enum err check_pages(struct store *s, struct err_msg *em) {
+    char *got = NULL;
+    enum err e = first_text(s, "PRAGMA quick_check(1)", &got, em);
+    if (e == ERR_OK && (got == NULL || strcmp(got, "ok") != 0))
+        e = err_set(em, ERR_IO, "%s/ffwd.db is damaged (%s): put a backup in its place", s->dir,
+                    got == NULL ? "no answer" : got);
+    free(got);
+    return e;
+}
+
+static enum err take_lock(struct store *s, struct err_msg *em) {
+    char *path = xasprintf("%s/lock", s->dir);
+    enum err e = ERR_OK;
+    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (s->lock_fd < 0)
+        e = err_set_errno(em, errno, "cannot open %s", path);
+    else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        e = errno == EWOULDBLOCK
+                ? err_set(em, ERR_CONFLICT, "%s is in use by another ffwd-server", s->dir)
+                : err_set_errno(em, errno, "cannot lock %s", path);
+    free(path);
+    return e;
+}
+
+static enum err open_database(struct store *s, struct err_msg *em) {
+    char *path = xasprintf("%s/ffwd.db", s->dir);
+    enum err e = ERR_OK;
+    /* The loop thread is the only user, so SQLite needs no mutex. */
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
+        const char *reason = s->db == NULL ? "out of memory" : sqlite3_errmsg(s->db);
+        e = err_set(em, ERR_IO, "cannot open %s: %s", path, reason);
+    }
+    free(path);
+    return e;
+}
+
+enum err store_open(const char *data_dir, struct store **out, struct err_msg *em) {
+    if (sodium_init() < 0)
+        return err_set(em, ERR_BUG, "libsodium cannot start");
+    struct store *s = xcalloc(1, sizeof *s);
+    s->lock_fd = -1;
+    s->dir = xstrdup(data_dir);
+    enum err e = file_make_dirs(data_dir, em);
+    if (e == ERR_OK)
+        e = take_lock(s, em);
+    if (e == ERR_OK)
+        e = open_database(s, em);
+    if (e == ERR_OK)
+        e = apply_settings(s, em);
+    if (e == ERR_OK)
+        e = check_pages(s, em);
+    if (e == ERR_OK)
+        e = store__migrate(s, em);
+    if (e == ERR_OK)
+        e = file_sync_dir(data_dir, em);
+    if (e == ERR_OK)
+        e = store__sweep_files(s, em);
+    if (e == ERR_OK)
+        *out = s;
+    else
+        store_close(s);
+    return e;
+}
+
+void store_close(struct store *s) {
+    if (s == NULL)
+        return;
+    for (int i = 0; i < s->n_statements; i++)
+        sqlite3_finalize(s->statements[i].stmt);
+    if (s->db != NULL)
+        (void)sqlite3_close(s->db);
+    if (s->lock_fd >= 0)
+        (void)close(s->lock_fd);
+    free(s->dir);
+    free(s);
+}
+
+/* SQLite itself rolls a transaction back after some errors (disk full, I/O). What a caller goes on
+ * to do inside it would then be committed piece by piece, so it is refused. */
+static enum err transaction_lost(struct err_msg *em) {
+    return err_set(em, ERR_IO, "database: the transaction was rolled back after an error");
+}
+
+enum err store_begin(struct store *s, struct err_msg *em) {
+    enum err e = ERR_OK;
+    if (s->depth == 0)
+        e = store__run(s, em, NULL, "BEGIN IMMEDIATE", "");
+    else if (sqlite3_get_autocommit(s->db))
+        return transaction_lost(em);
+    else
+        e = store__run(s, em, NULL, "SAVEPOINT inner_work", "");
+    if (e == ERR_OK)
+        s->depth++;
+    return e;
+}
+
+enum err store_commit(struct store *s, struct err_msg *em) {
+    enum err e = ERR_OK;
+    if (s->depth == 0)
+        return err_set(em, ERR_BUG, "database: commit without begin");
+    if (sqlite3_get_autocommit(s->db))
+        e = transaction_lost(em);
+    else if (s->depth == 1)
+        e = store__run(s, em, NULL, "COMMIT", "");
+    else
+        e = store__run(s, em, NULL, "RELEASE inner_work", "");
+    if (e != ERR_OK)
+        store_rollback(s);
+    else
+        s->depth--;
+    return e;
+}
+
+void store_rollback(struct store *s) {
+    if (s->depth == 0)
+        return;
+    s->depth--;
+    if (sqlite3_get_autocommit(s->db))
+        return;
+    struct err_msg ignored = ERR_MSG_INIT;
+    enum err e = ERR_OK;
+    if (s->depth == 0) {
+        e = store__run(s, &ignored, NULL, "ROLLBACK", "");
+    } else {
+        e = store__run(s, &ignored, NULL, "ROLLBACK TO inner_work", "");
+        if (e == ERR_OK)
+            e = store__run(s, &ignored, NULL, "RELEASE inner_work", "");
+    }
+    (void)e; /* a rollback that fails has already happened inside SQLite */
+}
+
+enum err store__end(struct store *s, enum err e, struct err_msg *em) {
+    if (e == ERR_OK)
+        return store_commit(s, em);
+    store_rollback(s);
+    return e;
+}
+
+void store_new_id(const char *prefix, char id[STORE_ID_SIZE]) {
+    static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    char random[ID_RANDOM + 1];
+    for (int i = 0; i < ID_RANDOM; i++)
+        random[i] = digits[randombytes_uniform(sizeof digits - 1)];
+    random[ID_RANDOM] = '\0';
+    (void)snprintf(id, STORE_ID_SIZE, "%s%s", prefix, random);
+}

@@ -1,0 +1,299 @@
+/* store_jobs: rows of jobs: adding, finding, listing. Their changes of state are in store_queue.c.
+ */
+#include "storage/store_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "storage/blobs.h"
+#include "storage/store_jobs.h"
+
+static const char *const status_names[] = {
+    "validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled",
+};
+
+const char *job_status_name(enum job_status st) {
+    return status_names[st];
+}
+
+bool job_status_ended(enum job_status st) {
+    return st >= JOB_SUCCEEDED;
+}
+
+void job_row_clear(struct job_row *j) {
+    free(j->project);
+    free(j->model);
+    free(j->training_file);
+    free(j->validation_file);
+    json_decref(j->request);
+    json_decref(j->resolved);
+    json_decref(j->progress);
+    json_decref(j->error);
+    json_decref(j->result_files);
+    free(j->fine_tuned_model);
+    free(j->idempotency_key);
+    free(j->body_sha256);
+    *j = (struct job_row){0};
+}
+
+/* Order of STORE_JOB_COLUMNS. */
+static void read_row(sqlite3_stmt *q, struct job_row *j) {
+    *j = (struct job_row){
+        .seq = sqlite3_column_int64(q, 1),
+        .project = store__text(q, 2),
+        .model = store__text(q, 3),
+        .training_file = store__text(q, 4),
+        .validation_file = store__text(q, 5),
+        .status = (enum job_status)sqlite3_column_int(q, 6),
+        .cancel_requested = sqlite3_column_int(q, 7) != 0,
+        .created_at = sqlite3_column_int64(q, 8),
+        .started_at = sqlite3_column_int64(q, 9),
+        .finished_at = sqlite3_column_int64(q, 10),
+        .estimated_finish = sqlite3_column_int64(q, 11),
+        .seed = sqlite3_column_int64(q, 12),
+        .priority = sqlite3_column_int64(q, 13),
+        .attempt = sqlite3_column_int64(q, 14),
+        .trained_tokens = sqlite3_column_int64(q, 15),
+        .request = store__json(q, 16),
+        .resolved = store__json(q, 17),
+        .progress = store__json(q, 18),
+        .error = store__json(q, 19),
+        .result_files = store__json(q, 20),
+        .fine_tuned_model = store__text(q, 21),
+        .idempotency_key = store__text(q, 22),
+        .body_sha256 = store__text(q, 23),
+    };
+    store__id(q, 0, j->id);
+}
+
+enum err store__job_one(struct store *s, sqlite3_stmt *q, struct job_row *out, struct err_msg *em) {
+    bool row = false;
+    *out = (struct job_row){0};
+    enum err e = store__next(s, q, &row, em);
+    if (e != ERR_OK)
+        return e;
+    if (!row)
+        return ERR_NOT_FOUND;
+    read_row(q, out);
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
+static enum err not_found(const char *id, struct err_msg *em) {
+    return err_set(em, ERR_NOT_FOUND, "Could not find fine tune: %s", id);
+}
+
+static enum err add_metadata(struct store *s, const struct job_row *j, int64_t seq,
+                             struct err_msg *em) {
+    json_t *metadata = json_object_get(j->request, "metadata");
+    const char *key = NULL;
+    json_t *value = NULL;
+    enum err e = ERR_OK;
+    json_object_foreach(metadata, key, value) {
+        if (e == ERR_OK && json_is_string(value))
+            e = store__run(s, em, NULL,
+                           "INSERT INTO job_metadata(project, key, value, job_seq) "
+                           "VALUES (?, ?, ?, ?)",
+                           "sssi", j->project, key, json_string_value(value), seq);
+    }
+    return e;
+}
+
+static enum err add_first_events(struct store *s, const struct job_row *j, struct err_msg *em) {
+    char *created = xasprintf("Created fine-tuning job: %s", j->id);
+    char *validating = xasprintf("Validating training file: %s", j->training_file);
+    enum err e = store__event_note(s, j->id, created, em);
+    if (e == ERR_OK)
+        e = store__event_note(s, j->id, validating, em);
+    free(created);
+    free(validating);
+    return e;
+}
+
+static enum err insert_row(struct store *s, const struct job_row *j, struct err_msg *em) {
+    json_t *files = j->result_files != NULL ? json_incref(j->result_files) : json_array();
+    json_t *metadata = json_object_get(j->request, "metadata");
+    int64_t has_metadata = json_object_size(metadata) > 0;
+    enum err e = store__run(
+        s, em, NULL,
+        "INSERT INTO jobs(id, project, model, training_file, validation_file, status, created_at,"
+        " seed, priority, request, result_files, idempotency_key, body_sha256, has_metadata)"
+        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "sssssiiijjssi", j->id, j->project, j->model, j->training_file, j->validation_file,
+        j->created_at, j->seed, j->priority, j->request, files, j->idempotency_key,
+        j->body_sha256 == NULL ? "" : j->body_sha256, has_metadata);
+    json_decref(files);
+    return e;
+}
+
+enum err store_job_add(struct store *s, const struct job_row *j, struct err_msg *em) {
+    char *folder = blobs_job_dir(s->dir, j->id);
+    free(folder);
+    if (folder == NULL)
+        return err_set(em, ERR_INPUT, "%s is not a job id: use store_new_id", j->id);
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    e = insert_row(s, j, em);
+    int64_t seq = sqlite3_last_insert_rowid(s->db);
+    if (e == ERR_OK)
+        e = add_metadata(s, j, seq, em);
+    if (e == ERR_OK)
+        e = add_first_events(s, j, em);
+    return store__end(s, e, em);
+}
+
+enum err store_job_get(struct store *s, const char *project, const char *id, struct job_row *out,
+                       struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS
+                              " FROM jobs WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
+                              "ss", id, project);
+    if (e == ERR_OK)
+        e = store__job_one(s, q, out, em);
+    return e == ERR_NOT_FOUND ? not_found(id, em) : e;
+}
+
+enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
+                          struct job_row *out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS
+                              " FROM jobs WHERE project = ?1 AND idempotency_key = ?2",
+                              "ss", project, idempotency_key);
+    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
+}
+
+enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
+                           int64_t since, struct job_row *out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS
+                              " FROM jobs WHERE project = ?1 AND body_sha256 = ?2 AND"
+                              " created_at >= ?3 ORDER BY seq DESC LIMIT 1",
+                              "ssi", project, body_sha256, since);
+    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
+}
+
+enum err store_job_by_model(struct store *s, const char *project, const char *fine_tuned_model,
+                            struct job_row *out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS
+                              " FROM jobs WHERE fine_tuned_model = ?2 AND project = ?1",
+                              "ss", project, fine_tuned_model);
+    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
+}
+
+enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool row = false;
+    enum err e = store__query(s, em, &q, "SELECT seq FROM jobs WHERE id = ?1", "s", job_id);
+    if (e == ERR_OK)
+        e = store__next(s, q, &row, em);
+    if (e != ERR_OK)
+        return e;
+    if (!row)
+        return not_found(job_id, em);
+    *seq = sqlite3_column_int64(q, 0);
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
+/* ---- lists ---------------------------------------------------------------------------------- */
+
+static enum err cursor_of(struct store *s, const char *project, const struct page *page,
+                          int64_t *seq, struct err_msg *em) {
+    *seq = page->ascending ? 0 : INT64_MAX;
+    if (page->after == NULL)
+        return ERR_OK;
+    struct job_row j;
+    enum err e = store_job_get(s, project, page->after, &j, NULL);
+    if (e == ERR_OK)
+        *seq = j.seq;
+    job_row_clear(&j);
+    return e == ERR_NOT_FOUND
+               ? err_set_param(em, e, "after", "Could not find fine tune: %s", page->after)
+               : e;
+}
+
+#define FIELDS "SELECT " STORE_JOB_COLUMNS " FROM jobs "
+#define LIST_ALL FIELDS "WHERE project = ?1 "
+#define LIST_PLAIN FIELDS "WHERE project = ?1 AND has_metadata = 0 "
+/* ?4, ?5: one of the wanted pairs, found in the index; ?6: all of them, checked one by one. */
+#define LIST_TAGGED                                                                                \
+    FIELDS "WHERE seq IN (SELECT job_seq FROM job_metadata WHERE project = ?1 AND key = ?4 AND "   \
+           "value = ?5) AND NOT EXISTS (SELECT 1 FROM json_each(?6) AS want WHERE NOT EXISTS "     \
+           "(SELECT 1 FROM job_metadata m WHERE m.project = ?1 AND m.key = want.key AND "          \
+           "m.value = want.value AND m.job_seq = jobs.seq)) "
+#define UPWARD "AND seq > ?2 ORDER BY seq ASC LIMIT ?3"
+#define DOWNWARD "AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
+
+static enum err start_list(struct store *s, const char *project, const json_t *metadata,
+                           const struct page *page, int64_t seq, sqlite3_stmt **q,
+                           struct err_msg *em) {
+    bool up = page->ascending;
+    int64_t rows = store__page_rows(page);
+    if (json_is_null(metadata))
+        return store__query(s, em, q, up ? LIST_PLAIN UPWARD : LIST_PLAIN DOWNWARD, "sii", project,
+                            seq, rows);
+    void *first = json_object_iter((json_t *)(uintptr_t)metadata);
+    if (first == NULL)
+        return store__query(s, em, q, up ? LIST_ALL UPWARD : LIST_ALL DOWNWARD, "sii", project, seq,
+                            rows);
+    return store__query(s, em, q, up ? LIST_TAGGED UPWARD : LIST_TAGGED DOWNWARD, "siissj", project,
+                        seq, rows, json_object_iter_key(first),
+                        json_string_value(json_object_iter_value(first)), metadata);
+}
+
+static enum err read_list(struct store *s, sqlite3_stmt *q, int64_t wanted, struct job_row **rows,
+                          int *n, bool *more, struct err_msg *em) {
+    bool row = true;
+    enum err e = ERR_OK;
+    while ((e = store__next(s, q, &row, em)) == ERR_OK && row) {
+        if (*n == wanted - 1) {
+            *more = true;
+            sqlite3_reset(q);
+            return ERR_OK;
+        }
+        *rows = store__grow(*rows, *n, sizeof **rows);
+        read_row(q, &(*rows)[(*n)++]);
+    }
+    for (int i = 0; e != ERR_OK && i < *n; i++)
+        job_row_clear(&(*rows)[i]);
+    if (e != ERR_OK) {
+        free(*rows);
+        *rows = NULL;
+        *n = 0;
+    }
+    return e;
+}
+
+enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
+                        const struct page *page, struct job_row **rows, int *n, bool *more,
+                        struct err_msg *em) {
+    int64_t seq = 0;
+    sqlite3_stmt *q = NULL;
+    *rows = NULL;
+    *n = 0;
+    *more = false;
+    enum err e = cursor_of(s, project, page, &seq, em);
+    if (e == ERR_OK)
+        e = start_list(s, project, metadata, page, seq, &q, em);
+    return e == ERR_OK ? read_list(s, q, store__page_rows(page), rows, n, more, em) : e;
+}
+
+enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
+                               struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool more = false;
+    *rows = NULL;
+    *n = 0;
+    enum err e = store__query(
+        s, em, &q, FIELDS "WHERE project = ?1 AND fine_tuned_model IS NOT NULL ORDER BY seq", "s",
+        project);
+    return e == ERR_OK ? read_list(s, q, INT32_MAX, rows, n, &more, em) : e;
+}

@@ -1,0 +1,23 @@
+/* store_jobs: what the two files about jobs share; nobody else includes it.
+ *
+ * What:    the columns of a job row in the order they are read, and reading one.
+ * Owns:    nothing.
+ * Threads: the loop thread only.
+ * Errors:  as store.h.
+ */
+#ifndef FFWD_STORAGE_STORE_JOBS_H
+#define FFWD_STORAGE_STORE_JOBS_H
+
+#include "storage/store_internal.h"
+
+#define STORE_JOB_COLUMNS                                                                          \
+    "id, seq, project, model, training_file, validation_file, status, cancel_requested, "          \
+    "created_at, started_at, finished_at, estimated_finish, seed, priority, attempt, "             \
+    "trained_tokens, request, resolved, progress, error, result_files, fine_tuned_model, "         \
+    "idempotency_key, body_sha256"
+
+/* Reads the only row of q and resets it; ERR_NOT_FOUND (without a message) if there is none. */
+enum err store__job_one(struct store *s, sqlite3_stmt *q, struct job_row *out,
+                        struct err_msg *em) NODISCARD;
+
+#endif

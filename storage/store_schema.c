@@ -1,0 +1,107 @@
+/* store_schema: the tables, as the steps that lead from one version to the next.
+ *
+ * PRAGMA user_version counts the steps done. A step, once released, is never edited: a change is a
+ * new step. Numbers of rows (seq) give every list its order, so a page is a seek in an index
+ * whatever its position. jobs.status holds enum job_status; events.kind tells apart the events of
+ * one step (see store_events.c).
+ */
+#include "storage/store_internal.h"
+
+#define APPLICATION_ID 0x66667764 /* "ffwd" */
+
+static const char *const steps[] = {
+    "CREATE TABLE files ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
+    " filename TEXT NOT NULL, purpose TEXT NOT NULL, sha256 TEXT NOT NULL, path TEXT,"
+    " bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX files_project ON files(project, seq);"
+    "CREATE INDEX files_purpose ON files(project, purpose, seq);"
+    "CREATE INDEX files_expiry ON files(expires_at) WHERE expires_at > 0;"
+    /* A client that deletes while it pages still holds the id of a deleted row as its cursor. */
+    "CREATE TABLE files_deleted ("
+    " id TEXT PRIMARY KEY, project TEXT NOT NULL, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE jobs ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
+    " model TEXT NOT NULL, training_file TEXT NOT NULL, validation_file TEXT,"
+    " status INTEGER NOT NULL, cancel_requested INTEGER NOT NULL DEFAULT 0,"
+    " created_at INTEGER NOT NULL, started_at INTEGER NOT NULL DEFAULT 0,"
+    " finished_at INTEGER NOT NULL DEFAULT 0, estimated_finish INTEGER NOT NULL DEFAULT 0,"
+    " seed INTEGER NOT NULL, priority INTEGER NOT NULL, attempt INTEGER NOT NULL DEFAULT 0,"
+    " trained_tokens INTEGER NOT NULL DEFAULT 0, request TEXT NOT NULL, resolved TEXT,"
+    " progress TEXT, error TEXT, result_files TEXT NOT NULL, fine_tuned_model TEXT UNIQUE,"
+    " idempotency_key TEXT, body_sha256 TEXT NOT NULL, has_metadata INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX jobs_project ON jobs(project, seq);"
+    "CREATE INDEX jobs_plain ON jobs(project, seq) WHERE has_metadata = 0;"
+    "CREATE INDEX jobs_queue ON jobs(status, priority DESC, seq);"
+    "CREATE INDEX jobs_training_file ON jobs(training_file) WHERE status < 4;"
+    "CREATE INDEX jobs_validation_file ON jobs(validation_file) WHERE status < 4;"
+    "CREATE INDEX jobs_models ON jobs(project, seq) WHERE fine_tuned_model IS NOT NULL;"
+    "CREATE INDEX jobs_body ON jobs(project, body_sha256, seq);"
+    "CREATE UNIQUE INDEX jobs_key ON jobs(project, idempotency_key)"
+    " WHERE idempotency_key IS NOT NULL;"
+    "CREATE TABLE job_metadata ("
+    " project TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
+    " job_seq INTEGER NOT NULL REFERENCES jobs(seq),"
+    " PRIMARY KEY (project, key, value, job_seq)) STRICT, WITHOUT ROWID;"
+
+    "CREATE TABLE events ("
+    " job_seq INTEGER NOT NULL REFERENCES jobs(seq), seq INTEGER NOT NULL,"
+    " created_at INTEGER NOT NULL, level INTEGER NOT NULL, type INTEGER NOT NULL,"
+    " step INTEGER NOT NULL, kind INTEGER NOT NULL, message TEXT NOT NULL, data TEXT NOT NULL,"
+    " PRIMARY KEY (job_seq, seq)) STRICT, WITHOUT ROWID;"
+    "CREATE UNIQUE INDEX events_step ON events(job_seq, step, kind) WHERE step > 0;"
+
+    "CREATE TABLE keys ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,"
+    " project TEXT NOT NULL, prefix TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE,"
+    " created_at INTEGER NOT NULL, revoked_at INTEGER NOT NULL DEFAULT 0) STRICT;"
+    "CREATE INDEX keys_prefix ON keys(prefix);",
+};
+enum { VERSION = sizeof steps / sizeof steps[0] };
+
+static enum err pragma_int(struct store *s, const char *sql, int64_t *out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool row = false;
+    enum err e = store__query(s, em, &q, sql, "");
+    if (e == ERR_OK)
+        e = store__next(s, q, &row, em);
+    if (e != ERR_OK)
+        return e;
+    *out = row ? sqlite3_column_int64(q, 0) : 0;
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
+static enum err step_up(struct store *s, int from, struct err_msg *em) {
+    char set_version[96];
+    (void)sqlite3_snprintf((int)sizeof set_version, set_version,
+                           "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID,
+                           from + 1);
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    if (sqlite3_exec(s->db, steps[from], NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_exec(s->db, set_version, NULL, NULL, NULL) != SQLITE_OK)
+        e = store__error(s, "schema", em);
+    return store__end(s, e, em);
+}
+
+enum err store__migrate(struct store *s, struct err_msg *em) {
+    int64_t version = 0, application = 0;
+    enum err e = pragma_int(s, "PRAGMA user_version", &version, em);
+    if (e == ERR_OK)
+        e = pragma_int(s, "PRAGMA application_id", &application, em);
+    if (e != ERR_OK)
+        return e;
+    if (version > 0 && application != APPLICATION_ID)
+        return err_set(em, ERR_UNSUPPORTED, "%s/ffwd.db is a database of another program", s->dir);
+    if (version < 0 || version > VERSION)
+        return err_set(em, ERR_UNSUPPORTED,
+                       "%s/ffwd.db has schema version %lld, this program knows up to %d: start the "
+                       "newer program it was written by",
+                       s->dir, (long long)version, (int)VERSION);
+    for (int v = (int)version; e == ERR_OK && v < VERSION; v++)
+        e = step_up(s, v, em);
+    return e;
+}
