@@ -4,7 +4,8 @@
  *          use; a family (engine/model/family.h) fills it and names the tensors.
  * Owns:    plain values.
  * Threads: pure functions.
- * Errors:  ERR_INPUT naming file and field; absurd sizes are refused before any arithmetic.
+ * Errors:  ERR_INPUT naming file and field; absurd sizes are refused before any arithmetic;
+ *          ERR_UNSUPPORTED for a model type or a feature that ffwd does not have.
  */
 #ifndef FFWD_ENGINE_MODEL_CONFIG_H
 #define FFWD_ENGINE_MODEL_CONFIG_H
@@ -13,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "engine/ops/ops.h"
 
 enum rope_kind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 };
@@ -34,12 +36,17 @@ struct model_config {
     struct act act;
     struct rope_config rope;
     bool qkv_bias, o_bias, mlp_bias, tied_head;
-    int32_t window; /* sliding window, 0: none */
+    int32_t window;                              /* keys seen by a windowed layer, 0: no window */
+    uint64_t windowed_layers[LIMIT_LAYERS / 64]; /* bit l: layer l has the window */
     float embed_scale;
     int32_t bos_id, eos_id; /* -1: none; the first of a list */
 };
 
 /* Reads DIR/config.json, in the transformers 4 and the transformers 5 form. */
 enum err model_config_read(const char *dir, struct model_config *out, struct err_msg *em) NODISCARD;
+
+/* A named shape of DESIGN's list (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b). */
+enum err model_config_shape(const char *shape, struct model_config *out,
+                            struct err_msg *em) NODISCARD;
 
 #endif

@@ -1,0 +1,103 @@
+/* config: named shapes, for benchmarks on random weights. Sizes as in the published config.json
+ * files of HuggingFaceTB/SmolLM2-135M, Qwen/Qwen2.5-0.5B, meta-llama/Llama-3.2-1B and
+ * meta-llama/Meta-Llama-3-8B. */
+#include <string.h>
+
+#include "engine/model/config.h"
+#include "engine/model/family.h"
+
+static const struct shape {
+    const char *name;
+    const char *model_type;
+    int32_t hidden, intermediate, layers, heads, kv_heads, vocab;
+    bool tied, qkv_bias;
+    float eps;
+    struct rope_config rope;
+    int32_t positions;
+} shapes[] = {
+    {"smollm2-135m",
+     "llama",
+     576,
+     1536,
+     30,
+     9,
+     3,
+     49152,
+     true,
+     false,
+     1e-5f,
+     {.theta = 100000, .factor = 1, .partial = 1},
+     8192},
+    {"qwen2.5-0.5b",
+     "qwen2",
+     896,
+     4864,
+     24,
+     14,
+     2,
+     151936,
+     true,
+     true,
+     1e-6f,
+     {.theta = 1000000, .factor = 1, .partial = 1},
+     32768},
+    {"llama-3.2-1b",
+     "llama",
+     2048,
+     8192,
+     16,
+     32,
+     8,
+     128256,
+     true,
+     false,
+     1e-5f,
+     {ROPE_LLAMA3, 500000, 32, 1, 4, 8192, 1},
+     131072},
+    {"llama-3-8b",
+     "llama",
+     4096,
+     14336,
+     32,
+     32,
+     8,
+     128256,
+     false,
+     false,
+     1e-5f,
+     {.theta = 500000, .factor = 1, .partial = 1},
+     8192},
+};
+
+enum err model_config_shape(const char *shape, struct model_config *out, struct err_msg *em) {
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const struct shape *s = &shapes[i];
+        if (strcmp(s->name, shape) != 0)
+            continue;
+        *out = (struct model_config){
+            .family = family_find(s->model_type),
+            .hidden = s->hidden,
+            .intermediate = s->intermediate,
+            .layers = s->layers,
+            .heads = s->heads,
+            .kv_heads = s->kv_heads,
+            .head_dim = s->hidden / s->heads,
+            .vocab = s->vocab,
+            .max_positions = s->positions,
+            .norm = NORM_RMS,
+            .norm_eps = s->eps,
+            .act = {ACT_SILU, true},
+            .rope = s->rope,
+            .qkv_bias = s->qkv_bias,
+            .tied_head = s->tied,
+            .embed_scale = 1,
+            .bos_id = -1,
+            .eos_id = -1,
+        };
+        return ERR_OK;
+    }
+    return err_set(em, ERR_USAGE,
+                   "no shape \"%.64s\"; known: smollm2-135m, qwen2.5-0.5b, "
+                   "llama-3.2-1b, llama-3-8b",
+                   shape);
+}
