@@ -1,0 +1,173 @@
+/* dataset_pass: bad lines, duplicates, lengths, warnings. */
+#include "engine/text/dataset_pass.h"
+
+#include <inttypes.h>
+#include <sodium/crypto_shorthash.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+void dataset_pass_init(struct dataset_pass *p, struct dataset_report *report) {
+    *p = (struct dataset_pass){.report = report,
+                               .lengths = xcalloc(LIMIT_ROW_TOKENS + 1, sizeof *p->lengths)};
+}
+
+void dataset_pass_clear(struct dataset_pass *p) {
+    free(p->hashes);
+    free(p->lengths);
+    *p = (struct dataset_pass){0};
+}
+
+void dataset_report_clear(struct dataset_report *r) {
+    for (size_t i = 0; i < r->bad_listed; i++)
+        free(r->bad_lines[i].reason);
+    for (size_t i = 0; i < r->n_warnings; i++)
+        free(r->warnings[i]);
+    free(r->bad_lines);
+    *r = (struct dataset_report){0};
+}
+
+/* A copy that is valid UTF-8 on one line: a quotation may have been cut inside a character. */
+static char *printable(const char *text) {
+    char *out = xstrdup(text);
+    size_t n = strlen(out);
+    while (n > 0 && ((unsigned char)out[n - 1] & 0xc0) == 0x80)
+        n--;
+    if (n > 0 && (unsigned char)out[n - 1] >= 0xc0) {
+        unsigned char lead = (unsigned char)out[n - 1];
+        size_t wants = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+        if (strlen(out + n - 1) < wants)
+            out[n - 1] = '\0';
+    }
+    for (char *c = out; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = ' ';
+    return out;
+}
+
+void dataset_pass_bad(struct dataset_pass *p, int64_t line, int64_t offset, const char *reason) {
+    struct dataset_report *r = p->report;
+    r->bad++;
+    if (r->bad_listed == DATASET_LISTED_LINES)
+        return;
+    if (r->bad_lines == NULL)
+        r->bad_lines = xcalloc(DATASET_LISTED_LINES, sizeof *r->bad_lines);
+    r->bad_lines[r->bad_listed++] =
+        (struct bad_line){.line = line, .offset = offset, .reason = printable(reason)};
+}
+
+void dataset_pass_unused_key(struct dataset_pass *p, const char *key, int64_t line) {
+    if (p->unused_rows++ > 0)
+        return;
+    p->unused_line = line;
+    char *copy = printable(key);
+    (void)snprintf(p->unused_key, sizeof p->unused_key, "%s", copy);
+    free(copy);
+}
+
+static int bit_length(int64_t n) {
+    int bits = 0;
+    for (; n > 0; n >>= 1)
+        bits++;
+    return bits;
+}
+
+void dataset_pass_row(struct dataset_pass *p, const struct jsonl_line *line, int32_t tokens) {
+    static const unsigned char key[crypto_shorthash_KEYBYTES] = {0};
+    struct row_hash h = {.line = (uint32_t)line->number};
+    unsigned char hash[crypto_shorthash_BYTES];
+    (void)crypto_shorthash(hash, (const unsigned char *)line->data, line->len, key);
+    memcpy(&h.high, hash, sizeof h.high);
+    memcpy(&h.low, hash + sizeof h.high, sizeof h.low);
+    if (p->n_hashes == p->hash_cap) {
+        p->hash_cap = p->hash_cap == 0 ? 1024 : p->hash_cap + p->hash_cap / 2;
+        p->hashes = xreallocarray(p->hashes, p->hash_cap, sizeof *p->hashes);
+    }
+    p->hashes[p->n_hashes++] = h;
+
+    struct dataset_report *r = p->report;
+    r->rows++;
+    p->lengths[tokens]++;
+    r->length_histogram[tokens > 0 ? bit_length(tokens) - 1 : 0]++;
+}
+
+static int by_hash(const void *a, const void *b) {
+    const struct row_hash *x = a, *y = b;
+    if (x->high != y->high)
+        return x->high < y->high ? -1 : 1;
+    if (x->low != y->low)
+        return x->low < y->low ? -1 : 1;
+    return x->line < y->line ? -1 : 1;
+}
+
+__attribute__((format(printf, 2, 3))) static void warn(struct dataset_report *r, const char *fmt,
+                                                       ...) {
+    va_list args;
+    if (r->n_warnings == DATASET_WARNINGS)
+        return;
+    va_start(args, fmt);
+    if (vasprintf(&r->warnings[r->n_warnings], fmt, args) >= 0)
+        r->n_warnings++;
+    va_end(args);
+}
+
+static void end_duplicates(struct dataset_pass *p) {
+    uint32_t line = 0, of = 0;
+    if (p->n_hashes > 0)
+        qsort(p->hashes, p->n_hashes, sizeof *p->hashes, by_hash);
+    for (size_t i = 1; i < p->n_hashes; i++) {
+        const struct row_hash *a = &p->hashes[i - 1], *b = &p->hashes[i];
+        if (a->high != b->high || a->low != b->low)
+            continue;
+        p->report->duplicates++;
+        if (line == 0 || b->line < line)
+            line = b->line, of = a->line;
+    }
+    if (line != 0)
+        warn(p->report, "%" PRId64 " rows repeat an earlier row (the first: line %u repeats %u)",
+             p->report->duplicates, line, of);
+}
+
+/* Nearest rank: the shortest length that at least `percent` % of the rows do not exceed. */
+static int64_t quantile(const struct dataset_pass *p, int percent) {
+    int64_t rank = (p->report->rows * percent + 99) / 100, seen = 0;
+    int64_t length = 0;
+    for (; length < LIMIT_ROW_TOKENS; length++) {
+        seen += p->lengths[length];
+        if (seen >= rank)
+            break;
+    }
+    return length;
+}
+
+void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *options) {
+    struct dataset_report *r = p->report;
+    if (r->rows > 0) {
+        while (p->lengths[r->min_tokens] == 0)
+            r->min_tokens++;
+        r->median_tokens = quantile(p, 50);
+        r->p95_tokens = quantile(p, 95);
+        r->max_tokens = quantile(p, 100);
+    }
+    if (r->truncated > 0)
+        warn(r, "%" PRId64 " rows are longer than %d tokens and are cut there", r->truncated,
+             options->max_seq_len);
+    if (r->dropped > 0)
+        warn(r, "%" PRId64 " rows are longer than %d tokens and are left out", r->dropped,
+             options->max_seq_len);
+    if (r->untrained > 0)
+        warn(r, "%" PRId64 " rows have no token to train on and are left out", r->untrained);
+    end_duplicates(p);
+    if (p->unused_rows > 0)
+        warn(r,
+             "%" PRId64 " rows have keys that are not used (the first: `%s` in line %" PRId64 ")",
+             p->unused_rows, p->unused_key, p->unused_line);
+    const char *note = options->template != NULL ? chat_template_note(options->template) : NULL;
+    if (r->kind == ROW_CHAT && note != NULL)
+        warn(r, "%s", note);
+    if (r->rows > 0 && r->rows < 10)
+        warn(r, "only %" PRId64 " rows; a useful fine-tune rarely has fewer than 10", r->rows);
+}
