@@ -3,8 +3,10 @@
 books(folder)      -> {name: text}: licence, header and footer removed, line breaks inside paragraphs undone
 split(text)        -> (train, held_out): the last 2 % of each book is never trained on
 chat_rows(...)     -> ChatML strings made from the books' own sentences, so that the chat tokens have a meaning
+copy_rows(...)     -> ChatML strings about lists of words in no order: what looks back at the question answers them
 """
 
+import collections
 import pathlib
 import re
 
@@ -87,4 +89,20 @@ def chat_rows(texts, rng, count):
             question, answer = turn(rng, rng.choice(sentences))
             messages += [("user", question), ("assistant", answer)]
         rows.append(chatml(messages))
+    return rows
+
+
+def copy_rows(texts, rng, count):
+    words = collections.Counter(w for text in texts for w in re.findall(r"[A-Za-z]{3,}", text))
+    known = sorted(w for w, n in words.items() if n >= 20)
+    rows = []
+    for _ in range(count):
+        some = rng.sample(known, rng.randint(4, 14))
+        kind = rng.random()
+        if kind < 0.7:
+            ask, answer = rng.choice(["Repeat: ", "Say this again: ", "Repeat after me. "]) + " ".join(some), " ".join(some)
+        else:
+            i = rng.randrange(len(some) - 1)
+            ask, answer = f"{' '.join(some)}. Which word comes after {some[i]}?", some[i + 1]
+        rows.append(chatml([("user", ask), ("assistant", answer)]))
     return rows

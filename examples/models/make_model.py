@@ -29,7 +29,8 @@ SEED = 20260101
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 2048
 TOKENS_PER_BATCH = 4096
-CHAT_SHARE = 1 / 12
+CHAT_SHARE, COPY_SHARE = 1 / 12, 1 / 6
+COPY_FROM = 900  # the step from which copying is taught: before it, attention has nothing to copy with
 RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.25
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
@@ -78,7 +79,8 @@ def batch(step, streams):
     length = 1024 if step % 4 == 3 else 256
     rows = []
     for _ in range(TOKENS_PER_BATCH // length):
-        stream = streams[int(rng.random() < CHAT_SHARE)]
+        draw, copying = rng.random(), COPY_SHARE if step >= COPY_FROM else 0.0
+        stream = streams[1 if draw < CHAT_SHARE else 2 if draw < CHAT_SHARE + copying else 0]
         start = int(rng.integers(0, len(stream) - length - 1))
         rows.append(stream[start:start + length + 1])
     return torch.from_numpy(np.stack(rows).astype(np.int64))
@@ -231,11 +233,13 @@ def main():
     rows = corpus.chat_rows(texts, random.Random(SEED), 16000)
     random.Random(SEED).shuffle(rows)
     chat = np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in rows])
+    rows = corpus.copy_rows(texts, random.Random(SEED), 24000)
+    copy = np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in rows])
     held = np.concatenate([np.array(tok.encode(h).ids, np.uint16) for _, h in parts.values()])
     print("training text", len(prose), "tokens,", sum(len(t.encode()) for t in texts), "bytes; chat", len(chat),
-          "tokens; held out", len(held), flush=True)
+          "tokens; copying", len(copy), "tokens; held out", len(held), flush=True)
     model = make_model()
-    train(model, (prose, chat), held, a.steps, a.work)
+    train(model, (prose, chat, copy), held, a.steps, a.work)
     save(model, tok, a.out)
     report(a.out, tok, {name: held_part for name, (_, held_part) in parts.items()})
 
