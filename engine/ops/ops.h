@@ -91,8 +91,7 @@ struct dropout {
 /* Up to LINEAR_PARTS frozen matrices that share their input, as one product: q|k|v, gate|up. */
 #define LINEAR_PARTS 3
 struct linear_part {
-    const void *weight; /* host memory, [out, in] in weight_dtype; read during linear_new only,
-                           unless linear_keeps_host says otherwise */
+    const void *weight; /* host memory, [out, in] in weight_dtype; read during linear_new only */
     enum dtype weight_dtype;
     const float *bias; /* host, [out] f32, or NULL */
     int64_t out;
@@ -107,7 +106,8 @@ struct linear; /* opaque; owned by the caller, freed by linear_free */
 
 /* The LoRA matrices of one linear: part i adds scale · (drop(x) A_iᵀ) B_iᵀ to its columns.
  * A_i [rank, in] and B_i [out_i, rank] are f32 in the adapter's flat buffer at these offsets (in
- * elements); rank 0: the part has none. All parts of a linear share one dropout mask. */
+ * elements); rank 0: the part has none. All parts of a linear share one dropout mask. A_i that lie
+ * one after the other (a[i + 1] = a[i] + rank[i] · in) are computed as one product. */
 struct lora {
     int32_t rank[LINEAR_PARTS];
     size_t a[LINEAR_PARTS], b[LINEAR_PARTS];

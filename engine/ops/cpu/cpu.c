@@ -1,0 +1,266 @@
+/* cpu: opening, memory and helpers of the CPU's device. */
+#include "engine/ops/cpu/cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "engine/ops/cpu/gemm_bf16.h"
+
+#define ALIGNMENT 64
+#define HUGE_PAGE ((size_t)2 << 20)
+
+static size_t round_up(size_t n, size_t unit) {
+    return (n + unit - 1) / unit * unit;
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+size_t cpu_memory_total(void) {
+    size_t total = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
+    unsigned long long limit;
+    if (f) {
+        if (fscanf(f, "%llu", &limit) == 1 && limit < total)
+            total = (size_t)limit;
+        fclose(f);
+    }
+    return total;
+}
+
+/* NULL if there is none. Large blocks ask for huge pages: the products walk whole matrices. */
+static void *block_alloc(size_t bytes) {
+    size_t unit = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+    if (bytes > SIZE_MAX - unit)
+        return NULL;
+    size_t size = round_up(bytes ? bytes : 1, unit);
+    void *p = aligned_alloc(unit, size);
+    if (p && unit == HUGE_PAGE)
+        madvise(p, size, MADV_HUGEPAGE); /* a wish; without it only speed is lost */
+    return p;
+}
+
+enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) {
+    (void)dev;
+    *out = NULL;
+    size_t total = cpu_memory_total();
+    if (bytes > total)
+        return err_set(em, ERR_NO_MEMORY,
+                       "%zu bytes of memory are needed at once, this machine has %zu", bytes,
+                       total);
+    *out = block_alloc(bytes);
+    if (!*out)
+        return err_set(em, ERR_NO_MEMORY, "no memory for %zu bytes", bytes);
+    return ERR_OK;
+}
+
+void cpu_mem_free(struct device *dev, void *p) {
+    (void)dev;
+    free(p);
+}
+
+static void cpu_mem_zero(struct device *dev, void *p, size_t bytes) {
+    (void)dev;
+    memset(p, 0, bytes);
+}
+
+static void cpu_mem_copy(struct device *dev, void *dst, const void *src, size_t bytes) {
+    (void)dev;
+    memmove(dst, src, bytes);
+}
+
+static enum err cpu_download(struct device *dev, void *host, const void *src, size_t bytes,
+                             struct err_msg *em) {
+    (void)em;
+    cpu_mem_copy(dev, host, src, bytes);
+    return ERR_OK;
+}
+
+static enum err cpu_sync(struct device *dev, struct err_msg *em) {
+    (void)dev;
+    (void)em;
+    return ERR_OK;
+}
+
+static size_t cpu_mem_peak(const struct device *dev) {
+    (void)dev;
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (size_t)u.ru_maxrss * 1024;
+}
+
+void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
+    struct cpu_scratch *s = &c->scratch[worker];
+    if (s->size[slot] < bytes) {
+        free(s->p[slot]);
+        s->size[slot] = bytes + bytes / 4;
+        s->p[slot] = block_alloc(s->size[slot]);
+        if (!s->p[slot])
+            xmalloc(SIZE_MAX / 2); /* ends the process as any exhausted host memory does */
+    }
+    return s->p[slot];
+}
+
+void *cpu_shared(struct cpu *c, enum cpu_slot slot, size_t bytes) {
+    return cpu_scratch(c, team_size(c->team), slot, bytes);
+}
+
+float *cpu_scratch_f32(struct cpu *c, int worker, enum cpu_slot slot, int64_t n) {
+    return cpu_scratch(c, worker, slot, (size_t)n * sizeof(float));
+}
+
+/* ---- helpers -------------------------------------------------------------------------------- */
+
+const float *cpu_widen(const struct cpu *c, enum dtype dtype, const void *src, int64_t n,
+                       float *buf) {
+    if (dtype == DTYPE_F32)
+        return src;
+    if (dtype == DTYPE_BF16)
+        c->k->widen_bf16(buf, src, n);
+    else
+        c->k->widen_f16(buf, src, n);
+    return buf;
+}
+
+void cpu_narrow(const struct cpu *c, enum dtype dtype, void *dst, const float *src, int64_t n) {
+    if (dtype == DTYPE_BF16)
+        c->k->narrow_bf16(dst, src, n);
+    else if (dtype == DTYPE_F16)
+        c->k->narrow_f16(dst, src, n);
+    else if (dst != (const void *)src)
+        memcpy(dst, src, (size_t)n * sizeof *src);
+}
+
+struct tiling tiling_make(int64_t n, int64_t max, int64_t unit) {
+    int64_t count = (n + max - 1) / max;
+    struct tiling t = {.n = n, .size = max, .count = count};
+    if (count > 0) {
+        int64_t even = (n + count - 1) / count;
+        t.size = (even + unit - 1) / unit * unit;
+        t.count = (n + t.size - 1) / t.size;
+    }
+    return t;
+}
+
+struct rows_run {
+    struct tiling blocks;
+    void (*fn)(void *arg, int64_t first, int64_t count, int worker);
+    void *arg;
+};
+
+static void rows_item(void *arg, int64_t item, int worker) {
+    struct rows_run *r = arg;
+    r->fn(r->arg, tiling_first(&r->blocks, item), tiling_count(&r->blocks, item), worker);
+}
+
+void cpu_for_rows(struct cpu *c, int64_t rows, int64_t cols,
+                  void (*fn)(void *arg, int64_t first, int64_t count, int worker), void *arg) {
+    int64_t block = 16384 / (cols > 0 ? cols : 1); /* long enough to be worth handing over */
+    struct rows_run r = {tiling_make(rows, block > 0 ? block : 1, 1), fn, arg};
+    team_run(c->team, r.blocks.count, rows_item, &r);
+}
+
+/* ---- device --------------------------------------------------------------------------------- */
+
+static void cpu_name(char *name, size_t size) {
+    char line[256];
+    snprintf(name, size, "CPU");
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        char *value = strncmp(line, "model name", 10) == 0 ? strchr(line, ':') : NULL;
+        if (value) {
+            line[strcspn(line, "\n")] = '\0';
+            snprintf(name, size, "%s", value + strspn(value, ": "));
+            break;
+        }
+    }
+    if (f)
+        fclose(f);
+}
+
+static void cpu_info(const struct device *dev, struct device_info *out) {
+    const struct cpu *c = (const struct cpu *)(const void *)dev;
+    memset(out, 0, sizeof *out);
+    cpu_name(out->name, sizeof out->name);
+    snprintf(out->kind, sizeof out->kind, "cpu");
+    out->native_bf16 = c->bf16 != NULL;
+    out->threads = team_size(c->team);
+    out->memory_total = cpu_memory_total();
+}
+
+static void cpu_close(struct device *dev) {
+    struct cpu *c = cpu_of(dev);
+    int n = team_size(c->team);
+    bf16_products_free(c->bf16);
+    for (int i = 0; i <= n; i++)
+        for (int slot = 0; slot < SLOT_COUNT; slot++)
+            free(c->scratch[i].p[slot]);
+    free(c->scratch);
+    team_free(c->team);
+    free(c);
+}
+
+static const struct ops cpu_ops = {
+    .close = cpu_close,
+    .info = cpu_info,
+    .mem_alloc = cpu_mem_alloc,
+    .mem_free = cpu_mem_free,
+    .mem_zero = cpu_mem_zero,
+    .mem_copy = cpu_mem_copy,
+    .upload = cpu_mem_copy,
+    .download = cpu_download,
+    .sync = cpu_sync,
+    .mem_peak = cpu_mem_peak,
+    .linear_new = cpu_linear_new,
+    .linear_free = cpu_linear_free,
+    .linear_forward = cpu_linear_forward,
+    .linear_backward = cpu_linear_backward,
+    .embed = cpu_embed,
+    .norm_forward = cpu_norm_forward,
+    .norm_apply = cpu_norm_apply,
+    .norm_backward = cpu_norm_backward,
+    .rope = cpu_rope,
+    .attention_forward = cpu_attention_forward,
+    .attention_backward = cpu_attention_backward,
+    .act_forward = cpu_act_forward,
+    .act_backward = cpu_act_backward,
+    .rows_gather = cpu_rows_gather,
+    .rows_scatter = cpu_rows_scatter,
+    .head_loss = cpu_head_loss,
+    .adapter_alloc = cpu_adapter_alloc,
+    .adapter_free = cpu_adapter_free,
+    .adapter_refresh = cpu_adapter_refresh,
+    .vec_sumsq = cpu_vec_sumsq,
+    .vec_axpy = cpu_vec_axpy,
+    .adamw = cpu_adamw,
+};
+
+/* The processors this process may run on. */
+static int cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return CPU_COUNT(&set);
+    return 1;
+}
+
+enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {
+    *out = NULL;
+    if (threads > TEAM_MAX_THREADS)
+        return err_set(em, ERR_USAGE, "at most %d threads can be used, not %d", TEAM_MAX_THREADS,
+                       threads);
+    struct cpu *c = xcalloc(1, sizeof *c);
+    c->base.ops = &cpu_ops;
+    c->product = product;
+    c->k = product == CPU_PRODUCT_PLAIN ? &kernels_base : kernels_best();
+    c->team = team_new(threads > 0 ? threads : cores());
+    c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
+    if (product == CPU_PRODUCT_BEST)
+        c->bf16 = bf16_products_new(c);
+    *out = &c->base;
+    return ERR_OK;
+}

@@ -1,0 +1,17 @@
+/* The kernels of kernels.h for AVX2 with FMA. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/ops/cpu/kernels.h"
+#include "engine/ops/ops.h"
+
+/* From here on, the headers with inline arithmetic included. */
+#pragma GCC target("avx2,fma,f16c")
+#include "engine/ops/cpu/half.h"
+#include "engine/ops/philox.h"
+
+#include "engine/ops/cpu/kernels_rows.inc"
+#include "engine/ops/cpu/kernels_math.inc"
+
+const struct kernels kernels_avx2 = KERNELS("avx2");

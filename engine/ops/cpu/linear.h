@@ -1,0 +1,65 @@
+/* linear: the frozen matrices of one product, and how LoRA's matrices lie beside them.
+ *
+ * What:    struct linear of the CPU and helpers for linear_forward.c, linear_backward.c, head.c.
+ * Owns:    a linear owns its copy of the weights.
+ * Threads: read-only after linear_new.
+ * Errors:  linear_new: ERR_NO_MEMORY.
+ */
+#ifndef FFWD_ENGINE_OPS_CPU_LINEAR_H
+#define FFWD_ENGINE_OPS_CPU_LINEAR_H
+
+#include "engine/ops/cpu/cpu.h"
+#include "engine/ops/cpu/gemm.h"
+
+/* Largest tiles of a result: rows (tokens) and columns. A tile and its inputs stay in cache. */
+#define TILE_ROWS 256
+#define TILE_COLS 512
+
+struct linear {
+    int64_t in, out; /* out: of all parts together */
+    int n_parts;
+    int64_t first[LINEAR_PARTS + 1]; /* first row of a part; the last is out */
+    enum dtype dtype;
+    void *weight; /* [out, in], the parts one below the other */
+    float *bias;  /* [out], or NULL */
+};
+
+/* A_i that lie one after the other in the adapter are one matrix [Σrank, in]. */
+struct lora_group {
+    int64_t first; /* column in s */
+    int64_t rank;
+    size_t offset; /* of A, in elements of the adapter's buffers */
+};
+
+/* What a call needs to know about LoRA; ranks 0 everywhere without it. */
+struct lora_plan {
+    int64_t rank; /* Σrank: columns of s */
+    int64_t first[LINEAR_PARTS];
+    int n_groups;
+    struct lora_group group[LINEAR_PARTS];
+};
+struct lora_plan lora_plan_make(const struct linear *lin, const struct lora *lora);
+
+/* Rows first … first + rows - 1, columns col … of the frozen weights. */
+static inline struct operand weight_at(const struct linear *lin, int64_t first, int64_t col) {
+    int64_t size = (int64_t)dtype_size(lin->dtype);
+    return (struct operand){.data = (const char *)lin->weight + (first * lin->in + col) * size,
+                            .dtype = lin->dtype,
+                            .stride = lin->in};
+}
+
+/* Element `offset` of the adapter as an operand for a product with matrices of dtype `with`: the
+ * bf16 copy for bf16 products, else the f32 weights themselves. */
+struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
+                               int64_t stride, enum dtype with);
+
+static inline struct operand transposed(struct operand op) {
+    op.transposed = !op.transposed;
+    return op;
+}
+
+static inline bool dropout_on(const struct dropout *d) {
+    return d && d->p > 0.0f;
+}
+
+#endif

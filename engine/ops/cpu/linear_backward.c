@@ -1,0 +1,171 @@
+/* linear_backward: dx = dy W + drop'(dS A), dA += dSᵀ drop(x), dB += dyᵀ (scale · s), where
+ * dS = scale · dy B. The frozen weights' gradient is never formed.
+ *
+ * First dS by blocks of rows; then one run over all tiles of dx, dA and dB. Sums over tokens run
+ * inside one tile, so their order never depends on the threads. */
+#include "engine/ops/cpu/linear.h"
+
+/* Tokens of drop(x) that are in memory at a time. */
+#define DROPPED_ROWS 256
+
+struct backward_run {
+    struct cpu *c;
+    const struct linear *lin;
+    const struct lora *lora;
+    const struct adapter_mem *ad;
+    const struct dropout *drop;
+    const struct batch *b;
+    struct tensor dy, x, s;
+    const struct tensor *dx;
+    struct lora_plan plan;
+    float *ds, *scaled; /* [T, Σrank]: dS, and scale · s */
+    struct tiling rows, in_cols, out_rows[LINEAR_PARTS];
+    int64_t n_dx, n_da; /* items of dx, then of dA; the rest are dB's */
+};
+
+static void shrink_item(void *arg, int64_t item, int worker) {
+    struct backward_run *r = arg;
+    int64_t first = tiling_first(&r->rows, item), count = tiling_count(&r->rows, item);
+    int64_t rank = r->plan.rank;
+    float *ds = r->ds + first * rank, *scaled = r->scaled + first * rank;
+    for (int i = 0; i < r->lin->n_parts; i++) {
+        int64_t out = r->lin->first[i + 1] - r->lin->first[i], ri = r->lora->rank[i];
+        if (ri == 0)
+            continue;
+        struct tensor dy = tensor_columns(r->dy, r->lin->first[i], out);
+        struct operand b = adapter_operand(r->c, r->ad, r->lora->b[i], ri, dy.dtype);
+        gemm(r->c, worker, count, ri, out, operand_of(tensor_rows(dy, first, count)), b,
+             ds + r->plan.first[i], rank, false);
+    }
+    r->c->k->scale(ds, ds, r->lora->scale, count * rank);
+    for (int64_t i = 0; i < count; i++) {
+        float *row = scaled + i * rank;
+        const float *s = cpu_widen(r->c, r->s.dtype, row_at(r->s, first + i), rank, row);
+        r->c->k->scale(row, s, r->lora->scale, rank);
+    }
+}
+
+/* LoRA's part of a tile of dx, rows first …, columns col …. */
+static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64_t count,
+                        int64_t col, int64_t n, float *tile, int64_t stride) {
+    struct cpu *c = r->c;
+    bool masked = dropout_on(r->drop);
+    float *sum = masked ? cpu_scratch_f32(c, worker, SLOT_ROW, count * n) : tile;
+    int64_t sum_stride = masked ? n : stride;
+    for (int g = 0; g < r->plan.n_groups; g++) {
+        const struct lora_group *group = &r->plan.group[g];
+        struct operand ds = {r->ds + first * r->plan.rank + group->first, DTYPE_F32, r->plan.rank,
+                             false};
+        struct operand a =
+            adapter_operand(c, r->ad, group->offset + (size_t)col, r->lin->in, r->dy.dtype);
+        gemm(c, worker, count, n, group->rank, ds, a, sum, sum_stride, !masked || g > 0);
+    }
+    for (int64_t i = 0; masked && i < count; i++) {
+        float *row = sum + i * n, *to = tile + i * stride;
+        c->k->dropout(row, row, r->drop, r->b->keys[first + i], col, n);
+        c->k->axpy(to, to, 1.0f, row, n);
+    }
+}
+
+static void dx_item(struct backward_run *r, int worker, int64_t item) {
+    struct cpu *c = r->c;
+    int64_t row = item % r->rows.count, tile_col = item / r->rows.count;
+    int64_t first = tiling_first(&r->rows, row), count = tiling_count(&r->rows, row);
+    int64_t col = tiling_first(&r->in_cols, tile_col), n = tiling_count(&r->in_cols, tile_col);
+    struct tensor dx = tensor_rows(tensor_columns(*r->dx, col, n), first, count);
+    bool direct = dx.dtype == DTYPE_F32;
+    float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
+    int64_t stride = direct ? dx.stride : n;
+    gemm(c, worker, count, n, r->lin->out, operand_of(tensor_rows(r->dy, first, count)),
+         weight_at(r->lin, 0, col), tile, stride, false);
+    if (r->plan.rank > 0)
+        add_lora_dx(r, worker, first, count, col, n, tile, stride);
+    for (int64_t i = 0; !direct && i < count; i++)
+        cpu_narrow(c, dx.dtype, row_at(dx, i), tile + i * stride, n);
+}
+
+/* Columns of dA += dSᵀ drop(x). */
+static void da_item(struct backward_run *r, int worker, int64_t item) {
+    struct cpu *c = r->c;
+    int64_t col = tiling_first(&r->in_cols, item), n = tiling_count(&r->in_cols, item);
+    int64_t tokens = r->x.rows, rank = r->plan.rank;
+    bool masked = dropout_on(r->drop);
+    int64_t step = masked ? DROPPED_ROWS : tokens;
+    float *buf = masked ? cpu_scratch_f32(c, worker, SLOT_ROW, step * n) : NULL;
+    for (int64_t t = 0; t < tokens; t += step) {
+        int64_t count = tokens - t < step ? tokens - t : step;
+        struct tensor x = tensor_rows(tensor_columns(r->x, col, n), t, count);
+        struct operand xs = operand_of(x);
+        for (int64_t i = 0; masked && i < count; i++) {
+            const float *src = cpu_widen(c, x.dtype, row_at(x, i), n, buf + i * n);
+            c->k->dropout(buf + i * n, src, r->drop, r->b->keys[t + i], col, n);
+        }
+        if (masked)
+            xs = (struct operand){buf, DTYPE_F32, n, false};
+        for (int g = 0; g < r->plan.n_groups; g++) {
+            const struct lora_group *group = &r->plan.group[g];
+            struct operand ds = {r->ds + t * rank + group->first, DTYPE_F32, rank, true};
+            gemm(c, worker, group->rank, n, count, ds, xs, r->ad->g + group->offset + col,
+                 r->lin->in, true);
+        }
+    }
+}
+
+/* Rows of dB_i += dy_iᵀ (scale · s_i). */
+static void db_item(struct backward_run *r, int worker, int64_t item) {
+    int i = 0;
+    while (item >= r->out_rows[i].count)
+        item -= r->out_rows[i++].count;
+    int64_t ri = r->lora->rank[i];
+    if (ri == 0)
+        return;
+    int64_t first = tiling_first(&r->out_rows[i], item);
+    int64_t count = tiling_count(&r->out_rows[i], item);
+    struct tensor dy = tensor_columns(r->dy, r->lin->first[i] + first, count);
+    struct operand s = {r->scaled + r->plan.first[i], DTYPE_F32, r->plan.rank, false};
+    gemm(r->c, worker, count, ri, r->dy.rows, transposed(operand_of(dy)), s,
+         r->ad->g + r->lora->b[i] + first * ri, ri, true);
+}
+
+static void backward_item(void *arg, int64_t item, int worker) {
+    struct backward_run *r = arg;
+    if (item < r->n_dx)
+        dx_item(r, worker, item);
+    else if (item < r->n_dx + r->n_da)
+        da_item(r, worker, item - r->n_dx);
+    else
+        db_item(r, worker, item - r->n_dx - r->n_da);
+}
+
+void cpu_linear_backward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                         const struct adapter_mem *ad, const struct dropout *drop,
+                         const struct batch *b, struct tensor dy, struct tensor x, struct tensor s,
+                         const struct tensor *dx) {
+    struct backward_run r = {.c = cpu_of(dev),
+                             .lin = lin,
+                             .lora = lora,
+                             .ad = ad,
+                             .drop = drop,
+                             .b = b,
+                             .dy = dy,
+                             .x = x,
+                             .s = s,
+                             .dx = dx,
+                             .plan = lora_plan_make(lin, lora),
+                             .rows = tiling_make(dy.rows, TILE_ROWS, 8),
+                             .in_cols = tiling_make(lin->in, TILE_COLS, 64)};
+    int64_t n_db = 0;
+    if (r.plan.rank > 0) {
+        size_t bytes = (size_t)(dy.rows * r.plan.rank) * sizeof(float);
+        r.ds = cpu_shared(r.c, SLOT_TILE, bytes);
+        r.scaled = cpu_shared(r.c, SLOT_ROW, bytes);
+        team_run(r.c->team, r.rows.count, shrink_item, &r);
+        r.n_da = r.in_cols.count;
+        for (int i = 0; i < lin->n_parts; i++) {
+            r.out_rows[i] = tiling_make(lin->first[i + 1] - lin->first[i], TILE_COLS, 64);
+            n_db += r.out_rows[i].count;
+        }
+    }
+    r.n_dx = dx ? r.in_cols.count * r.rows.count : 0;
+    team_run(r.c->team, r.n_dx + r.n_da + n_db, backward_item, &r);
+}

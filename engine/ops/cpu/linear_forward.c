@@ -1,0 +1,143 @@
+/* linear_forward: y = residual + x Wᵀ + bias + scale · (drop(x) Aᵀ) Bᵀ.
+ *
+ * First s = drop(x) Aᵀ by blocks of rows; then tiles of y, each begun with residual and bias, to
+ * which the base's product and LoRA's are added while it is in cache. */
+#include <string.h>
+
+#include "engine/ops/cpu/linear.h"
+
+struct forward_run {
+    struct cpu *c;
+    const struct linear *lin;
+    const struct lora *lora;
+    const struct adapter_mem *ad;
+    const struct dropout *drop;
+    const struct batch *b;
+    struct tensor x, y, s;
+    const struct tensor *residual;
+    struct lora_plan plan;
+    float *scaled; /* [T, Σrank] scale · s */
+    struct tiling rows, cols[LINEAR_PARTS];
+};
+
+/* Rows of drop(x) as an operand. */
+static struct operand dropped_rows(struct forward_run *r, int worker, int64_t first,
+                                   int64_t count) {
+    struct tensor x = tensor_rows(r->x, first, count);
+    if (!dropout_on(r->drop))
+        return operand_of(x);
+    float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, count * x.cols);
+    for (int64_t i = 0; i < count; i++) {
+        float *row = buf + i * x.cols;
+        const float *src = cpu_widen(r->c, x.dtype, row_at(x, i), x.cols, row);
+        r->c->k->dropout(row, src, r->drop, r->b->keys[first + i], 0, x.cols);
+    }
+    return (struct operand){buf, DTYPE_F32, x.cols, false};
+}
+
+static void shrink_item(void *arg, int64_t item, int worker) {
+    struct forward_run *r = arg;
+    int64_t first = tiling_first(&r->rows, item), count = tiling_count(&r->rows, item);
+    int64_t in = r->lin->in, rank = r->plan.rank;
+    float *tile = r->scaled + first * rank;
+    struct operand x = dropped_rows(r, worker, first, count);
+    for (int g = 0; g < r->plan.n_groups; g++) {
+        const struct lora_group *group = &r->plan.group[g];
+        struct operand a = adapter_operand(r->c, r->ad, group->offset, in, r->x.dtype);
+        gemm(r->c, worker, count, group->rank, in, x, transposed(a), tile + group->first, rank,
+             false);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        float *row = tile + i * rank;
+        void *dst = row_at(r->s, first + i);
+        cpu_narrow(r->c, r->s.dtype, dst, row, rank);
+        /* The backward pass sees s as it was stored. */
+        const float *stored = cpu_widen(r->c, r->s.dtype, dst, rank, row);
+        r->c->k->scale(row, stored, r->lora->scale, rank);
+    }
+}
+
+/* What y starts from: residual and bias. false: nothing. */
+static bool begin_tile(struct forward_run *r, int worker, int64_t first, int64_t count, int64_t col,
+                       int64_t n, float *tile, int64_t stride) {
+    const float *bias = r->lin->bias ? r->lin->bias + col : NULL;
+    if (!r->residual && !bias)
+        return false;
+    float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, n);
+    for (int64_t i = 0; i < count; i++) {
+        float *row = tile + i * stride;
+        if (!r->residual) {
+            memcpy(row, bias, (size_t)n * sizeof *bias);
+            continue;
+        }
+        struct tensor part = tensor_columns(*r->residual, col, n);
+        const float *src = cpu_widen(r->c, part.dtype, row_at(part, first + i), n, buf);
+        if (bias)
+            r->c->k->axpy(row, src, 1.0f, bias, n);
+        else
+            memcpy(row, src, (size_t)n * sizeof *src);
+    }
+    return true;
+}
+
+/* Columns [col, col + n) of y, all in part i; rows [first, first + count). */
+static void forward_tile(struct forward_run *r, int worker, int i, int64_t first, int64_t count,
+                         int64_t col, int64_t n) {
+    struct cpu *c = r->c;
+    struct tensor y = tensor_rows(tensor_columns(r->y, col, n), first, count);
+    bool direct = y.dtype == DTYPE_F32;
+    float *tile = direct ? y.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
+    int64_t stride = direct ? y.stride : n, in = r->lin->in;
+    bool begun = begin_tile(r, worker, first, count, col, n, tile, stride);
+    gemm(c, worker, count, n, in, operand_of(tensor_rows(r->x, first, count)),
+         transposed(weight_at(r->lin, col, 0)), tile, stride, begun);
+    int64_t rank = r->lora ? r->lora->rank[i] : 0;
+    if (rank > 0) {
+        struct operand s = {r->scaled + first * r->plan.rank + r->plan.first[i], DTYPE_F32,
+                            r->plan.rank, false};
+        size_t offset = r->lora->b[i] + (size_t)((col - r->lin->first[i]) * rank);
+        struct operand b = adapter_operand(c, r->ad, offset, rank, r->x.dtype);
+        gemm(c, worker, count, n, rank, s, transposed(b), tile, stride, true);
+    }
+    for (int64_t j = 0; !direct && j < count; j++)
+        cpu_narrow(c, y.dtype, row_at(y, j), tile + j * stride, n);
+}
+
+static void forward_item(void *arg, int64_t item, int worker) {
+    struct forward_run *r = arg;
+    int64_t row = item % r->rows.count, col = item / r->rows.count;
+    int i = 0;
+    while (col >= r->cols[i].count)
+        col -= r->cols[i++].count;
+    forward_tile(r, worker, i, tiling_first(&r->rows, row), tiling_count(&r->rows, row),
+                 r->lin->first[i] + tiling_first(&r->cols[i], col), tiling_count(&r->cols[i], col));
+}
+
+void cpu_linear_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                        const struct adapter_mem *ad, const struct dropout *drop,
+                        const struct batch *b, struct tensor x, const struct tensor *residual,
+                        struct tensor y, struct tensor s) {
+    struct forward_run r = {.c = cpu_of(dev),
+                            .lin = lin,
+                            .lora = lora,
+                            .ad = ad,
+                            .drop = drop,
+                            .b = b,
+                            .x = x,
+                            .y = y,
+                            .s = s,
+                            .residual = residual,
+                            .plan = lora_plan_make(lin, lora),
+                            .rows = tiling_make(x.rows, TILE_ROWS, 8)};
+    if (r.plan.rank > 0) {
+        size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);
+        r.scaled = cpu_shared(r.c, SLOT_TILE, bytes);
+        team_run(r.c->team, r.rows.count, shrink_item, &r);
+    }
+    int64_t tiles = 0;
+    for (int i = 0; i < lin->n_parts; i++) {
+        r.cols[i] = tiling_make(lin->first[i + 1] - lin->first[i], TILE_COLS, 64);
+        tiles += r.cols[i].count;
+    }
+    team_run(r.c->team, tiles * r.rows.count, forward_item, &r);
+}

@@ -1,0 +1,171 @@
+/* team: see team.h.
+ *
+ * `state` holds (run number << 32 | next item). An item is claimed by compare-and-swap on it, and
+ * the run's fields are read before: a claim that succeeds proves that they belong to that run. So
+ * a thread that wakes late finds nothing and is never waited for. Between runs the item part is
+ * CLOSED, which no number of items reaches.
+ */
+#include "engine/ops/cpu/team.h"
+
+#include <omp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+#define CLOSED 0xffffffffu
+#define SPINS 2000 /* some tens of microseconds: longer than the gap between two operations */
+
+typedef void team_fn(void *arg, int64_t item, int worker);
+
+struct member {
+    struct team *team;
+    pthread_t thread;
+    int worker;
+};
+
+struct team {
+    int n;
+    struct member *members; /* [n]; the first is the caller */
+    atomic_uint_fast64_t state;
+    _Atomic(team_fn *) fn;
+    _Atomic(void *) arg;
+    atomic_int_fast64_t n_items, n_done;
+    atomic_int sleepers;
+    atomic_bool waiting, stop;
+    pthread_mutex_t lock;
+    pthread_cond_t wake, done;
+};
+
+static void pause_briefly(void) {
+    __builtin_ia32_pause();
+}
+
+/* Takes items of the current run until none is left. */
+static void work(struct team *t, int worker) {
+    for (;;) {
+        uint_fast64_t s = atomic_load(&t->state);
+        int64_t item = (int64_t)(s & CLOSED);
+        int64_t n_items = atomic_load(&t->n_items);
+        team_fn *fn = atomic_load(&t->fn);
+        void *arg = atomic_load(&t->arg);
+        if (item >= n_items)
+            return;
+        if (!atomic_compare_exchange_weak(&t->state, &s, s + 1))
+            continue;
+        fn(arg, item, worker);
+        if (atomic_fetch_add(&t->n_done, 1) + 1 == n_items && atomic_load(&t->waiting)) {
+            pthread_mutex_lock(&t->lock);
+            pthread_cond_signal(&t->done);
+            pthread_mutex_unlock(&t->lock);
+        }
+    }
+}
+
+static bool run_changed(struct team *t, uint_fast64_t seen) {
+    return atomic_load(&t->state) >> 32 != seen || atomic_load(&t->stop);
+}
+
+static void *member_main(void *arg) {
+    struct member *m = arg;
+    struct team *t = m->team;
+    uint_fast64_t seen = 0;
+    omp_set_num_threads(1);
+    while (!atomic_load(&t->stop)) {
+        for (int i = 0; i < SPINS && !run_changed(t, seen); i++)
+            pause_briefly();
+        if (!run_changed(t, seen)) {
+            pthread_mutex_lock(&t->lock);
+            atomic_fetch_add(&t->sleepers, 1);
+            while (!run_changed(t, seen))
+                pthread_cond_wait(&t->wake, &t->lock);
+            atomic_fetch_sub(&t->sleepers, 1);
+            pthread_mutex_unlock(&t->lock);
+        }
+        seen = atomic_load(&t->state) >> 32;
+        work(t, m->worker);
+    }
+    return NULL;
+}
+
+struct team *team_new(int threads) {
+    struct team *t = xcalloc(1, sizeof *t);
+    if (threads < 1)
+        threads = 1;
+    if (threads > TEAM_MAX_THREADS)
+        threads = TEAM_MAX_THREADS;
+    t->members = xcalloc((size_t)threads, sizeof *t->members);
+    atomic_init(&t->state, CLOSED);
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->wake, NULL);
+    pthread_cond_init(&t->done, NULL);
+    for (t->n = 1; t->n < threads; t->n++) {
+        struct member *m = &t->members[t->n];
+        *m = (struct member){.team = t, .worker = t->n};
+        if (pthread_create(&m->thread, NULL, member_main, m) != 0)
+            break;
+    }
+    return t;
+}
+
+void team_free(struct team *t) {
+    if (!t)
+        return;
+    pthread_mutex_lock(&t->lock);
+    atomic_store(&t->stop, true);
+    pthread_cond_broadcast(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+    for (int i = 1; i < t->n; i++)
+        pthread_join(t->members[i].thread, NULL);
+    pthread_cond_destroy(&t->done);
+    pthread_cond_destroy(&t->wake);
+    pthread_mutex_destroy(&t->lock);
+    free(t->members);
+    free(t);
+}
+
+int team_size(const struct team *t) {
+    return t->n;
+}
+
+static void wait_for_others(struct team *t, int64_t n_items) {
+    for (int i = 0; i < SPINS; i++) {
+        if (atomic_load(&t->n_done) == n_items)
+            return;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&t->lock);
+    atomic_store(&t->waiting, true);
+    while (atomic_load(&t->n_done) != n_items)
+        pthread_cond_wait(&t->done, &t->lock);
+    atomic_store(&t->waiting, false);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void team_run(struct team *t, int64_t n_items, team_fn *fn, void *arg) {
+    int omp_threads = omp_get_max_threads();
+    omp_set_num_threads(1); /* oneDNN inside an item must not start threads of its own */
+    if (t->n == 1 || n_items <= 1) {
+        for (int64_t i = 0; i < n_items; i++)
+            fn(arg, i, 0);
+    } else {
+        uint_fast64_t run = (atomic_load(&t->state) >> 32) + 1;
+        atomic_store(&t->n_done, 0);
+        atomic_store(&t->fn, fn);
+        atomic_store(&t->arg, arg);
+        atomic_store(&t->n_items, n_items);
+        atomic_store(&t->state, run << 32);
+        if (atomic_load(&t->sleepers) > 0) {
+            pthread_mutex_lock(&t->lock);
+            pthread_cond_broadcast(&t->wake);
+            pthread_mutex_unlock(&t->lock);
+        }
+        work(t, 0);
+        wait_for_others(t, n_items);
+        atomic_store(&t->state, run << 32 | CLOSED);
+    }
+    omp_set_num_threads(omp_threads);
+}

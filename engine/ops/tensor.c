@@ -1,0 +1,30 @@
+/* tensor: element types and views of matrices. */
+#include "engine/ops/ops.h"
+
+size_t dtype_size(enum dtype dtype) {
+    return dtype == DTYPE_F32 ? 4 : 2;
+}
+
+const char *dtype_name(enum dtype dtype) {
+    switch (dtype) {
+    case DTYPE_F32:
+        return "f32";
+    case DTYPE_BF16:
+        return "bf16";
+    case DTYPE_F16:
+        return "f16";
+    }
+    return "unknown";
+}
+
+struct tensor tensor_columns(struct tensor t, int64_t first, int64_t cols) {
+    t.data = (char *)t.data + first * (int64_t)dtype_size(t.dtype);
+    t.cols = cols;
+    return t;
+}
+
+struct tensor tensor_rows(struct tensor t, int64_t first, int64_t rows) {
+    t.data = (char *)t.data + first * t.stride * (int64_t)dtype_size(t.dtype);
+    t.rows = rows;
+    return t;
+}
