@@ -196,6 +196,7 @@ static enum err read_common(const struct config_json *c, struct model_config *ou
     out->norm = NORM_RMS;
     out->norm_eps = (float)eps;
     out->embed_scale = 1;
+    out->attention_scale = (float)(1 / sqrt(out->head_dim));
     return ERR_OK;
 }
 

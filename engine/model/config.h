@@ -38,8 +38,8 @@ struct model_config {
     bool qkv_bias, o_bias, mlp_bias, tied_head;
     int32_t window;                              /* keys seen by a windowed layer, 0: no window */
     uint64_t windowed_layers[LIMIT_LAYERS / 64]; /* bit l: layer l has the window */
-    float embed_scale;
-    int32_t bos_id, eos_id; /* -1: none; the first of a list */
+    float embed_scale, attention_scale;          /* of embeddings; of q·k */
+    int32_t bos_id, eos_id;                      /* -1: none; the first of a list */
 };
 
 /* Reads DIR/config.json, in the transformers 4 and the transformers 5 form. */

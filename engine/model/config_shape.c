@@ -1,6 +1,7 @@
 /* config: named shapes, for benchmarks on random weights. Sizes as in the published config.json
  * files of HuggingFaceTB/SmolLM2-135M, Qwen/Qwen2.5-0.5B, meta-llama/Llama-3.2-1B and
  * meta-llama/Meta-Llama-3-8B. */
+#include <math.h>
 #include <string.h>
 
 #include "engine/model/config.h"
@@ -91,6 +92,7 @@ enum err model_config_shape(const char *shape, struct model_config *out, struct 
             .qkv_bias = s->qkv_bias,
             .tied_head = s->tied,
             .embed_scale = 1,
+            .attention_scale = (float)(1 / sqrt((double)s->hidden / s->heads)),
             .bos_id = -1,
             .eos_id = -1,
         };

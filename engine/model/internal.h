@@ -1,0 +1,104 @@
+/* internal: what the files of engine/model share and nobody else sees.
+ *
+ * What:    the structs behind the opaque types of model.h and adapter.h.
+ * Owns:    see model.h and adapter.h.
+ * Threads: one control thread.
+ * Errors:  as model.h.
+ */
+#ifndef FFWD_ENGINE_MODEL_INTERNAL_H
+#define FFWD_ENGINE_MODEL_INTERNAL_H
+
+#include "engine/model/adapter.h"
+#include "engine/model/family.h"
+#include "engine/model/model.h"
+#include "engine/model/weights.h"
+
+struct layer {
+    struct norm norm1, norm2;
+    struct linear *lin[SITES];
+};
+
+struct model {
+    struct device *dev;
+    struct model_config cfg;
+    enum dtype dtype;
+    void *slab;          /* embedding table and norms */
+    struct tensor embed; /* [vocab, hidden], dtype */
+    struct layer *layers;
+    struct norm norm;
+    struct linear *head; /* [vocab, hidden] */
+};
+
+/* LoRA of a block; a site with no part has has[site] = false. */
+struct lora_layer {
+    bool has[SITES];
+    struct lora site[SITES];
+};
+
+struct adapter {
+    struct model *model;
+    struct lora_options options; /* targets: the resolved, sorted list below */
+    char **targets;
+    struct lora_layer *layers;
+    struct adapter_mem mem;
+    int first_layer; /* lowest that carries LoRA */
+};
+
+/* alpha / rank, or alpha / √rank. */
+float adapter_scale(const struct lora_options *o);
+/* Σrank of a site: columns of its s. 0 where ad is NULL or the site has no LoRA. */
+int64_t adapter_site_rank(const struct adapter *ad, int layer, enum site site);
+
+/* A matrix of the adapter in PEFT's files. */
+struct adapter_entry {
+    char name[MODULE_PATH_MAX + 64]; /* base_model.model.….lora_A.weight */
+    int64_t rows, cols;
+    size_t offset;  /* in the flat buffer */
+    uint32_t index; /* of the projection in the whole model, whether it carries LoRA or not */
+    bool is_b;
+};
+/* All matrices, in the order of the flat buffer; the caller frees. */
+struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n);
+/* Plans the flat buffer for o's targets and allocates it, zeroed. o is copied. */
+enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
+                      struct err_msg *em) NODISCARD;
+
+/* cos and sin of positions 0…n-1, [n, head_dim / 2] each, into host memory. */
+void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out);
+
+/* Saved activations of a block, in device memory. In evaluation all blocks share one set. */
+struct saved {
+    void *x, *qkv, *att, *x_mid, *gate_up;
+    void *s[SITES];
+    float *stats1, *stats2, *lse;
+};
+
+struct pass {
+    struct model *m;
+    struct adapter *ad;
+    struct pass_limits limits;
+    void *memory; /* one allocation for everything below */
+    size_t bytes;
+    struct saved *saved; /* [layers] */
+    void *x_out;         /* input of the final norm */
+    void *x_norm, *h;    /* scratch: normalised input, output of the activation */
+    void *dx, *dx_norm, *dh, *d_att, *d_qkv; /* backward */
+    void *top, *top_norm;                    /* [targets, hidden] rows that predict a target */
+    float *top_stats, *nll;
+    uint8_t *correct;
+    struct rope rope;
+    struct batch batch; /* device copies of the host batch */
+    int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
+    uint64_t *keys;
+    struct dropout drop;
+};
+
+/* View of rows × cols at data, in the model's dtype. */
+struct tensor pass_view(const struct pass *p, void *data, int64_t rows, int64_t cols);
+/* Reads saved[l].x; writes x_out [T, hidden] and, where training, what backward needs. */
+void block_forward(struct pass *p, int l, struct tensor x_out);
+/* p->dx: gradient of the block's output, then of its input. Stops below the lowest site that
+ * carries LoRA when l is the adapter's first layer. */
+void block_backward(struct pass *p, int l);
+
+#endif

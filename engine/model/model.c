@@ -1,0 +1,230 @@
+/* model: opening — from a folder or a named shape to weights on a device, tensor by tensor. */
+#include "engine/model/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/model/internal.h"
+
+/* A norm's weight and a bias vector, f32 in host memory until the device has its copy. */
+static enum err take_f32(struct weights *w, const char *name, int64_t n, float **out,
+                         struct err_msg *em) {
+    struct host_tensor t;
+    *out = NULL;
+    enum err e = weights_take(w, name, n, 0, &t, em);
+    if (e != ERR_OK)
+        return e;
+    *out = xmalloc((size_t)n * sizeof **out);
+    convert_elements(t.data, t.dtype, *out, DTYPE_F32, n);
+    host_tensor_release(&t);
+    return ERR_OK;
+}
+
+static enum err load_norm(struct model *m, struct weights *w, int layer, const char *module,
+                          float *slab, struct norm *out, struct err_msg *em) {
+    char name[MODULE_PATH_MAX];
+    float *host;
+    family_tensor(&m->cfg, layer, module, ".weight", name);
+    enum err e = take_f32(w, name, m->cfg.hidden, &host, em);
+    if (e != ERR_OK)
+        return e;
+    m->dev->ops->upload(m->dev, slab, host, (size_t)m->cfg.hidden * sizeof *host);
+    free(host);
+    *out = (struct norm){m->cfg.norm, m->cfg.norm_eps, slab, NULL};
+    return ERR_OK;
+}
+
+/* The matrices and biases of a site as one product. */
+static enum err load_site(struct model *m, struct weights *w, int layer, enum site site,
+                          struct linear **out, struct err_msg *em) {
+    const struct model_config *c = &m->cfg;
+    struct host_tensor weight[LINEAR_PARTS] = {{0}};
+    float *bias[LINEAR_PARTS] = {0};
+    struct linear_spec spec = {.in = site_in(c, site), .n_parts = site_parts(c, site)};
+    enum err e = ERR_OK;
+    for (int i = 0; i < spec.n_parts && e == ERR_OK; i++) {
+        char name[MODULE_PATH_MAX];
+        int64_t rows = site_part_out(c, site, i);
+        family_tensor(c, layer, c->family->module[site][i], ".weight", name);
+        e = weights_take(w, name, rows, spec.in, &weight[i], em);
+        if (e == ERR_OK && site_bias(c, site)) {
+            family_tensor(c, layer, c->family->module[site][i], ".bias", name);
+            e = take_f32(w, name, rows, &bias[i], em);
+        }
+        spec.part[i] = (struct linear_part){weight[i].data, weight[i].dtype, bias[i], rows};
+    }
+    if (e == ERR_OK)
+        e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, out, em);
+    for (int i = 0; i < spec.n_parts; i++) {
+        host_tensor_release(&weight[i]);
+        free(bias[i]);
+    }
+    return e;
+}
+
+/* The table in the model's dtype, moved in pieces; and the head, which a tied model takes from
+ * the same tensor. */
+static enum err load_embedding(struct model *m, struct weights *w, struct err_msg *em) {
+    const struct model_config *c = &m->cfg;
+    const struct family *f = c->family;
+    struct host_tensor table, head;
+    enum err e = weights_take(w, f->embed, c->vocab, c->hidden, &table, em);
+    if (e != ERR_OK)
+        return e;
+    enum { PIECE = 256 };
+    size_t row = (size_t)c->hidden * dtype_size(m->dtype);
+    const char *src = table.data;
+    void *piece = xmalloc(PIECE * row);
+    for (int64_t r = 0; r < c->vocab; r += PIECE) {
+        int64_t n = c->vocab - r < PIECE ? c->vocab - r : PIECE;
+        convert_elements(src + (size_t)(r * c->hidden) * dtype_size(table.dtype), table.dtype,
+                         piece, m->dtype, n * c->hidden);
+        m->dev->ops->upload(m->dev, (char *)m->embed.data + (size_t)r * row, piece,
+                            (size_t)n * row);
+    }
+    free(piece);
+    head = table;
+    if (!c->tied_head) {
+        host_tensor_release(&table);
+        e = weights_take(w, f->head, c->vocab, c->hidden, &head, em);
+    }
+    if (e == ERR_OK) {
+        struct linear_spec spec = {.in = c->hidden, .n_parts = 1};
+        spec.part[0] = (struct linear_part){head.data, head.dtype, NULL, c->vocab};
+        e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, &m->head, em);
+        host_tensor_release(&head);
+    }
+    return e;
+}
+
+static enum err alloc_slab(struct model *m, float **norms, struct err_msg *em) {
+    const struct model_config *c = &m->cfg;
+    size_t norm_bytes = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden * sizeof(float);
+    size_t table = (size_t)c->vocab * (size_t)c->hidden * dtype_size(m->dtype);
+    table = (table + 63) / 64 * 64;
+    enum err e = m->dev->ops->mem_alloc(m->dev, table + norm_bytes, &m->slab, em);
+    if (e != ERR_OK)
+        return e;
+    m->embed = (struct tensor){m->slab, m->dtype, c->vocab, c->hidden, c->hidden};
+    *norms = (float *)((char *)m->slab + table);
+    return ERR_OK;
+}
+
+static enum err load_layer(struct model *m, struct weights *w, int l, float *norms,
+                           struct err_msg *em) {
+    const struct family *f = m->cfg.family;
+    struct layer *ly = &m->layers[l];
+    enum err e = load_norm(m, w, l, f->norm1, norms, &ly->norm1, em);
+    if (e == ERR_OK)
+        e = load_norm(m, w, l, f->norm2, norms + m->cfg.hidden, &ly->norm2, em);
+    for (enum site s = 0; s < SITES && e == ERR_OK; s++)
+        e = load_site(m, w, l, s, &ly->lin[s], em);
+    return e;
+}
+
+static enum err load_all(struct model *m, struct weights *w, struct err_msg *em) {
+    const struct family *f = m->cfg.family;
+    float *norms = NULL;
+    m->layers = xcalloc((size_t)m->cfg.layers, sizeof *m->layers);
+    enum err e = alloc_slab(m, &norms, em);
+    if (e == ERR_OK)
+        e = load_embedding(m, w, em);
+    for (int l = 0; l < m->cfg.layers && e == ERR_OK; l++)
+        e = load_layer(m, w, l, norms + (size_t)l * 2 * (size_t)m->cfg.hidden, em);
+    if (e == ERR_OK)
+        e = load_norm(m, w, -1, f->norm, norms + (size_t)m->cfg.layers * 2 * (size_t)m->cfg.hidden,
+                      &m->norm, em);
+    if (e == ERR_OK)
+        e = weights_finish(w, f->ignored, f->embed, f->head, em);
+    return e != ERR_OK ? e : m->dev->ops->sync(m->dev, em);
+}
+
+static enum err open_from(struct device *dev, const struct model_config *cfg, struct weights *w,
+                          enum dtype dtype, struct model **out, struct err_msg *em) {
+    struct model *m = xcalloc(1, sizeof *m);
+    m->dev = dev;
+    m->cfg = *cfg;
+    m->dtype = dtype;
+    enum err e = load_all(m, w, em);
+    if (e != ERR_OK) {
+        model_close(m);
+        m = NULL;
+    }
+    *out = m;
+    return e;
+}
+
+enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struct model **out,
+                    struct err_msg *em) {
+    struct model_config cfg;
+    struct weights *w = NULL;
+    *out = NULL;
+    enum err e = model_config_read(dir, &cfg, em);
+    if (e == ERR_OK)
+        e = weights_open(dir, &w, em);
+    if (e == ERR_OK)
+        e = open_from(dev, &cfg, w, dtype, out, em);
+    weights_close(w);
+    return e;
+}
+
+enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
+                          struct model **out, struct err_msg *em) {
+    struct model_config cfg;
+    *out = NULL;
+    enum err e = model_config_shape(shape, &cfg, em);
+    if (e != ERR_OK)
+        return e;
+    struct weights *w = weights_random(dtype);
+    e = open_from(dev, &cfg, w, dtype, out, em);
+    weights_close(w);
+    return e;
+}
+
+void model_close(struct model *m) {
+    if (m == NULL)
+        return;
+    const struct ops *ops = m->dev->ops;
+    for (int l = 0; m->layers != NULL && l < m->cfg.layers; l++)
+        for (enum site s = 0; s < SITES; s++)
+            if (m->layers[l].lin[s] != NULL)
+                ops->linear_free(m->dev, m->layers[l].lin[s]);
+    if (m->head != NULL)
+        ops->linear_free(m->dev, m->head);
+    if (m->slab != NULL)
+        ops->mem_free(m->dev, m->slab);
+    free(m->layers);
+    free(m);
+}
+
+const struct model_config *model_config(const struct model *m) {
+    return &m->cfg;
+}
+
+struct device *model_device(const struct model *m) {
+    return m->dev;
+}
+
+enum dtype model_dtype(const struct model *m) {
+    return m->dtype;
+}
+
+int64_t model_matmul_weights(const struct model *m) {
+    const struct model_config *c = &m->cfg;
+    int64_t layer = 0;
+    for (enum site s = 0; s < SITES; s++)
+        layer += site_in(c, s) * site_out(c, s);
+    return layer * c->layers + (int64_t)c->hidden * c->vocab;
+}
+
+double model_forward_flops(const struct model *m, const int32_t *lengths, int n) {
+    const struct model_config *c = &m->cfg;
+    double tokens = 0, pairs = 0;
+    for (int i = 0; i < n; i++) {
+        tokens += lengths[i];
+        pairs += 0.5 * lengths[i] * (lengths[i] + 1.0);
+    }
+    return 2.0 * (double)model_matmul_weights(m) * tokens +
+           4.0 * c->layers * c->heads * c->head_dim * pairs;
+}

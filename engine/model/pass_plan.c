@@ -1,0 +1,189 @@
+/* pass: the memory of a pass, planned once and allocated once.
+ *
+ * The same walk over the fields runs twice: first with base NULL to add up the bytes, then to hand
+ * out the pointers. Activations that live at different times share their place. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/model/internal.h"
+
+enum { ALIGN = 64 };
+
+struct plan {
+    char *base; /* NULL while counting */
+    size_t used;
+    bool overflow;
+};
+
+static void *take(struct plan *pl, int64_t count, size_t element) {
+    size_t bytes, next;
+    void *at = pl->base != NULL ? pl->base + pl->used : NULL;
+    if (!mem_mul((size_t)count, element, &bytes) || !mem_add(bytes, ALIGN - 1, &bytes) ||
+        !mem_add(pl->used, bytes / ALIGN * ALIGN, &next))
+        pl->overflow = true;
+    else
+        pl->used = next;
+    return at;
+}
+
+/* Starts a place that two groups of tensors share: the second group is taken from `from` again. */
+static size_t overlay(struct plan *pl, size_t from) {
+    size_t end = pl->used;
+    pl->used = from;
+    return end;
+}
+
+static void overlay_end(struct plan *pl, size_t other_end) {
+    pl->used = pl->used > other_end ? pl->used : other_end;
+}
+
+/* Columns of s: of this block, or of the widest where several blocks share the place. */
+static int64_t s_columns(const struct pass *p, int l, enum site site, bool shared) {
+    if (!shared || p->ad == NULL)
+        return adapter_site_rank(p->ad, l, site);
+    return (int64_t)site_parts(&p->m->cfg, site) * p->ad->options.rank;
+}
+
+static void plan_layer(struct pass *p, struct plan *pl, int l, bool shared) {
+    const struct model_config *c = &p->m->cfg;
+    int64_t t = p->limits.tokens;
+    size_t e = dtype_size(p->m->dtype);
+    struct saved *sv = &p->saved[l];
+    sv->x_mid = take(pl, t * c->hidden, e);
+    sv->qkv = take(pl, t * site_out(c, SITE_QKV), e);
+    sv->att = take(pl, t * site_in(c, SITE_O), e);
+    sv->gate_up = take(pl, t * site_out(c, SITE_UP), e);
+    sv->stats1 = take(pl, t * 2, sizeof(float));
+    sv->stats2 = take(pl, t * 2, sizeof(float));
+    sv->lse = take(pl, t * c->heads, sizeof(float));
+    for (enum site s = 0; s < SITES; s++)
+        sv->s[s] = take(pl, t * s_columns(p, l, s, shared), e);
+}
+
+/* Layers below the first that carries LoRA keep nothing: the backward pass never gets there. */
+static bool keeps(const struct pass *p, int l) {
+    return p->limits.training && l >= p->ad->first_layer;
+}
+
+static void plan_saved(struct pass *p, struct plan *pl) {
+    int64_t t = p->limits.tokens, hidden = p->m->cfg.hidden;
+    size_t e = dtype_size(p->m->dtype);
+    int layers = p->m->cfg.layers, shared = -1;
+    void *x = NULL;
+    for (int l = 0; l < layers; l++) {
+        /* a layer that keeps nothing may write its output over its input: between them lies x_mid
+         */
+        if (x == NULL || keeps(p, l))
+            x = take(pl, t * hidden, e);
+        if (shared < 0 || keeps(p, l))
+            plan_layer(p, pl, l, !keeps(p, l));
+        else
+            p->saved[l] = p->saved[shared];
+        p->saved[l].x = x;
+        if (!keeps(p, l) && shared < 0)
+            shared = l;
+    }
+    p->x_out = layers > 0 && keeps(p, layers - 1) ? take(pl, t * hidden, e) : x;
+}
+
+static void plan_batch(struct pass *p, struct plan *pl) {
+    int64_t t = p->limits.tokens, targets = p->limits.targets;
+    p->ids = take(pl, t, sizeof *p->ids);
+    p->pos = take(pl, t, sizeof *p->pos);
+    p->keys = take(pl, t, sizeof *p->keys);
+    p->seq_start = take(pl, (int64_t)p->limits.seqs + 1, sizeof *p->seq_start);
+    p->target_rows = take(pl, targets, sizeof *p->target_rows);
+    p->target_ids = take(pl, targets, sizeof *p->target_ids);
+    p->nll = take(pl, targets, sizeof *p->nll);
+    p->correct = take(pl, targets, 1);
+    p->top_stats = take(pl, targets * 2, sizeof *p->top_stats);
+    p->top = take(pl, targets * p->m->cfg.hidden, dtype_size(p->m->dtype));
+    p->top_norm = take(pl, targets * p->m->cfg.hidden, dtype_size(p->m->dtype));
+}
+
+static void plan_scratch(struct pass *p, struct plan *pl) {
+    const struct model_config *c = &p->m->cfg;
+    int64_t t = p->limits.tokens;
+    size_t e = dtype_size(p->m->dtype);
+    p->x_norm = take(pl, t * c->hidden, e);
+    size_t from = pl->used;
+    p->h = take(pl, t * c->intermediate, e);
+    if (!p->limits.training)
+        return;
+    p->dh = take(pl, t * c->intermediate, e);
+    size_t end = overlay(pl, from); /* the MLP's gradients are gone when attention's are made */
+    p->d_att = take(pl, t * site_in(c, SITE_O), e);
+    p->d_qkv = take(pl, t * site_out(c, SITE_QKV), e);
+    overlay_end(pl, end);
+    p->dx = take(pl, t * c->hidden, e);
+    p->dx_norm = take(pl, t * c->hidden, e);
+}
+
+static void plan_rope(struct pass *p, struct plan *pl) {
+    const struct model_config *c = &p->m->cfg;
+    int32_t n = p->limits.tokens < c->max_positions ? p->limits.tokens : c->max_positions;
+    int64_t values = (int64_t)n * (c->head_dim / 2);
+    p->rope.positions = n;
+    p->rope.dim = c->head_dim;
+    p->rope.cos = take(pl, values, sizeof(float));
+    p->rope.sin = take(pl, values, sizeof(float));
+}
+
+static void plan_all(struct pass *p, struct plan *pl) {
+    plan_rope(p, pl);
+    plan_batch(p, pl);
+    plan_saved(p, pl);
+    plan_scratch(p, pl);
+}
+
+static void upload_rope(struct pass *p) {
+    size_t n = (size_t)p->rope.positions * (size_t)(p->rope.dim / 2);
+    float *host = xcalloc(2 * n, sizeof *host);
+    rope_tables(&p->m->cfg, p->rope.positions, host, host + n);
+    p->m->dev->ops->upload(p->m->dev, (void *)(uintptr_t)p->rope.cos, host, n * sizeof *host);
+    p->m->dev->ops->upload(p->m->dev, (void *)(uintptr_t)p->rope.sin, host + n, n * sizeof *host);
+    free(host);
+}
+
+enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                  struct pass **out, struct err_msg *em) {
+    *out = NULL;
+    if (limits->tokens < 1 || limits->seqs < 1 || limits->targets < 0 ||
+        limits->targets > limits->tokens || (limits->training && ad == NULL))
+        return err_set(em, ERR_BUG, "a pass for %d tokens, %d examples, %d targets", limits->tokens,
+                       limits->seqs, limits->targets);
+    struct pass *p = xcalloc(1, sizeof *p);
+    struct plan pl = {0};
+    p->m = m;
+    p->ad = ad;
+    p->limits = *limits;
+    p->saved = xcalloc((size_t)m->cfg.layers, sizeof *p->saved);
+    plan_all(p, &pl);
+    enum err e = pl.overflow ? err_set(em, ERR_NO_MEMORY, "a pass of %d tokens overflows memory",
+                                       limits->tokens)
+                             : m->dev->ops->mem_alloc(m->dev, pl.used, &p->memory, em);
+    if (e != ERR_OK) {
+        pass_free(p);
+        return e;
+    }
+    p->bytes = pl.used;
+    pl = (struct plan){.base = p->memory};
+    plan_all(p, &pl);
+    upload_rope(p);
+    *out = p;
+    return ERR_OK;
+}
+
+void pass_free(struct pass *p) {
+    if (p == NULL)
+        return;
+    if (p->memory != NULL)
+        p->m->dev->ops->mem_free(p->m->dev, p->memory);
+    free(p->saved);
+    free(p);
+}
+
+size_t pass_bytes(const struct pass *p) {
+    return p->bytes;
+}
