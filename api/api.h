@@ -116,6 +116,7 @@ struct api_route {
         *pattern; /* "/v1/fine_tuning/jobs/{job_id}/events"; a last "{name...}" takes the rest */
     enum api_accepts accepts;
     bool open; /* no key needed */
+    /* resp: zeroed by the caller; its status is never 0 afterwards. */
     void (*handle)(struct api *api, const struct api_request *req, const struct api_params *params,
                    struct api_response *resp);
 };
@@ -135,7 +136,25 @@ void api_error(struct api_response *resp, int status, const char *code, const ch
 /* The same from an err_msg: ERR_INPUT 400, ERR_NOT_FOUND 404, ERR_LIMIT 413, ERR_NO_SPACE 507, … */
 void api_error_from(struct api_response *resp, const struct err_msg *em);
 
-/* Object of a job as the API shows it (new reference). */
+/* Object of a job as the API shows it (new reference). Under "ffwd" it shows of job->progress:
+ * step, total_steps, tokens, seconds, flops (a number, or {"training","fast_forward"}),
+ * fast_forward (an object of totals) and device; all may be absent. */
 json_t *api_job_json(struct api *api, const struct job_row *job);
+
+/* "ft:BASE:ffwd:SUFFIX:XXXXXXXX", for store_job_succeed; the end is the end of the job's id, so the
+ * name is known before the job has succeeded. New string. */
+char *api_fine_tuned_model_name(const struct job_row *job);
+
+/* Where the weights of a model name are: what a worker's `run` message needs. */
+struct api_model {
+    char *base;         /* name of the base model */
+    char *dir;          /* its folder */
+    char *init_adapter; /* folder of the adapter to go on from, NULL for a base model */
+};
+/* name: a base model, or a fine-tuned one of the project (or a checkpoint of that). ERR_NOT_FOUND
+ * with param "model". *out needs api_model_clear, also when it fails. */
+enum err api_model_find(const struct api_config *config, struct store *s, const char *project,
+                        const char *name, struct api_model *out, struct err_msg *em) NODISCARD;
+void api_model_clear(struct api_model *m);
 
 #endif

@@ -1,0 +1,62 @@
+/* api_events: /v1/fine_tuning/jobs/{id}/events, as pages or as a stream. */
+#include "api/api_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The stream starts after Last-Event-ID, or `after`, or at the first event. */
+static void start_stream(struct api *api, const struct api_request *req, const struct job_row *job,
+                         const struct page *page, struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    const char *last = api_header(req, "last-event-id");
+    const char *param = "Last-Event-ID";
+    if (last == NULL || last[0] == '\0') {
+        last = page->after;
+        param = "after";
+    }
+    if (last != NULL &&
+        store_event_seq(api->store, job->id, last, &resp->after_seq, &em) != ERR_OK) {
+        if (em.code == ERR_NOT_FOUND)
+            api_error(resp, 404, "event_not_found", param, "job %s has no event %s", job->id, last);
+        else
+            api_error_from(resp, &em);
+        return;
+    }
+    resp->status = 200;
+    resp->kind = API_BODY_EVENTS;
+    resp->content_type = "text/event-stream";
+    (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job->id);
+}
+
+static void send_page(struct api *api, const struct job_row *job, const struct page *page,
+                      struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct event_row *rows = NULL;
+    int n = 0;
+    bool more = false;
+    if (store_event_list(api->store, job->id, page, &rows, &n, &more, &em) != ERR_OK) {
+        api_error_from(resp, &em);
+        return;
+    }
+    json_t *data = json_array();
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(data, event_to_json(&rows[i].event, rows[i].id));
+        event_row_clear(&rows[i]);
+    }
+    free(rows);
+    api__ok(resp, api__list(data, more, NULL));
+}
+
+API_HANDLER(api__events_list) {
+    struct job_row job;
+    struct page page;
+    bool stream = false;
+    if (!api__page(req, 20, &page, resp) || !api__flag(req, "stream", &stream, resp) ||
+        !api__job(api, req, params->value[0], &job, resp))
+        return;
+    if (stream)
+        start_stream(api, req, &job, &page, resp);
+    else
+        send_page(api, &job, &page, resp);
+    job_row_clear(&job);
+}

@@ -1,0 +1,76 @@
+/* api_internal: what the resources of the api share; nobody else includes it.
+ *
+ * What:    reading of requests (JSON body, page, numbers), building of answers, the handlers named
+ *          by the route table, and pieces of one resource that another needs.
+ * Owns:    nothing.
+ * Threads: the loop thread only.
+ * Errors:  a function that returns bool has filled *resp with the error when it returns false.
+ */
+#ifndef FFWD_API_API_INTERNAL_H
+#define FFWD_API_API_INTERNAL_H
+
+#include "api/api.h"
+#include "base/job_request.h"
+
+#define API_ORGANIZATION "org-ffwd"
+
+/* ---- requests and answers (api.c) ----------------------------------------------------------- */
+
+/* The JSON object of the body (new reference), or NULL. */
+json_t *api__body(const struct api_request *req, struct api_response *resp);
+/* Query `limit` (1…LIMIT_PAGE) and `after`; newest first. */
+bool api__page(const struct api_request *req, int64_t default_limit, struct page *page,
+               struct api_response *resp);
+/* Query flag: true, false, 1, 0; absent is false. */
+bool api__flag(const struct api_request *req, const char *name, bool *out,
+               struct api_response *resp);
+/* A whole decimal number from lo to hi, else false. */
+bool api__integer(const char *text, int64_t lo, int64_t hi, int64_t *out);
+/* 200 with a body; json_take is taken over. */
+void api__ok(struct api_response *resp, json_t *json_take);
+/* {"object":"list","data":data_take,"has_more":more}, and first_id and last_id if ids: "" or JSON
+ * null for an empty list as `empty` says (taken over). */
+json_t *api__list(json_t *data_take, bool more, json_t *empty_id_take);
+/* NULL becomes JSON null; what is not UTF-8 becomes '?'. */
+json_t *api__string(const char *text);
+
+void api__jobs_changed(struct api *api);
+void api__job_cancel(struct api *api, const char *job_id);
+void api__events_added(struct api *api, const char *job_id);
+
+/* ---- across resources ----------------------------------------------------------------------- */
+
+/* A job of the request's project; false: *resp is the 404. */
+bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
+              struct api_response *resp);
+/* The lora settings a fine-tuned model was made with: those of the first job of its line. */
+enum err api__model_lora(struct api *api, const char *project, const char *model,
+                         struct job_request *out, struct err_msg *em) NODISCARD;
+/* Is this the name of a fine-tuned model? */
+bool api__model_is_tuned(const char *model);
+
+/* ---- handlers ------------------------------------------------------------------------------- */
+
+#define API_HANDLER(name)                                                                          \
+    void name(struct api *api, const struct api_request *req, const struct api_params *params,     \
+              struct api_response *resp)
+
+API_HANDLER(api__files_create);
+API_HANDLER(api__files_list);
+API_HANDLER(api__files_get);
+API_HANDLER(api__files_delete);
+API_HANDLER(api__files_content);
+API_HANDLER(api__jobs_create);
+API_HANDLER(api__jobs_list);
+API_HANDLER(api__jobs_get);
+API_HANDLER(api__jobs_cancel);
+API_HANDLER(api__events_list);
+API_HANDLER(api__checkpoints_list);
+API_HANDLER(api__adapter_tar);
+API_HANDLER(api__adapter_file);
+API_HANDLER(api__models_list);
+API_HANDLER(api__models_get);
+API_HANDLER(api__system_health);
+API_HANDLER(api__system_ready);
+
+#endif

@@ -1,0 +1,137 @@
+/* api_jobs: /v1/fine_tuning/jobs: list, one, cancel. Creating is in api_job_create.c. */
+#include "api/api_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/mem.h"
+
+bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
+              struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    enum err e = store_job_get(api->store, req->project, id, out, &em);
+    if (e == ERR_NOT_FOUND)
+        api_error(resp, 404, "fine_tune_not_found", "fine_tune_id", "Could not find fine tune: %s",
+                  id);
+    else if (e != ERR_OK)
+        api_error_from(resp, &em);
+    return e == ERR_OK;
+}
+
+/* metadata[k]=v… → object, metadata=null → JSON null, absent → NULL. */
+static bool read_filter(const struct api_request *req, json_t **out, struct api_response *resp) {
+    static const char head[] = "metadata[";
+    *out = NULL;
+    for (int i = 0; i < req->n_query; i++) {
+        const char *name = req->query[i].name;
+        size_t n = strlen(name), h = sizeof head - 1;
+        bool none = strcmp(name, "metadata") == 0 && strcmp(req->query[i].value, "null") == 0;
+        bool pair = n > h && strncmp(name, head, h) == 0 && name[n - 1] == ']';
+        json_t *value = pair ? json_string(req->query[i].value) : NULL;
+        if (none && *out == NULL) {
+            *out = json_null();
+        } else if (value != NULL && !json_is_null(*out)) {
+            *out = *out == NULL ? json_object() : *out;
+            char *key = xstrndup(name + h, n - h - 1);
+            if (json_object_set_new(*out, key, value) != 0)
+                pair = false;
+            free(key);
+        } else {
+            json_decref(value);
+            pair = false;
+        }
+        if (!none && !pair && strncmp(name, "metadata", 8) == 0) {
+            json_decref(*out);
+            *out = NULL;
+            api_error(resp, 400, NULL, "metadata", "metadata must be metadata[key]=value or null.");
+            return false;
+        }
+    }
+    return true;
+}
+
+API_HANDLER(api__jobs_list) {
+    (void)params;
+    struct err_msg em = ERR_MSG_INIT;
+    struct page page;
+    struct job_row *rows = NULL;
+    int n = 0;
+    bool more = false;
+    json_t *filter = NULL;
+    if (!api__page(req, 20, &page, resp) || !read_filter(req, &filter, resp))
+        return;
+    enum err e = store_job_list(api->store, req->project, filter, &page, &rows, &n, &more, &em);
+    json_decref(filter);
+    if (e != ERR_OK) {
+        api_error_from(resp, &em);
+        return;
+    }
+    json_t *data = json_array();
+    for (int i = 0; i < n; i++) {
+        json_array_append_new(data, api_job_json(api, &rows[i]));
+        job_row_clear(&rows[i]);
+    }
+    free(rows);
+    api__ok(resp, api__list(data, more, NULL));
+}
+
+API_HANDLER(api__jobs_get) {
+    struct job_row job;
+    if (!api__job(api, req, params->value[0], &job, resp))
+        return;
+    api__ok(resp, api_job_json(api, &job));
+    job_row_clear(&job);
+}
+
+/* ---- cancel --------------------------------------------------------------------------------- */
+
+static enum err cancel_waiting(struct api *api, const struct job_row *job, struct err_msg *em) {
+    struct event ev;
+    int64_t seq = 0;
+    enum err e = store_begin(api->store, em);
+    if (e != ERR_OK)
+        return e;
+    event_init(&ev, EVENT_INFO, EVENT_MESSAGE, "Job cancelled", NULL);
+    e = store_job_move(api->store, job->id, job->status, JOB_CANCELLED, 0, NULL, em);
+    if (e == ERR_OK)
+        e = store_event_add(api->store, job->id, &ev, 0, &seq, em);
+    event_clear(&ev);
+    if (e == ERR_OK)
+        return store_commit(api->store, em);
+    store_rollback(api->store);
+    return e;
+}
+
+static void cancel(struct api *api, const struct job_row *job, struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    bool running = job->status == JOB_RUNNING;
+    enum err e = running ? store_job_request_cancel(api->store, job->id, &em)
+                         : cancel_waiting(api, job, &em);
+    if (e != ERR_OK) {
+        api_error_from(resp, &em);
+        return;
+    }
+    if (running) {
+        api__job_cancel(api, job->id);
+    } else {
+        api__events_added(api, job->id);
+        api__jobs_changed(api);
+    }
+}
+
+API_HANDLER(api__jobs_cancel) {
+    struct job_row job;
+    if (!api__job(api, req, params->value[0], &job, resp))
+        return;
+    if (job_status_ended(job.status)) {
+        api_error(resp, 400, "job_ended", NULL, "Job %s has already ended: it is %s.", job.id,
+                  job_status_name(job.status));
+        job_row_clear(&job);
+        return;
+    }
+    cancel(api, &job, resp);
+    job_row_clear(&job);
+    if (resp->status == 0)
+        api__jobs_get(api, req, params, resp);
+}

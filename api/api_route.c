@@ -1,0 +1,211 @@
+/* api_route: the route table, and finding a request's route in it.
+ *
+ * A path is split at '/' first and each segment is percent-decoded after that, so %2F stays inside
+ * its segment. */
+#include "api/api_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+#define MAX_SEGMENTS 16
+#define JOBS "/v1/fine_tuning/jobs"
+
+#define NOTHING API_ACCEPTS_NOTHING
+static const struct api_route routes[] = {
+    {HTTP_POST, "/v1/files", API_ACCEPTS_FORM, false, api__files_create},
+    {HTTP_GET, "/v1/files", NOTHING, false, api__files_list},
+    {HTTP_GET, "/v1/files/{file_id}", NOTHING, false, api__files_get},
+    {HTTP_DELETE, "/v1/files/{file_id}", NOTHING, false, api__files_delete},
+    {HTTP_GET, "/v1/files/{file_id}/content", NOTHING, false, api__files_content},
+    {HTTP_POST, JOBS, API_ACCEPTS_JSON, false, api__jobs_create},
+    {HTTP_GET, JOBS, NOTHING, false, api__jobs_list},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}", NOTHING, false, api__jobs_get},
+    {HTTP_POST, JOBS "/{fine_tuning_job_id}/cancel", API_ACCEPTS_JSON, false, api__jobs_cancel},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}/events", NOTHING, false, api__events_list},
+    /* Azure's clients ask for these two lists with POST. */
+    {HTTP_POST, JOBS "/{fine_tuning_job_id}/events", API_ACCEPTS_JSON, false, api__events_list},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}/checkpoints", NOTHING, false, api__checkpoints_list},
+    {HTTP_POST, JOBS "/{fine_tuning_job_id}/checkpoints", API_ACCEPTS_JSON, false,
+     api__checkpoints_list},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}/adapter", NOTHING, false, api__adapter_tar},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}/adapter/{file}", NOTHING, false, api__adapter_file},
+    {HTTP_GET, "/v1/models", NOTHING, false, api__models_list},
+    {HTTP_GET, "/v1/models/{model...}", NOTHING, false, api__models_get},
+    {HTTP_GET, "/healthz", NOTHING, true, api__system_health},
+    {HTTP_GET, "/readyz", NOTHING, true, api__system_ready},
+};
+enum { N_ROUTES = sizeof routes / sizeof routes[0] };
+
+const struct api_route *api_routes(int *n) {
+    *n = N_ROUTES;
+    return routes;
+}
+
+void api_params_clear(struct api_params *params) {
+    for (int i = 0; i < API_MAX_PARAMS; i++) {
+        free(params->value[i]);
+        params->value[i] = NULL;
+    }
+}
+
+/* ---- the path of a request ------------------------------------------------------------------ */
+
+struct segments {
+    char *text[MAX_SEGMENTS];
+    int n;
+};
+
+static void segments_clear(struct segments *p) {
+    for (int i = 0; i < p->n; i++)
+        free(p->text[i]);
+    p->n = 0;
+}
+
+static int hex_digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* New string; NULL for an escape that is not %XX or is %00. */
+static char *decode(const char *s, size_t n) {
+    char *out = xmalloc(n + 1), *put = out;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] != '%') {
+            *put++ = s[i];
+            continue;
+        }
+        int hi = n - i > 2 ? hex_digit(s[i + 1]) : -1;
+        int lo = n - i > 2 ? hex_digit(s[i + 2]) : -1;
+        if (hi < 0 || lo < 0 || (hi == 0 && lo == 0)) {
+            free(out);
+            return NULL;
+        }
+        *put++ = (char)(hi * 16 + lo);
+        i += 2;
+    }
+    *put = '\0';
+    return out;
+}
+
+/* 0, or the status to refuse the path with. */
+static int split(const char *path, struct segments *out) {
+    *out = (struct segments){0};
+    if (path[0] != '/')
+        return 400;
+    for (const char *at = path + 1;; at++) {
+        size_t n = strcspn(at, "/");
+        if (out->n == MAX_SEGMENTS)
+            return 404;
+        out->text[out->n] = decode(at, n);
+        if (out->text[out->n] == NULL)
+            return 400;
+        out->n++;
+        at += n;
+        if (*at == '\0')
+            return 0;
+    }
+}
+
+/* "/openai/v1/x" and "/openai/x" are "/v1/x": Azure's spelling. */
+static char *plain_path(const char *path) {
+    static const char prefix[] = "/openai";
+    size_t n = sizeof prefix - 1;
+    if (strncmp(path, prefix, n) != 0 || path[n] != '/')
+        return xstrdup(path);
+    const char *rest = path + n;
+    bool has_version = strncmp(rest, "/v1/", 4) == 0 || strcmp(rest, "/v1") == 0;
+    return xasprintf("%s%s", has_version ? "" : "/v1", rest);
+}
+
+/* ---- matching ------------------------------------------------------------------------------- */
+
+static char *join(const struct segments *p, int from) {
+    char *out = xstrdup(p->text[from]);
+    for (int i = from + 1; i < p->n; i++) {
+        char *longer = xasprintf("%s/%s", out, p->text[i]);
+        free(out);
+        out = longer;
+    }
+    return out;
+}
+
+static bool match(const char *pattern, const struct segments *p, struct api_params *params) {
+    int value = 0, i = 0;
+    *params = (struct api_params){0};
+    for (const char *at = pattern; *at != '\0'; i++) {
+        size_t n = strcspn(++at, "/");
+        if (i >= p->n)
+            return false;
+        if (at[0] == '{') {
+            bool rest = n > 4 && strncmp(at + n - 4, "...}", 4) == 0;
+            if (p->text[i][0] == '\0' || value == API_MAX_PARAMS)
+                return false;
+            params->value[value++] = rest ? join(p, i) : xstrdup(p->text[i]);
+            if (rest)
+                return true;
+        } else if (strlen(p->text[i]) != n || strncmp(p->text[i], at, n) != 0) {
+            return false;
+        }
+        at += n;
+    }
+    return i == p->n;
+}
+
+static const char *method_name(enum http_method m) {
+    static const char *const names[] = {"GET",   "HEAD",   "POST",    "PUT",
+                                        "PATCH", "DELETE", "OPTIONS", "OTHER"};
+    return names[m];
+}
+
+/* Adds a method to the Allow header's value; GET brings HEAD. */
+static void allow(char **list, enum http_method m) {
+    const char *names = m == HTTP_GET ? "GET, HEAD" : method_name(m);
+    char *longer = *list == NULL ? xstrdup(names) : xasprintf("%s, %s", *list, names);
+    free(*list);
+    *list = longer;
+}
+
+static void refuse(const struct api_request *req, int status, char *allowed,
+                   struct api_response *resp) {
+    if (status == 400) {
+        api_error(resp, 400, "invalid_path", NULL, "The path has an invalid percent escape.");
+    } else if (allowed != NULL) {
+        api_error(resp, 405, "method_not_allowed", NULL, "%s is not available on %s; it has %s.",
+                  method_name(req->method), req->path, allowed);
+        resp->allow = allowed;
+    } else {
+        api_error(resp, 404, "unknown_url", NULL, "Invalid URL (%s %s)", method_name(req->method),
+                  req->path);
+    }
+}
+
+const struct api_route *api_route_find(const struct api_request *req, struct api_params *params,
+                                       struct api_response *resp) {
+    enum http_method method = req->method == HTTP_HEAD ? HTTP_GET : req->method;
+    const struct api_route *found = NULL;
+    struct segments p;
+    char *allowed = NULL, *path = plain_path(req->path);
+    *params = (struct api_params){0};
+    int status = split(path, &p);
+    for (int i = 0; status == 0 && i < N_ROUTES && found == NULL; i++) {
+        bool fits = match(routes[i].pattern, &p, params);
+        if (fits && routes[i].method == method)
+            found = &routes[i];
+        else if (fits)
+            allow(&allowed, routes[i].method);
+        if (found == NULL)
+            api_params_clear(params);
+    }
+    if (found == NULL)
+        refuse(req, status, allowed, resp);
+    else
+        free(allowed);
+    segments_clear(&p);
+    free(path);
+    return found;
+}
