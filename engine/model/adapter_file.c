@@ -87,6 +87,18 @@ enum err adapter_save(struct adapter *ad, const char *dir, const char *base_name
 
 /* ---- reading the configuration -------------------------------------------------------------- */
 
+/* Ways of initialising that also change the base model's weights (PiSSA, OLoRA, CorDA, LoftQ). */
+static enum err refuse_init(const struct config_json *c, struct err_msg *em) {
+    const char *init = json_string_value(config_get(c, "init_lora_weights"));
+    if (init == NULL || strcmp(init, "gaussian") == 0 || strcmp(init, "eva") == 0 ||
+        strcmp(init, "orthogonal") == 0)
+        return ERR_OK;
+    return err_set(em, ERR_UNSUPPORTED,
+                   "%s: \"init_lora_weights\": \"%.64s\" changes the base model; convert the "
+                   "adapter to plain LoRA with PEFT first",
+                   c->path, init);
+}
+
 /* Keys whose use changes the model in a way that ffwd does not compute. */
 static enum err refuse_features(const struct config_json *c, struct err_msg *em) {
     static const char *const keys[] = {"use_dora",
@@ -102,7 +114,12 @@ static enum err refuse_features(const struct config_json *c, struct err_msg *em)
                                        "target_parameters",
                                        "use_qalora",
                                        "alora_invocation_tokens",
-                                       "megatron_config"};
+                                       "megatron_config",
+                                       "arrow_config",
+                                       "use_bdlora",
+                                       "kasa_config",
+                                       "monteclora_config",
+                                       "velora_config"};
     const char *text;
     enum err e = ERR_OK;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && e == ERR_OK; i++)
@@ -117,7 +134,7 @@ static enum err refuse_features(const struct config_json *c, struct err_msg *em)
     if (e == ERR_OK && strcmp(text, "none") != 0)
         e = err_set(em, ERR_UNSUPPORTED, "%s: \"bias\": \"%.64s\" is not supported; none is",
                     c->path, text);
-    return e;
+    return e != ERR_OK ? e : refuse_init(c, em);
 }
 
 /* A list of names, or one string: "all-linear" or a plain name. Another string is a regular
