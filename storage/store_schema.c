@@ -19,7 +19,7 @@ static const char *const steps[] = {
     "CREATE INDEX files_expiry ON files(expires_at) WHERE expires_at > 0;"
     /* A client that deletes while it pages still holds the id of a deleted row as its cursor. */
     "CREATE TABLE files_deleted ("
-    " id TEXT PRIMARY KEY, project TEXT NOT NULL, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    " id TEXT PRIMARY KEY, project TEXT NOT NULL, seq INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
 
     "CREATE TABLE jobs ("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
@@ -43,14 +43,14 @@ static const char *const steps[] = {
     "CREATE TABLE job_metadata ("
     " project TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,"
     " job_seq INTEGER NOT NULL REFERENCES jobs(seq),"
-    " PRIMARY KEY (project, key, value, job_seq)) STRICT, WITHOUT ROWID;"
+    " PRIMARY KEY (project, key, value, job_seq)) STRICT, WITHOUT ROWID;",
 
     "CREATE TABLE events ("
     " job_seq INTEGER NOT NULL REFERENCES jobs(seq), seq INTEGER NOT NULL,"
     " created_at INTEGER NOT NULL, level INTEGER NOT NULL, type INTEGER NOT NULL,"
     " step INTEGER NOT NULL, kind INTEGER NOT NULL, message TEXT NOT NULL, data TEXT NOT NULL,"
     " PRIMARY KEY (job_seq, seq)) STRICT, WITHOUT ROWID;"
-    "CREATE UNIQUE INDEX events_step ON events(job_seq, step, kind) WHERE step > 0;"
+    "CREATE UNIQUE INDEX events_step ON events(job_seq, step, kind) WHERE step > 0;",
 
     "CREATE TABLE keys ("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL,"

@@ -1,0 +1,256 @@
+/* Opening, locking, versions of the schema, transactions, a full disk. */
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "storage/store_internal.h"
+#include "tests/unit/storage/fixture.h"
+
+TestSuite(store, .init = set_up, .fini = tear_down);
+
+static char *pragma(const char *sql) {
+    sqlite3_stmt *q = NULL;
+    cr_assert_eq(sqlite3_prepare_v2(store->db, sql, -1, &q, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_step(q), SQLITE_ROW);
+    char *text = store__text(q, 0);
+    sqlite3_finalize(q);
+    return text;
+}
+
+static void expect_pragma(const char *name, const char *want) {
+    char *sql = xasprintf("PRAGMA %s", name), *got = pragma(sql);
+    cr_expect_str_eq(got, want, "%s is %s", name, got);
+    free(got);
+    free(sql);
+}
+
+Test(store, settings_are_in_force) {
+    expect_pragma("journal_mode", "wal");
+    expect_pragma("synchronous", "2");
+    expect_pragma("foreign_keys", "1");
+    expect_pragma("trusted_schema", "0");
+    expect_pragma("cell_size_check", "1");
+    expect_pragma("integrity_check", "ok");
+}
+
+Test(store, second_opener_is_refused_until_the_first_closes) {
+    struct store *other = NULL;
+    struct err_msg em = ERR_MSG_INIT;
+    cr_expect_eq(store_open(dir, &other, &em), ERR_CONFLICT);
+    cr_expect_not_null(strstr(em.text, "in use"));
+    cr_expect_null(other);
+    reopen();
+}
+
+Test(store, version_0_is_migrated_and_reopening_changes_nothing) {
+    char *first = pragma("SELECT group_concat(sql, ';') FROM sqlite_schema");
+    char *version = pragma("PRAGMA user_version");
+    cr_expect_gt(atol(version), 0);
+    reopen();
+    char *second = pragma("SELECT group_concat(sql, ';') FROM sqlite_schema");
+    cr_expect_str_eq(first, second);
+    free(first);
+    free(second);
+    free(version);
+}
+
+/* Each version in between is what a server that was killed during its migration leaves. */
+Test(store, migration_goes_on_from_every_version) {
+    char *whole = pragma("SELECT group_concat(sql, ';') FROM (SELECT * FROM sqlite_schema "
+                         "ORDER BY name)");
+    char *version = pragma("PRAGMA user_version");
+    long last = strtol(version, NULL, 10);
+    static const char *const undo[] = {"DROP TABLE keys", "DROP TABLE events",
+                                       "DROP TABLE job_metadata; DROP TABLE jobs",
+                                       "DROP TABLE files_deleted; DROP TABLE files"};
+    cr_assert_eq(last, 4, "a new step needs its undo here");
+    for (long v = last - 1; v >= 0; v--) {
+        for (long k = 0; k < last - v; k++)
+            cr_assert_eq(sqlite3_exec(store->db, undo[k], NULL, NULL, NULL), SQLITE_OK);
+        char *set = xasprintf("PRAGMA user_version = %ld", v);
+        cr_assert_eq(sqlite3_exec(store->db, set, NULL, NULL, NULL), SQLITE_OK);
+        free(set);
+        reopen();
+        char *again = pragma("SELECT group_concat(sql, ';') FROM (SELECT * FROM sqlite_schema "
+                             "ORDER BY name)");
+        cr_expect_str_eq(again, whole);
+        free(again);
+    }
+    free(whole);
+    free(version);
+}
+
+Test(store, newer_schema_is_refused) {
+    struct err_msg em = ERR_MSG_INIT;
+    cr_assert_eq(sqlite3_exec(store->db, "PRAGMA user_version = 999", NULL, NULL, NULL), SQLITE_OK);
+    store_close(store);
+    cr_expect_eq(store_open(dir, &store, &em), ERR_UNSUPPORTED);
+    cr_expect_not_null(strstr(em.text, "999"));
+    store = NULL;
+}
+
+Test(store, database_of_another_program_is_refused) {
+    cr_assert_eq(sqlite3_exec(store->db, "PRAGMA application_id = 1", NULL, NULL, NULL), SQLITE_OK);
+    store_close(store);
+    cr_expect_eq(store_open(dir, &store, NULL), ERR_UNSUPPORTED);
+    store = NULL;
+}
+
+Test(store, damaged_database_is_refused) {
+    char *path = xasprintf("%s/ffwd.db", dir);
+    store_close(store);
+    store = NULL;
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert_geq(fd, 0);
+    for (off_t at = 4096; at < 40960; at += 64)
+        cr_assert_eq(pwrite(fd, "damage damage damage", 20, at), 20);
+    close(fd);
+    cr_expect_neq(store_open(dir, &store, NULL), ERR_OK);
+    store = NULL;
+    free(path);
+}
+
+Test(store, rollback_undoes_and_commit_keeps) {
+    char id[STORE_ID_SIZE];
+    struct file_row f;
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    add_file("p", id, 1);
+    store_rollback(store);
+    cr_expect_eq(store_file_get(store, "p", id, &f, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    add_file("p", id, 1);
+    cr_assert_eq(store_commit(store, NULL), ERR_OK);
+    reopen();
+    cr_assert_eq(store_file_get(store, "p", id, &f, NULL), ERR_OK);
+    file_row_clear(&f);
+}
+
+Test(store, refused_change_inside_a_transaction_leaves_the_rest) {
+    char job[STORE_ID_SIZE], file[STORE_ID_SIZE];
+    struct file_row f;
+    add_job("p", "file-x", 0, NULL, job);
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    add_file("p", file, 1);
+    cr_expect_eq(store_job_move(store, job, JOB_QUEUED, JOB_PAUSED, 0, NULL, NULL), ERR_CONFLICT);
+    cr_assert_eq(store_commit(store, NULL), ERR_OK);
+    cr_assert_eq(store_file_get(store, "p", file, &f, NULL), ERR_OK);
+    file_row_clear(&f);
+}
+
+Test(store, ids_are_well_formed_and_differ) {
+    char a[STORE_ID_SIZE], b[STORE_ID_SIZE];
+    store_new_id("ftjob-", a);
+    store_new_id("ftjob-", b);
+    cr_expect_eq(strlen(a), strlen("ftjob-") + 24);
+    cr_expect_eq(strspn(a + 6, "abcdefghijklmnopqrstuvwxyz0123456789"), 24);
+    cr_expect_str_neq(a, b);
+}
+
+/* ---- a full disk ---------------------------------------------------------------------------- */
+
+static int64_t count(const char *sql) {
+    char *text = pragma(sql);
+    int64_t n = strtoll(text, NULL, 10);
+    free(text);
+    return n;
+}
+
+/* The database may not grow: at some point a job cannot be added. What was told to be stored is
+ * there, what was refused left nothing, and the store works again when there is room. */
+Test(store, full_disk_is_a_clean_error_without_half_rows) {
+    char *pages = pragma("PRAGMA page_count"), id[STORE_ID_SIZE];
+    char *sql = xasprintf("PRAGMA max_page_count = %ld", strtol(pages, NULL, 10) + 3);
+    free(pragma(sql));
+    int64_t stored = 0;
+    struct err_msg em = ERR_MSG_INIT;
+    while (try_job("p", "file-x", 0, "{\"k\":\"v\"}", id, &em) == ERR_OK && stored < 100000)
+        stored++;
+    cr_expect_eq(em.code, ERR_NO_SPACE, "%s", em.text);
+    cr_expect_gt(stored, 0);
+    cr_expect_eq(count("SELECT count(*) FROM jobs"), stored);
+    cr_expect_eq(count("SELECT count(*) FROM events"), 2 * stored);
+    cr_expect_eq(count("SELECT count(*) FROM job_metadata"), stored);
+    expect_pragma("integrity_check", "ok");
+    free(pragma("PRAGMA max_page_count = 1000000"));
+    add_job("p", "file-x", 0, NULL, id);
+    cr_expect_eq(count("SELECT count(*) FROM jobs"), stored + 1);
+    free(pages);
+    free(sql);
+}
+
+Test(store, transaction_that_the_disk_ended_cannot_be_committed) {
+    char id[STORE_ID_SIZE];
+    struct err_msg em = ERR_MSG_INIT;
+    char *pages = pragma("PRAGMA page_count");
+    char *sql = xasprintf("PRAGMA max_page_count = %ld", strtol(pages, NULL, 10) + 3);
+    free(pragma(sql));
+    enum err e = ERR_OK;
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    for (int i = 0; i < 100000 && e == ERR_OK; i++)
+        e = try_job("p", "file-x", 0, NULL, id, &em);
+    cr_expect_eq(e, ERR_NO_SPACE, "%s", em.text);
+    store_rollback(store);
+    cr_expect_eq(count("SELECT count(*) FROM jobs"), 0);
+    free(pragma("PRAGMA max_page_count = 1000000"));
+    add_job("p", "file-x", 0, NULL, id);
+    cr_expect_eq(count("SELECT count(*) FROM jobs"), 1);
+    free(pages);
+    free(sql);
+}
+
+/* ---- kill -9 -------------------------------------------------------------------------------- */
+
+/* Adds jobs for ever; each id goes through the pipe after the store said it is stored. */
+static void write_until_killed(int fd) {
+    char id[STORE_ID_SIZE];
+    if (store_open(dir, &store, NULL) != ERR_OK)
+        _exit(3);
+    for (;;) {
+        if (try_job("p", "file-x", 0, NULL, id, NULL) != ERR_OK ||
+            write(fd, id, STORE_ID_SIZE) != STORE_ID_SIZE)
+            _exit(4);
+    }
+}
+
+static int check_round(int fd) {
+    char id[STORE_ID_SIZE];
+    int acked = 0;
+    reopen();
+    for (; read(fd, id, sizeof id) == sizeof id; acked++) {
+        struct event_row *rows = NULL;
+        int n = 0;
+        cr_expect_eq(status_of(id), JOB_VALIDATING);
+        cr_assert_eq(store_event_after(store, id, 0, 10, &rows, &n, NULL), ERR_OK);
+        cr_expect_eq(n, 2);
+        for (int i = 0; i < n; i++)
+            event_row_clear(&rows[i]);
+        free(rows);
+    }
+    cr_expect_eq(count("SELECT count(*) FROM events"), 2 * count("SELECT count(*) FROM jobs"));
+    return acked;
+}
+
+Test(store, killed_writer_loses_nothing_it_acknowledged, .timeout = 120) {
+    int acked = 0;
+    unsigned noise = 1;
+    for (int round = 0; round < 100; round++) {
+        int fds[2];
+        cr_assert_eq(pipe2(fds, O_CLOEXEC), 0);
+        store_close(store);
+        store = NULL;
+        pid_t child = fork();
+        cr_assert_geq(child, 0);
+        if (child == 0)
+            write_until_killed(fds[1]);
+        close(fds[1]);
+        noise = noise * 1103515245u + 12345u;
+        usleep(5000 + noise / 65536u % 25000u);
+        kill(child, SIGKILL);
+        cr_assert_eq(waitpid(child, NULL, 0), child);
+        acked += check_round(fds[0]);
+        close(fds[0]);
+    }
+    cr_expect_gt(acked, 100, "only %d rows", acked);
+    expect_pragma("integrity_check", "ok");
+}
