@@ -1,0 +1,259 @@
+/* cmd_worker: `ffwd worker`, which trains the jobs a server sends (docs/WORKER_PROTOCOL.md). */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "engine/cli/cli.h"
+#include "engine/cli/worker_pipe.h"
+
+static const char usage[] =
+    "usage: ffwd worker --device auto|cpu|cuda[:N] [--threads N] [--dtype bf16|f32]\n"
+    "\n"
+    "Trains the jobs that arrive on standard input, one at a time. ffwd-server starts it; the\n"
+    "messages are described in docs/WORKER_PROTOCOL.md.\n";
+
+struct worker {
+    struct worker_pipe pipe;
+    struct device *dev;
+    struct device_info info;
+    enum dtype dtype;
+    struct model *model; /* the last job's, NULL: none */
+    char *model_dir;
+    json_t *result; /* data of the last event of the job in hand */
+};
+
+/* ---- hooks ---------------------------------------------------------------------------------- */
+
+static void on_event(void *arg, const struct event *ev) {
+    struct worker *w = arg;
+    const json_t *step = json_object_get(ev->data, "step");
+    if (json_is_integer(step))
+        atomic_store(&w->pipe.step, (int64_t)json_integer_value(step));
+    if (json_object_get(ev->data, "status") != NULL) {
+        json_decref(w->result);
+        w->result = json_incref(ev->data);
+    }
+    worker_pipe_send(&w->pipe, "event", "event", event_to_json(ev, NULL));
+}
+
+static void on_resolved(void *arg, const json_t *resolved) {
+    struct worker *w = arg;
+    worker_pipe_send(&w->pipe, "resolved", "resolved", json_deep_copy(resolved));
+}
+
+static enum train_signal on_poll(void *arg) {
+    struct worker *w = arg;
+    return (enum train_signal)atomic_load(&w->pipe.signal);
+}
+
+/* ---- a job ---------------------------------------------------------------------------------- */
+
+static void drop_model(struct worker *w) {
+    if (w->model != NULL)
+        model_close(w->model);
+    free(w->model_dir);
+    w->model = NULL;
+    w->model_dir = NULL;
+}
+
+/* The model stays loaded for the next job. */
+static enum err load_model(struct worker *w, const char *dir, struct err_msg *em) {
+    if (w->model != NULL && strcmp(w->model_dir, dir) == 0)
+        return ERR_OK;
+    drop_model(w);
+    enum err e = model_open(w->dev, dir, w->dtype, &w->model, em);
+    if (e == ERR_OK)
+        w->model_dir = xstrdup(dir);
+    else
+        w->model = NULL;
+    return e;
+}
+
+/* A string of the message; NULL if it is null or absent. */
+static const char *text_of(const json_t *message, const char *key) {
+    return json_string_value(json_object_get(message, key));
+}
+
+static enum err run_job(struct worker *w, const json_t *message, struct err_msg *em) {
+    const struct train_hooks hooks = {
+        .arg = w, .event = on_event, .resolved = on_resolved, .poll = on_poll};
+    struct job_request request;
+    struct train_job job = {
+        .model_dir = text_of(message, "model"),
+        .model_name = text_of(message, "model_name"),
+        .train_path = text_of(message, "train"),
+        .valid_path = text_of(message, "valid"),
+        .out_dir = text_of(message, "out"),
+        .init_adapter = text_of(message, "init_adapter"),
+        .request = &request,
+        .resume = true,
+    };
+    if (job.model_dir == NULL || job.train_path == NULL || job.out_dir == NULL)
+        return err_set(em, ERR_INPUT, "run: model, train and out are needed");
+    if (job.model_name == NULL)
+        job.model_name = job.model_dir;
+    enum err e = job_request_parse(json_object_get(message, "request"), 0, &request, em);
+    if (e != ERR_OK)
+        return e;
+    e = load_model(w, job.model_dir, em);
+    job.model = w->model;
+    if (e == ERR_OK)
+        e = train_run(&job, &hooks, em);
+    job_request_clear(&request);
+    return e;
+}
+
+static const char *status_of(enum err e) {
+    switch (e) {
+    case ERR_OK:
+        return "succeeded";
+    case ERR_CANCELLED:
+        return "cancelled";
+    case ERR_STOPPED:
+        return "stopped";
+    default:
+        return "failed";
+    }
+}
+
+static json_t *error_of(enum err e, const struct err_msg *em) {
+    if (e == ERR_OK || e == ERR_CANCELLED || e == ERR_STOPPED)
+        return json_null();
+    json_t *text = json_string(em->text[0] != '\0' ? em->text : err_name(e));
+    if (text == NULL) /* not UTF-8 */
+        text = json_string(err_name(e));
+    return json_pack("{sssoso}", "code", err_name(e), "message", text, "param",
+                     em->param[0] != '\0' ? json_string(em->param) : json_null());
+}
+
+static void send_done(struct worker *w, const json_t *message, enum err e,
+                      const struct err_msg *em) {
+    json_t *o = json_pack("{sssOsO}", "type", "done", "job", json_object_get(message, "job"),
+                          "attempt", json_object_get(message, "attempt"));
+    json_object_set_new(o, "exit", json_integer(err_exit_code(e)));
+    json_object_set_new(o, "status", json_string(status_of(e)));
+    json_object_set_new(o, "error", error_of(e, em));
+    json_object_set_new(o, "result",
+                        e == ERR_OK && w->result != NULL ? json_incref(w->result) : json_null());
+    worker_pipe_send_object(&w->pipe, o);
+}
+
+/* Until the server wants no more, or the device is lost. */
+static enum err serve(struct worker *w) {
+    for (const json_t *message; (message = worker_pipe_wait(&w->pipe)) != NULL;) {
+        struct err_msg em = ERR_MSG_INIT;
+        log_info("worker.job", "id=%s", text_of(message, "job"));
+        enum err e = run_job(w, message, &em);
+        if (e != ERR_OK)
+            log_info("worker.ended", "id=%s error=%s message=\"%s\"", text_of(message, "job"),
+                     err_name(e), em.text);
+        send_done(w, message, e, &em);
+        worker_pipe_done(&w->pipe);
+        json_decref(w->result);
+        w->result = NULL;
+        if (e == ERR_DEVICE) /* nothing on this device can be trusted any more */
+            return e;
+        if (e == ERR_NO_MEMORY)
+            drop_model(w);
+        if (worker_pipe_closed(&w->pipe))
+            return ERR_STOPPED;
+    }
+    return worker_pipe_closed(&w->pipe) ? ERR_STOPPED : ERR_OK;
+}
+
+/* ---- start ---------------------------------------------------------------------------------- */
+
+struct options {
+    const char *device, *dtype;
+    int threads;
+    bool help;
+};
+
+static enum err parse_options(int argc, char **argv, struct options *o, struct err_msg *em) {
+    static const struct option longs[] = {
+        {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 'n'},
+        {"dtype", required_argument, NULL, 'y'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    *o = (struct options){.device = "auto"};
+    opterr = 0;
+    optind = 1;
+    for (int c; (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1;) {
+        char *end = NULL;
+        long n = 0;
+        switch (c) {
+        case 'd':
+            o->device = optarg;
+            break;
+        case 'y':
+            o->dtype = optarg;
+            break;
+        case 'n':
+            n = strtol(optarg, &end, 10);
+            if (*end != '\0' || end == optarg || n < 0 || n > LIMIT_THREADS)
+                return err_set(em, ERR_USAGE, "--threads is a number from 0 to %d", LIMIT_THREADS);
+            o->threads = (int)n;
+            break;
+        case 'h':
+            o->help = true;
+            break;
+        default:
+            return err_set(em, ERR_USAGE, "%s: unknown, or without its value", argv[optind - 1]);
+        }
+    }
+    if (optind < argc)
+        return err_set(em, ERR_USAGE, "'%s' is not an option", argv[optind]);
+    if (o->dtype != NULL && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
+        return err_set(em, ERR_USAGE, "--dtype is bf16 or f32, not '%s'", o->dtype);
+    return ERR_OK;
+}
+
+static enum err work(const struct options *o, struct err_msg *em) {
+    struct worker *w = xcalloc(1, sizeof *w);
+    enum err e = device_open(o->device, o->threads, &w->dev, em);
+    if (e == ERR_OK) {
+        w->dev->ops->info(w->dev, &w->info);
+        bool bf16 = o->dtype != NULL ? strcmp(o->dtype, "bf16") == 0 : w->info.native_bf16;
+        w->dtype = bf16 ? DTYPE_BF16 : DTYPE_F32;
+        e = worker_pipe_open(&w->pipe, em);
+        if (e == ERR_OK) {
+            worker_pipe_send_object(&w->pipe, json_pack("{sss{sssssi}}", "type", "ready", "device",
+                                                        "kind", w->info.kind, "name", w->info.name,
+                                                        "threads", w->info.threads));
+            e = serve(w);
+            worker_pipe_close(&w->pipe);
+        }
+        drop_model(w);
+        device_close(w->dev);
+    }
+    free(w);
+    return e;
+}
+
+int cmd_worker(int argc, char **argv) {
+    const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    struct err_msg em = ERR_MSG_INIT;
+    struct options o;
+    enum err e = parse_options(argc, argv, &o, &em);
+    if (e == ERR_OK && o.help)
+        fputs(usage, stdout);
+    if (e != ERR_OK || o.help)
+        return cli_report("worker", e, &em);
+    /* An interrupt at the terminal is the server's to handle: it says `stop`, or is gone. */
+    sigaction(SIGINT, &ignore, NULL);
+    sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL);
+    sigset_t term; /* taken by the pipe's thread; threads made from here on inherit the mask */
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &term, NULL);
+    e = work(&o, &em);
+    return e == ERR_STOPPED ? err_exit_code(e) : cli_report("worker", e, &em);
+}

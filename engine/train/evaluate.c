@@ -1,0 +1,157 @@
+/* evaluate: forward passes over rows that are not trained on. */
+#include "engine/train/evaluate.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+void evaluator_init(struct evaluator *ev, struct model *model, struct pass *pass,
+                    struct batcher *batcher, enum err (*poll)(void *arg, struct err_msg *em),
+                    void *poll_arg) {
+    *ev = (struct evaluator){
+        .model = model,
+        .pass = pass,
+        .batcher = batcher,
+        .nll = xcalloc((size_t)batcher->capacity, sizeof *ev->nll),
+        .correct = xcalloc((size_t)batcher->capacity, sizeof *ev->correct),
+        .poll = poll,
+        .poll_arg = poll_arg,
+    };
+}
+
+void evaluator_clear(struct evaluator *ev) {
+    free(ev->nll);
+    free(ev->correct);
+    *ev = (struct evaluator){0};
+}
+
+double evaluate_sum(const float *nll, int32_t n) {
+    double sum = 0.0;
+    for (int32_t i = 0; i < n; i++)
+        sum += (double)nll[i];
+    return sum;
+}
+
+int64_t evaluate_correct(const uint8_t *correct, int32_t n) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < n; i++)
+        sum += correct[i] != 0;
+    return sum;
+}
+
+struct tally {
+    double nll;
+    int64_t correct, targets;
+};
+
+static enum err add_batch(struct evaluator *ev, const struct host_batch *b, struct tally *t,
+                          struct err_msg *em) {
+    if (b->n_targets == 0)
+        return ERR_OK;
+    enum err e = ev->poll(ev->poll_arg, em);
+    if (e == ERR_OK)
+        e = pass_eval(ev->pass, b, ev->nll, ev->correct, em);
+    if (e != ERR_OK)
+        return e;
+    t->nll += evaluate_sum(ev->nll, b->n_targets);
+    t->correct += evaluate_correct(ev->correct, b->n_targets);
+    t->targets += b->n_targets;
+    return ERR_OK;
+}
+
+static struct measurement mean_of(const struct tally *t) {
+    if (t->targets == 0)
+        return MEASUREMENT_NONE;
+    double n = (double)t->targets;
+    return (struct measurement){t->nll / n, (double)t->correct / n, t->targets};
+}
+
+enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct row_list *list,
+                       struct measurement *out, struct err_msg *em) {
+    struct tally t = {0};
+    struct batcher *b = ev->batcher;
+    for (int64_t at = 0; at < list->n; at += b->max_rows) {
+        int64_t left = list->n - at;
+        batcher_begin(b, ds, list->rows + at, (int)(left < b->max_rows ? left : b->max_rows));
+        for (;;) {
+            struct host_batch batch;
+            bool more;
+            enum err e = batcher_next(b, &batch, &more, em);
+            if (e == ERR_OK && more)
+                e = add_batch(ev, &batch, &t, em);
+            if (e != ERR_OK)
+                return e;
+            if (!more)
+                break;
+        }
+    }
+    *out = mean_of(&t);
+    return ERR_OK;
+}
+
+/* Copies n elements to *at and moves *at behind them. */
+static const void *keep(char **at, const void *from, size_t n, size_t size) {
+    void *to = memcpy(*at, from, n * size);
+    *at += n * size;
+    return to;
+}
+
+static struct held_batch held_copy(const struct host_batch *b) {
+    size_t tokens = (size_t)b->n_tokens, targets = (size_t)b->n_targets,
+           starts = (size_t)b->n_seqs + 1, i32 = sizeof(int32_t);
+    char *at = xmalloc(tokens * (sizeof(uint64_t) + 2 * i32) + (2 * targets + starts) * i32);
+    struct held_batch h = {.batch = *b, .memory = at};
+    h.batch.keys = keep(&at, b->keys, tokens, sizeof(uint64_t));
+    h.batch.ids = keep(&at, b->ids, tokens, i32);
+    h.batch.pos = keep(&at, b->pos, tokens, i32);
+    h.batch.target_rows = keep(&at, b->target_rows, targets, i32);
+    h.batch.target_ids = keep(&at, b->target_ids, targets, i32);
+    h.batch.seq_start = keep(&at, b->seq_start, starts, i32);
+    return h;
+}
+
+enum err held_set_init(struct held_set *set, struct evaluator *ev, struct dataset *ds,
+                       const struct row_list *list, struct err_msg *em) {
+    struct batcher *b = ev->batcher;
+    *set = (struct held_set){.rows = list->n};
+    for (int64_t at = 0; at < list->n; at += b->max_rows) {
+        int64_t left = list->n - at;
+        batcher_begin(b, ds, list->rows + at, (int)(left < b->max_rows ? left : b->max_rows));
+        for (;;) {
+            struct host_batch batch;
+            bool more;
+            enum err e = batcher_next(b, &batch, &more, em);
+            if (e != ERR_OK)
+                return e;
+            if (!more)
+                break;
+            set->batches =
+                xreallocarray(set->batches, (size_t)set->n_batches + 1, sizeof *set->batches);
+            set->batches[set->n_batches++] = held_copy(&batch);
+            set->targets += batch.n_targets;
+            set->flops += model_forward_flops(ev->model, b->bin_lengths, batch.n_seqs);
+        }
+    }
+    return ERR_OK;
+}
+
+void held_set_clear(struct held_set *set) {
+    for (int i = 0; i < set->n_batches; i++)
+        free(set->batches[i].memory);
+    free(set->batches);
+    *set = (struct held_set){0};
+}
+
+enum err held_set_measure(struct evaluator *ev, const struct held_set *set, struct measurement *out,
+                          struct err_msg *em) {
+    struct tally t = {0};
+    for (int i = 0; i < set->n_batches; i++) {
+        enum err e = add_batch(ev, &set->batches[i].batch, &t, em);
+        if (e != ERR_OK)
+            return e;
+    }
+    *out = mean_of(&t);
+    return ERR_OK;
+}

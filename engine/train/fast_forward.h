@@ -1,0 +1,54 @@
+/* fast_forward: repeats the last optimizer step while that helps.
+ *
+ * What:    keeps the adapter from before a step, takes the difference the step made as direction d,
+ *          and moves to w + tau · d for the tau a line search finds on a small held-out set. The
+ *          optimizer's moments are left alone. (Rahamim et al., "Fast Forwarding Low-Rank
+ *          Training", EMNLP 2024.)
+ * Owns:    two buffers of the adapter's size on the device.
+ * Threads: one control thread.
+ * Errors:  those of an evaluation; the adapter then holds w again, bit for bit, so that the stage
+ *          can be done again from its beginning.
+ */
+#ifndef FFWD_ENGINE_TRAIN_FAST_FORWARD_H
+#define FFWD_ENGINE_TRAIN_FAST_FORWARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/job_request.h"
+#include "engine/train/evaluate.h"
+#include "engine/train/line_search.h"
+
+struct fast_forward {
+    struct fast_forward_config config;
+    struct device *dev;
+    const struct adapter_mem *adapter; /* borrowed */
+    struct evaluator *evaluator;       /* borrowed */
+    const struct held_set *held;       /* borrowed */
+    float *base;                       /* [n] w at the start of a stage */
+    float *direction;                  /* [n] before the step: w; after it: what the step added */
+};
+
+/* Result of one stage. */
+struct fast_forward_stage {
+    struct line_search_result search;
+    struct measurement best; /* at search.tau */
+    double flops;
+};
+
+enum err fast_forward_init(struct fast_forward *ff, const struct fast_forward_config *config,
+                           struct device *dev, const struct adapter_mem *adapter,
+                           struct evaluator *evaluator, const struct held_set *held,
+                           struct err_msg *em) NODISCARD;
+void fast_forward_free(struct fast_forward *ff);
+
+/* A stage follows this optimizer step (counted from 1). */
+bool fast_forward_due(const struct fast_forward *ff, int64_t step);
+/* Around the optimizer's update of such a step. */
+void fast_forward_before_update(struct fast_forward *ff);
+void fast_forward_after_update(struct fast_forward *ff);
+/* last_tau: of the stage before, 0 if there was none. */
+enum err fast_forward_stage_run(struct fast_forward *ff, int64_t last_tau,
+                                struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
+
+#endif

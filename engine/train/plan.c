@@ -1,0 +1,74 @@
+/* plan: automatic values and counts. */
+#include "engine/train/plan.h"
+
+#include <math.h>
+
+#include "base/limits.h"
+#include "engine/train/schedule.h"
+
+#define DEFAULT_SEQ 2048
+#define DEFAULT_EPOCHS 3
+#define MIN_EXAMPLES 100   /* trained examples below which epochs are added */
+#define MAX_EXAMPLES 25000 /* and above which they are taken away */
+#define MAX_AUTO_EPOCHS 25
+
+enum err plan_max_seq_len(const struct job_request *r, const struct model_config *c, int32_t *out,
+                          struct err_msg *em) {
+    int64_t asked = r->training.max_seq_len;
+    if (asked > c->max_positions)
+        return err_set_param(em, ERR_INPUT, "training.max_seq_len",
+                             "training.max_seq_len is %lld; this model has %d positions",
+                             (long long)asked, c->max_positions);
+    int32_t most = c->max_positions < DEFAULT_SEQ ? c->max_positions : DEFAULT_SEQ;
+    *out = asked > 0 ? (int32_t)asked : most;
+    return ERR_OK;
+}
+
+/* The form and the exponent are those of published sweeps of LoRA learning rates on Llama models
+ * (3e-4 at width 4096, 1e-3 near 1000); the bounds keep very small and very large models sane. */
+double plan_auto_learning_rate(const struct model_config *c) {
+    double lr = 5e-4 * pow(2000.0 / (double)c->hidden, 0.78);
+    return fmin(fmax(lr, 1e-4), 5e-3);
+}
+
+static int64_t auto_epochs(int64_t rows) {
+    if (DEFAULT_EPOCHS * rows < MIN_EXAMPLES) {
+        int64_t n = MIN_EXAMPLES / rows;
+        return n < MAX_AUTO_EPOCHS ? n : MAX_AUTO_EPOCHS;
+    }
+    if (DEFAULT_EPOCHS * rows > MAX_EXAMPLES) {
+        int64_t n = MAX_EXAMPLES / rows;
+        return n > 1 ? n : 1;
+    }
+    return DEFAULT_EPOCHS;
+}
+
+static int64_t auto_batch(int64_t rows) {
+    int64_t n = llround((double)rows / 64.0);
+    return n < 1 ? 1 : n > 16 ? 16 : n;
+}
+
+enum err plan_make(const struct job_request *r, const struct model_config *c, int64_t rows,
+                   int64_t trained, struct plan *out, struct err_msg *em) {
+    const struct training_config *t = &r->training;
+    struct plan p = {
+        .n_epochs = r->n_epochs.is_auto ? auto_epochs(rows) : (int64_t)r->n_epochs.value,
+        .batch_size = r->batch_size.is_auto ? auto_batch(rows) : (int64_t)r->batch_size.value,
+        .multiplier = r->learning_rate_multiplier.is_auto ? 1.0 : r->learning_rate_multiplier.value,
+        .learning_rate = t->learning_rate.value,
+    };
+    if (t->learning_rate.is_auto)
+        p.learning_rate = plan_auto_learning_rate(c) * p.multiplier;
+    p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;
+    if (t->max_steps > 0 && t->max_steps < p.total_steps)
+        p.total_steps = t->max_steps;
+    if (p.total_steps > LIMIT_STEPS)
+        return err_set_param(em, ERR_INPUT, "hyperparameters.n_epochs",
+                             "%lld epochs of %lld rows in batches of %lld are %lld steps; at most "
+                             "%d are allowed: take larger batches or set training.max_steps",
+                             (long long)p.n_epochs, (long long)trained, (long long)p.batch_size,
+                             (long long)p.total_steps, LIMIT_STEPS);
+    p.warmup_steps = schedule_warmup_steps(t->warmup_ratio, p.total_steps);
+    *out = p;
+    return ERR_OK;
+}

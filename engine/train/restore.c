@@ -1,0 +1,110 @@
+/* restore: a run to and from its resume points. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "engine/train/fingerprint.h"
+#include "engine/train/report.h"
+#include "engine/train/resume.h"
+#include "engine/train/run.h"
+
+/* Of state.json; another number is another layout. */
+#define FORMAT 1
+#define MAX_TENSORS 4
+
+/* The direction matters only while a stage is still to be done. */
+static int list_tensors(const struct run *r, struct resume_tensor out[MAX_TENSORS]) {
+    size_t n = r->mem->n;
+    int k = 0;
+    out[k++] = (struct resume_tensor){"adapter", r->mem->w, n};
+    out[k++] = (struct resume_tensor){"exp_avg", r->optimizer.m, n};
+    out[k++] = (struct resume_tensor){"exp_avg_sq", r->optimizer.v, n};
+    if (r->state.phase == PHASE_STAGE)
+        out[k++] = (struct resume_tensor){"direction", r->ff.direction, n};
+    return k;
+}
+
+static enum err check_finite(struct run *r, struct err_msg *em) {
+    double sum = NAN;
+    enum err e = r->dev->ops->vec_sumsq(r->dev, r->mem->w, r->mem->n, &sum, em);
+    if (e == ERR_OK && !isfinite(sum))
+        e = err_set(em, ERR_DIVERGED,
+                    "training diverged: the adapter is not finite at step %lld; a lower learning "
+                    "rate may help",
+                    (long long)r->state.step);
+    return e;
+}
+
+enum err run_save(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    if (s->step == r->saved_step && s->phase == r->saved_phase)
+        return ERR_OK;
+    enum err e = check_finite(r, em);
+    if (e == ERR_OK)
+        e = metrics_sync(&r->metrics, em);
+    if (e != ERR_OK)
+        return e;
+    s->seconds = run_seconds(r);
+    s->csv_bytes = r->metrics.bytes;
+    json_t *state = json_pack("{sisOsosssI}", "format", FORMAT, "config", r->config, "state",
+                              run_state_to_json(s), "device", r->device.kind, "total_steps",
+                              (json_int_t)r->plan.total_steps);
+    struct resume_tensor tensors[MAX_TENSORS];
+    int n = list_tensors(r, tensors);
+    e = resume_save(r->resume_dir, s->step, state, r->dev, tensors, n, em);
+    json_decref(state);
+    if (e == ERR_OK) {
+        r->saved_step = s->step;
+        r->saved_phase = s->phase;
+        r->saved_at = clock_mono();
+    }
+    return e;
+}
+
+static enum err check_same(const struct run *r, const struct resume_point *p, struct err_msg *em) {
+    if (json_integer_value(json_object_get(p->state, "format")) != FORMAT)
+        return err_set(em, ERR_UNSUPPORTED, "%s was written by another version of ffwd", p->dir);
+    enum err e = fingerprint_compare(json_object_get(p->state, "config"), r->config, em);
+    if (e != ERR_OK)
+        err_prefix(em,
+                   "cannot go on from step %lld, which was trained with other files or settings "
+                   "(restore them or choose another folder)",
+                   (long long)p->step);
+    return e;
+}
+
+enum err run_find(struct run *r, struct resume_point *point, bool *found, struct err_msg *em) {
+    enum err e = resume_find(r->resume_dir, point, em);
+    *found = e == ERR_OK && point->step >= 0;
+    if (e == ERR_OK && point->passed_over > 0)
+        report_message(r->hooks, EVENT_WARN, NULL, "%d incomplete resume points are passed over",
+                       point->passed_over);
+    if (e == ERR_OK)
+        e = resume_drop_after(r->resume_dir, point->step, em);
+    if (!*found || e != ERR_OK)
+        return e;
+    e = check_same(r, point, em);
+    if (e == ERR_OK)
+        e = run_state_from_json(json_object_get(point->state, "state"), &r->state, em);
+    return e;
+}
+
+enum err run_load(struct run *r, const struct resume_point *point, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    struct resume_tensor tensors[MAX_TENSORS];
+    if (s->phase == PHASE_STAGE && r->ff.direction == NULL)
+        return err_set(em, ERR_INPUT, "%s: a stage without Fast Forward", point->dir);
+    int n = list_tensors(r, tensors);
+    enum err e = resume_load(point, r->dev, tensors, n, em);
+    if (e != ERR_OK)
+        return e;
+    r->dev->ops->adapter_refresh(r->dev, r->mem);
+    r->optimizer.updates = s->updates;
+    r->seconds_before = s->seconds;
+    r->saved_step = s->step;
+    r->saved_phase = s->phase;
+    r->saved_at = clock_mono();
+    report_message(r->hooks, EVENT_INFO, json_pack("{sI}", "step", (json_int_t)s->step),
+                   "Fine-tuning job resumed after step %lld", (long long)s->step);
+    return ERR_OK;
+}

@@ -1,0 +1,102 @@
+/* run: what the files of one training run share (private to engine/train).
+ *
+ * What:    struct run ties job, data, adapter, memory and state together. setup.c fills it, step.c
+ *          does the work of a step, restore.c saves and restores it, publish.c writes what stays,
+ *          run.c is the loop.
+ * Owns:    everything it opened; run_teardown frees it in any state.
+ * Threads: the control thread.
+ * Errors:  as job.h.
+ */
+#ifndef FFWD_ENGINE_TRAIN_RUN_H
+#define FFWD_ENGINE_TRAIN_RUN_H
+
+#include "engine/model/adapter.h"
+#include "engine/text/dataset.h"
+#include "engine/train/batcher.h"
+#include "engine/train/evaluate.h"
+#include "engine/train/fast_forward.h"
+#include "engine/train/job.h"
+#include "engine/train/metrics.h"
+#include "engine/train/optimizer.h"
+#include "engine/train/order.h"
+#include "engine/train/plan.h"
+#include "engine/train/resume.h"
+#include "engine/train/state.h"
+
+struct run {
+    const struct train_job *job;
+    const struct train_hooks *hooks;
+    struct device *dev;
+    struct device_info device;
+    char *resume_dir, *adapter_dir; /* OUT/resume, OUT/adapter */
+    int lock;                       /* the locked OUT folder, -1: none */
+
+    struct tokenizer *tokenizer;
+    struct chat_template *template;
+    struct dataset *train, *valid; /* valid NULL: none */
+    struct dataset_report train_report, valid_report;
+    int32_t max_seq_len;
+    uint64_t seed;
+    struct row_list train_rows; /* trained on */
+    struct row_list held_rows;  /* of held_from: Fast Forward measures on them */
+    struct row_list full_rows;  /* of valid: full_valid_loss */
+    struct dataset *held_from;
+    struct plan plan;
+    json_t *config; /* what a resumed run must have in common */
+
+    struct adapter *adapter;
+    struct adapter_mem *mem; /* of adapter */
+    struct order order;
+    struct batcher batcher;
+    struct pass *pass;
+    struct evaluator evaluator;
+    struct held_set held;
+    struct fast_forward ff; /* ff.direction NULL: off */
+    struct optimizer optimizer;
+    int32_t *step_rows; /* [batch_size] */
+
+    struct run_state state;
+    struct metrics metrics;
+    double seconds_before; /* state.seconds when this process began */
+    double started;        /* monotonic */
+    int64_t saved_step, saved_phase;
+    double saved_at; /* monotonic; of the last resume point */
+};
+
+/* setup.c: data, plan, adapter. Emits `resolved`. */
+enum err run_setup(struct run *r, struct err_msg *em) NODISCARD;
+/* setup_memory.c: pass, optimizer, Fast Forward. capacity: tokens of a packed batch as in a resume
+ * point, 0: to be chosen. */
+enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;
+void run_teardown(struct run *r);
+
+/* step.c: each does the part of the step that state.phase names and moves the phase on. */
+enum err run_step(struct run *r, struct err_msg *em) NODISCARD;
+enum err run_stage(struct run *r, struct err_msg *em) NODISCARD;
+enum err run_evaluate(struct run *r, struct err_msg *em) NODISCARD;
+bool run_epoch_ends(const struct run *r); /* with state.step */
+
+/* restore.c */
+/* Writes a resume point of the present state, unless the last one is of it. */
+enum err run_save(struct run *r, struct err_msg *em) NODISCARD;
+/* Finds the newest resume point and makes sure that the run is the same; *found false: there is
+ * none. The state is read, the tensors are not. */
+enum err run_find(struct run *r, struct resume_point *point, bool *found,
+                  struct err_msg *em) NODISCARD;
+/* Reads the tensors, after run_setup_memory. */
+enum err run_load(struct run *r, const struct resume_point *point, struct err_msg *em) NODISCARD;
+
+/* publish.c */
+/* Makes OUT, takes its lock and sees whether the job is done already (*result: data of its last
+ * event, caller decrefs; NULL: not done). */
+enum err run_claim_out(struct run *r, json_t **result, struct err_msg *em) NODISCARD;
+/* OUT/checkpoints/step-N, and its event. */
+enum err run_write_checkpoint(struct run *r, struct err_msg *em) NODISCARD;
+/* OUT/adapter; *result as above. */
+enum err run_publish(struct run *r, json_t **result, struct err_msg *em) NODISCARD;
+
+/* run.c: ERR_CANCELLED or ERR_STOPPED when asked for. arg is the struct run. */
+enum err run_poll(void *arg, struct err_msg *em) NODISCARD;
+double run_seconds(const struct run *r);
+
+#endif

@@ -1,0 +1,245 @@
+/* setup: from the job's files to rows, plan and adapter. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "engine/train/fingerprint.h"
+#include "engine/train/report.h"
+#include "engine/train/run.h"
+
+static const enum long_examples long_examples[] = {
+    [LONG_POLICY_TRUNCATE] = LONG_TRUNCATE,
+    [LONG_POLICY_DROP] = LONG_DROP,
+    [LONG_POLICY_FAIL] = LONG_FAIL,
+};
+static const enum train_on train_on[] = {
+    [TRAIN_ON_POLICY_ASSISTANT] = TRAIN_ON_ASSISTANT,
+    [TRAIN_ON_POLICY_RESPONSE] = TRAIN_ON_RESPONSE,
+    [TRAIN_ON_POLICY_ALL] = TRAIN_ON_ALL,
+};
+
+/* A folder without tokenizer.json is fine: it takes pre-tokenized rows. */
+static enum err open_text(struct run *r, struct err_msg *em) {
+    struct err_msg inner = ERR_MSG_INIT;
+    enum err e = tokenizer_open(r->job->model_dir, &r->tokenizer, &inner);
+    if (e == ERR_NOT_FOUND)
+        return ERR_OK;
+    if (e != ERR_OK)
+        return err_set(em, e, "%s", inner.text);
+    return chat_template_open(r->job->model_dir, r->tokenizer, &r->template, em);
+}
+
+static enum err open_data(struct run *r, const char *path, const char *param, struct dataset **out,
+                          struct dataset_report *report, struct err_msg *em) {
+    const struct model_config *c = model_config(r->job->model);
+    const struct training_config *t = &r->job->request->training;
+    const struct dataset_options o = {
+        .tokenizer = r->tokenizer,
+        .template = r->template,
+        .vocab_size = c->vocab,
+        .eos_id = c->eos_id,
+        .max_seq_len = r->max_seq_len,
+        .long_examples = long_examples[t->long_examples],
+        .train_on = train_on[t->train_on],
+    };
+    enum err e = dataset_open(path, &o, out, report, em);
+    if (e != ERR_OK && em->param[0] == '\0')
+        memcpy(em->param, param, strlen(param) + 1);
+    return e;
+}
+
+/* Which rows are trained on, which Fast Forward measures on, which full_valid_loss is of. */
+static void divide_rows(struct run *r) {
+    const struct fast_forward_config *ff = &r->job->request->fast_forward;
+    int64_t n = dataset_rows(r->train), k = 0;
+    if (r->valid != NULL) {
+        int64_t rows = dataset_rows(r->valid);
+        if (ff->enabled)
+            k = ff->validation_examples < rows ? ff->validation_examples : rows;
+        row_list_range(&r->held_rows, 0, k);
+        row_list_range(&r->full_rows, k, rows - k);
+        row_list_range(&r->train_rows, 0, n);
+        r->held_from = r->valid;
+        return;
+    }
+    if (ff->enabled && n > 1) {
+        int64_t tenth = n / 10 > 1 ? n / 10 : 1;
+        k = ff->validation_examples < tenth ? ff->validation_examples : tenth;
+    }
+    row_list_set_apart(n, k, &r->held_rows, &r->train_rows);
+    r->held_from = r->train;
+}
+
+/* Says what cannot be measured, and refuses what depends on it. */
+static enum err check_rows(struct run *r, struct err_msg *em) {
+    const struct job_request *q = r->job->request;
+    if (r->full_rows.n == 0 && (q->training.target_loss > 0 || q->training.patience > 0)) {
+        const char *param =
+            q->training.target_loss > 0 ? "training.target_loss" : "training.early_stopping";
+        return err_set_param(em, ERR_INPUT, param,
+                             "%s needs a validation file with more rows than the %lld that Fast "
+                             "Forward measures on",
+                             param, (long long)r->held_rows.n);
+    }
+    if (r->valid != NULL && r->full_rows.n == 0)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "All %lld validation rows are used by Fast Forward; full_valid_loss is not "
+                       "measured (fast_forward.validation_examples)",
+                       (long long)r->held_rows.n);
+    if (q->fast_forward.enabled && r->held_rows.n == 0)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "Fast Forward is off: one training row and no validation file leave nothing "
+                       "to measure on");
+    return ERR_OK;
+}
+
+/* ---- adapter -------------------------------------------------------------------------------- */
+
+static enum err conflict(const char *param, double asked, double has, struct err_msg *em) {
+    return err_set_param(
+        em, ERR_INPUT, param,
+        "%s is %g, but the adapter that training goes on from has %g; leave it out", param, asked,
+        has);
+}
+
+static enum err open_adapter(struct run *r, struct err_msg *em) {
+    const struct lora_config *q = &r->job->request->lora;
+    enum err e = adapter_open(r->job->model, r->job->init_adapter, &r->adapter, em);
+    if (e != ERR_OK || !q->present)
+        return e;
+    const struct lora_options *has = adapter_options(r->adapter);
+    if (q->rank != has->rank)
+        return conflict("lora.rank", (double)q->rank, has->rank, em);
+    if ((float)q->alpha != has->alpha)
+        return conflict("lora.alpha", q->alpha, (double)has->alpha, em);
+    return ERR_OK;
+}
+
+static enum err new_adapter(struct run *r, struct err_msg *em) {
+    const struct lora_config *q = &r->job->request->lora;
+    size_t n = json_array_size(q->target_modules);
+    const char **targets = xcalloc(n + 1, sizeof *targets);
+    for (size_t i = 0; i < n; i++)
+        targets[i] = json_string_value(json_array_get(q->target_modules, i));
+    const struct lora_options o = {
+        .rank = (int32_t)q->rank,
+        .alpha = (float)q->alpha,
+        .dropout = (float)q->dropout,
+        .use_rslora = q->use_rslora,
+        .targets = q->target_modules != NULL ? targets : NULL,
+        .n_targets = (int)n,
+    };
+    enum err e = adapter_new(r->job->model, &o, r->seed, &r->adapter, em);
+    if (e == ERR_INPUT && em->param[0] == '\0')
+        memcpy(em->param, "lora.target_modules", sizeof "lora.target_modules");
+    free(targets);
+    return e;
+}
+
+/* ---- what a resumed run must share ---------------------------------------------------------- */
+
+static enum err make_config(struct run *r, struct err_msg *em) {
+    char model[SHA256_HEX_SIZE], init[SHA256_HEX_SIZE] = "";
+    enum err e = fingerprint_folder(r->job->model_dir, model, em);
+    if (e == ERR_OK && r->job->init_adapter != NULL)
+        e = fingerprint_folder(r->job->init_adapter, init, em);
+    if (e != ERR_OK)
+        return e;
+    r->config = job_request_extensions(r->job->request);
+    json_t *o = r->config;
+    json_object_set_new(o, "training_file", json_string(r->train_report.sha256));
+    json_object_set_new(o, "validation_file",
+                        r->valid != NULL ? json_string(r->valid_report.sha256) : json_null());
+    json_object_set_new(o, "model", json_string(model));
+    json_object_set_new(o, "init_adapter", init[0] != '\0' ? json_string(init) : json_null());
+    json_object_set_new(o, "dtype", json_string(dtype_name(model_dtype(r->job->model))));
+    json_object_set_new(o, "seed", json_integer((json_int_t)r->seed));
+    json_object_set_new(o, "hyperparameters",
+                        json_pack("{sIsIsf}", "n_epochs", (json_int_t)r->plan.n_epochs,
+                                  "batch_size", (json_int_t)r->plan.batch_size,
+                                  "learning_rate_multiplier", r->plan.multiplier));
+    return ERR_OK;
+}
+
+static void announce(struct run *r) {
+    const struct plan *p = &r->plan;
+    json_t *o = json_object();
+    json_object_set_new(o, "hyperparameters",
+                        json_deep_copy(json_object_get(r->config, "hyperparameters")));
+    json_object_set_new(o, "learning_rate", json_real(p->learning_rate));
+    json_object_set_new(o, "total_steps", json_integer(p->total_steps));
+    json_object_set_new(o, "warmup_steps", json_integer(p->warmup_steps));
+    json_object_set_new(o, "max_seq_len", json_integer(r->max_seq_len));
+    json_object_set_new(o, "seed", json_integer((json_int_t)r->seed));
+    json_object_set_new(o, "training_rows", json_integer(r->train_rows.n));
+    json_object_set_new(o, "fast_forward_rows", json_integer(r->held_rows.n));
+    json_object_set_new(o, "validation_rows", json_integer(r->full_rows.n));
+    json_object_set_new(o, "trainable_parameters",
+                        json_integer((json_int_t)adapter_size(r->adapter)));
+    if (r->hooks->resolved != NULL)
+        r->hooks->resolved(r->hooks->arg, o);
+    report_message(r->hooks, EVENT_INFO, o,
+                   "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning rate "
+                   "%.3g",
+                   (long long)r->train_rows.n, (long long)p->n_epochs, (long long)p->batch_size,
+                   (long long)p->total_steps, p->learning_rate);
+}
+
+enum err run_setup(struct run *r, struct err_msg *em) {
+    const struct train_job *job = r->job;
+    const struct model_config *c = model_config(job->model);
+    r->dev = model_device(job->model);
+    r->dev->ops->info(r->dev, &r->device);
+    r->seed = job->request->has_seed ? (uint64_t)job->request->seed : 0;
+    enum err e = open_text(r, em);
+    if (e == ERR_OK)
+        e = plan_max_seq_len(job->request, c, &r->max_seq_len, em);
+    if (e == ERR_OK)
+        e = open_data(r, job->train_path, "training_file", &r->train, &r->train_report, em);
+    if (e == ERR_OK && job->valid_path != NULL)
+        e = open_data(r, job->valid_path, "validation_file", &r->valid, &r->valid_report, em);
+    if (e != ERR_OK)
+        return e;
+    divide_rows(r);
+    e = check_rows(r, em);
+    if (e == ERR_OK)
+        e = plan_make(job->request, c, dataset_rows(r->train), r->train_rows.n, &r->plan, em);
+    if (e == ERR_OK)
+        e = job->init_adapter != NULL ? open_adapter(r, em) : new_adapter(r, em);
+    if (e == ERR_OK)
+        e = make_config(r, em);
+    if (e != ERR_OK)
+        return e;
+    r->mem = adapter_mem(r->adapter);
+    announce(r);
+    return ERR_OK;
+}
+
+void run_teardown(struct run *r) {
+    optimizer_free(&r->optimizer);
+    fast_forward_free(&r->ff);
+    held_set_clear(&r->held);
+    evaluator_clear(&r->evaluator);
+    batcher_clear(&r->batcher);
+    pass_free(r->pass);
+    adapter_free(r->adapter);
+    order_clear(&r->order);
+    row_list_clear(&r->train_rows);
+    row_list_clear(&r->held_rows);
+    row_list_clear(&r->full_rows);
+    dataset_close(r->train);
+    dataset_close(r->valid);
+    dataset_report_clear(&r->train_report);
+    dataset_report_clear(&r->valid_report);
+    chat_template_close(r->template);
+    tokenizer_close(r->tokenizer);
+    metrics_close(&r->metrics);
+    json_decref(r->config);
+    free(r->step_rows);
+    free(r->resume_dir);
+    free(r->adapter_dir);
+    if (r->lock >= 0)
+        close(r->lock);
+    *r = (struct run){.lock = -1};
+}

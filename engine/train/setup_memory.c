@@ -1,0 +1,79 @@
+/* setup_memory: all memory of a run, taken once. */
+#include "base/mem.h"
+#include "engine/train/run.h"
+
+#include <string.h>
+
+/* Tokens of a packed batch: enough to keep the matrix products busy, little enough that the
+ * activations of a large model fit. */
+#define BUDGET_CPU 2048
+#define BUDGET_ACCELERATOR 8192
+/* Rows that an evaluation packs together. */
+#define EVAL_ROWS 64
+
+static int32_t longest_row(const struct dataset *ds) {
+    int32_t longest = 1;
+    for (int64_t i = 0; ds != NULL && i < dataset_rows(ds); i++)
+        if (dataset_row_tokens(ds, i) > longest)
+            longest = dataset_row_tokens(ds, i);
+    return longest;
+}
+
+static int32_t larger(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
+
+/* Rows that one batcher_begin gets. */
+static int32_t rows_at_once(const struct run *r) {
+    return larger((int32_t)r->plan.batch_size, EVAL_ROWS);
+}
+
+/* The pass for batches of up to *capacity tokens; where that does not fit, half as many, down to
+ * the longest row. */
+static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, bool fixed,
+                          struct err_msg *em) {
+    for (;;) {
+        const struct pass_limits limits = {
+            .tokens = *capacity,
+            .seqs = rows_at_once(r),
+            .targets = *capacity,
+            .training = true,
+        };
+        enum err e = pass_new(r->job->model, r->adapter, &limits, &r->pass, em);
+        if (e != ERR_NO_MEMORY || fixed || *capacity <= longest)
+            return e;
+        err_clear(em);
+        *capacity = larger(longest, *capacity / 2);
+    }
+}
+
+static enum err setup_fast_forward(struct run *r, struct err_msg *em) {
+    if (r->held_rows.n == 0)
+        return ERR_OK;
+    enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &r->held_rows, em);
+    if (e != ERR_OK || r->held.targets == 0)
+        return e;
+    return fast_forward_init(&r->ff, &r->job->request->fast_forward, r->dev, r->mem, &r->evaluator,
+                             &r->held, em);
+}
+
+enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) {
+    const struct training_config *t = &r->job->request->training;
+    int32_t longest = larger(longest_row(r->train), longest_row(r->valid));
+    int64_t budget = strcmp(r->device.kind, "cpu") == 0 ? BUDGET_CPU : BUDGET_ACCELERATOR;
+    int64_t all = (int64_t)longest * rows_at_once(r); /* more is never packed together */
+    int32_t chosen = larger(longest, (int32_t)(budget < all ? budget : all));
+    if (capacity > 0)
+        chosen = larger(longest, (int32_t)capacity);
+    enum err e = open_pass(r, longest, &chosen, capacity > 0, em);
+    if (e == ERR_OK)
+        e = optimizer_init(&r->optimizer, r->dev, r->mem->n, t->weight_decay, t->max_grad_norm, em);
+    if (e != ERR_OK)
+        return e;
+    r->state.capacity = chosen;
+    batcher_init(&r->batcher, chosen, rows_at_once(r), t->packing);
+    evaluator_init(&r->evaluator, r->job->model, r->pass, &r->batcher, run_poll, r);
+    order_init(&r->order, &r->train_rows, t->shuffle, r->seed);
+    r->step_rows = xcalloc((size_t)r->plan.batch_size, sizeof *r->step_rows);
+    return setup_fast_forward(r, em);
+}

@@ -1,0 +1,189 @@
+/* step: one optimizer step, the Fast Forward stage after it, the evaluation after that. */
+#include <math.h>
+
+#include "engine/train/report.h"
+#include "engine/train/run.h"
+#include "engine/train/schedule.h"
+
+/* Updates left out in a row before the job is given up. */
+#define MAX_SKIPPED 3
+
+bool run_epoch_ends(const struct run *r) {
+    int64_t n = r->train_rows.n, b = r->plan.batch_size, s = r->state.step;
+    return s * b / n > (s - 1) * b / n || s * b >= r->plan.n_epochs * n;
+}
+
+/* ---- the optimizer step --------------------------------------------------------------------- */
+
+/* Rows of a step (from 0): a piece of the endless sequence; the last step takes what is left of the
+ * last epoch. */
+static int step_rows(struct run *r, int64_t step) {
+    int64_t first = step * r->plan.batch_size;
+    int64_t left = r->plan.n_epochs * r->train_rows.n - first;
+    int n = (int)(left < r->plan.batch_size ? left : r->plan.batch_size);
+    for (int i = 0; i < n; i++)
+        r->step_rows[i] = order_row(&r->order, first + i);
+    return n;
+}
+
+struct gradient {
+    double nll, flops;
+    int64_t correct, targets, tokens;
+};
+
+/* Forward and backward of all rows of the step; the adapter's g is the gradient of the mean loss
+ * over all its trained tokens. */
+static enum err accumulate(struct run *r, int64_t step, struct gradient *out, struct err_msg *em) {
+    struct batcher *b = &r->batcher;
+    batcher_begin(b, r->train, r->step_rows, step_rows(r, step));
+    *out = (struct gradient){.tokens = batcher_tokens(b), .targets = batcher_targets(b)};
+    const struct dropout drop = {
+        .p = adapter_options(r->adapter)->dropout,
+        .seed = r->seed,
+        .step = (uint32_t)step,
+    };
+    float scale = out->targets > 0 ? (float)(1.0 / (double)out->targets) : 0.0f;
+    r->dev->ops->mem_zero(r->dev, r->mem->g, r->mem->n * sizeof(float));
+    for (;;) {
+        struct host_batch batch;
+        bool more;
+        enum err e = batcher_next(b, &batch, &more, em);
+        if (e != ERR_OK || !more)
+            return e;
+        if (batch.n_targets == 0)
+            continue;
+        e = run_poll(r, em);
+        if (e == ERR_OK)
+            e = pass_train(r->pass, &batch, scale, &drop, r->evaluator.nll, r->evaluator.correct,
+                           em);
+        if (e != ERR_OK)
+            return e;
+        out->nll += evaluate_sum(r->evaluator.nll, batch.n_targets);
+        out->correct += evaluate_correct(r->evaluator.correct, batch.n_targets);
+        out->flops += 2.0 * model_forward_flops(r->job->model, b->bin_lengths, batch.n_seqs);
+    }
+}
+
+static void update(struct run *r, bool stage, const struct step_result *result) {
+    if (stage)
+        fast_forward_before_update(&r->ff);
+    optimizer_update(&r->optimizer, r->mem, result->learning_rate, result->grad_norm);
+    if (stage)
+        fast_forward_after_update(&r->ff);
+    r->state.updates = r->optimizer.updates;
+    r->state.skipped_in_a_row = 0;
+}
+
+static enum err skip(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    s->result.skipped = 1;
+    s->skipped_in_a_row++;
+    report_message(r->hooks, EVENT_WARN, json_pack("{sI}", "step", (json_int_t)s->step),
+                   "Step %lld: the loss or the gradient is not finite; the update is left out",
+                   (long long)s->step);
+    if (s->skipped_in_a_row < MAX_SKIPPED)
+        return ERR_OK;
+    return err_set(em, ERR_DIVERGED,
+                   "training diverged: the loss or the gradient was not finite for %d steps in a "
+                   "row, up to step %lld; a lower learning rate (now %.3g) may help",
+                   MAX_SKIPPED, (long long)s->step, s->result.learning_rate);
+}
+
+enum err run_step(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    struct gradient g;
+    double norm = NAN;
+    enum err e = accumulate(r, s->step, &g, em);
+    if (e == ERR_OK)
+        e = optimizer_grad_norm(&r->optimizer, r->mem, &norm, em);
+    if (e != ERR_OK)
+        return e; /* nothing has changed: the step is done again */
+    step_result_init(&s->result);
+    double factor = schedule_factor(r->job->request->training.lr_schedule, s->step,
+                                    r->plan.warmup_steps, r->plan.total_steps);
+    s->result.learning_rate = r->plan.learning_rate * factor;
+    s->result.grad_norm = norm;
+    if (g.targets > 0) {
+        s->result.train_loss = g.nll / (double)g.targets;
+        s->result.train_accuracy = (double)g.correct / (double)g.targets;
+    }
+    s->step++;
+    s->tokens += g.tokens;
+    s->trained_tokens += g.targets;
+    s->flops_training += g.flops;
+    s->phase = PHASE_EVAL;
+    if (g.targets == 0)
+        return ERR_OK;
+    if (!isfinite(norm) || !isfinite(s->result.train_loss))
+        return skip(r, em);
+    bool stage = fast_forward_due(&r->ff, s->step);
+    update(r, stage, &s->result);
+    if (stage)
+        s->phase = PHASE_STAGE;
+    return ERR_OK;
+}
+
+/* ---- Fast Forward --------------------------------------------------------------------------- */
+
+enum err run_stage(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    struct fast_forward_stage stage;
+    enum err e = fast_forward_stage_run(&r->ff, s->ff_last_tau, &stage, em);
+    if (e != ERR_OK)
+        return e;
+    s->result.ff_tau = s->ff_last_tau = stage.search.tau;
+    s->result.ff_evaluations = stage.search.evaluations;
+    s->result.ff_loss_before = stage.search.loss_before;
+    s->result.ff_loss_after = stage.search.loss_after;
+    s->result.valid_loss = stage.best.loss;
+    s->result.valid_accuracy = stage.best.accuracy;
+    s->flops_fast_forward += stage.flops;
+    s->stages++;
+    s->simulated += stage.search.tau;
+    s->evaluations += stage.search.evaluations;
+    s->phase = PHASE_EVAL;
+    return ERR_OK;
+}
+
+/* ---- evaluation ----------------------------------------------------------------------------- */
+
+static bool evaluation_due(const struct run *r) {
+    int64_t every = r->job->request->training.eval_interval, step = r->state.step;
+    if (r->full_rows.n == 0)
+        return false;
+    if (step == r->plan.total_steps)
+        return true;
+    return every > 0 ? step % every == 0 : run_epoch_ends(r);
+}
+
+/* Whether the new full_valid_loss ends the run. */
+static bool ends_run(struct run *r) {
+    const struct training_config *t = &r->job->request->training;
+    struct run_state *s = &r->state;
+    double loss = s->result.full_valid_loss;
+    s->last_full_loss = loss;
+    if (isnan(s->first_full_loss))
+        s->first_full_loss = loss;
+    bool gain = isnan(s->best_full_loss) || loss < s->best_full_loss - t->min_delta;
+    s->evaluations_without_gain = gain ? 0 : s->evaluations_without_gain + 1;
+    if (isnan(s->best_full_loss) || loss < s->best_full_loss)
+        s->best_full_loss = loss;
+    if (t->target_loss > 0 && loss <= t->target_loss)
+        return true;
+    return t->patience > 0 && s->evaluations_without_gain >= t->patience;
+}
+
+enum err run_evaluate(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    if (evaluation_due(r)) {
+        struct measurement m;
+        enum err e = evaluate_rows(&r->evaluator, r->valid, &r->full_rows, &m, em);
+        if (e != ERR_OK)
+            return e;
+        s->result.full_valid_loss = m.loss;
+        s->result.full_valid_accuracy = m.accuracy;
+        s->finished = ends_run(r);
+    }
+    s->phase = PHASE_STEP;
+    return ERR_OK;
+}
