@@ -10,8 +10,6 @@ static const struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit code */
     const char *summary;
 } commands[] = {
-    {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
-    {"worker", cmd_worker, "train the jobs a server sends"},
     {"help", cmd_help, "this list"},
 };
 
