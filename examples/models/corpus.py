@@ -9,6 +9,7 @@ copy_rows(...)     -> ChatML strings about lists of words in no order: what look
 import collections
 import pathlib
 import re
+import string
 
 # file, title, author, Project Gutenberg number (None: not from there), words the body begins with.
 WORKS = [
@@ -92,12 +93,29 @@ def chat_rows(texts, rng, count):
     return rows
 
 
-def copy_rows(texts, rng, count):
+def sign(rng, word):
+    """A number, a sign, or a word in brackets, in quotes or before a sign: so that no printable character of ASCII
+    is left untrained. A token that is never seen cannot be learned later either: its output row is tied and frozen,
+    and the same as that of every other unseen token."""
+    kind = rng.random()
+    if kind < 0.25:
+        return str(rng.randint(0, 999))
+    if kind < 0.5:
+        return rng.choice(string.punctuation)
+    if kind < 0.75:
+        left, right = rng.choice(["{}", "[]", "()", "<>", '""', "''", "``", "**", "__"])
+        return left + word + right
+    return word + rng.choice(string.punctuation)
+
+
+def copy_rows(texts, rng, count, signs):
     words = collections.Counter(w for text in texts for w in re.findall(r"[A-Za-z]{3,}", text))
     known = sorted(w for w, n in words.items() if n >= 20)
     rows = []
     for _ in range(count):
         some = rng.sample(known, rng.randint(4, 14))
+        if signs:
+            some = [sign(rng, w) if rng.random() < 0.4 else w for w in some]
         kind = rng.random()
         if kind < 0.7:
             ask, answer = rng.choice(["Repeat: ", "Say this again: ", "Repeat after me. "]) + " ".join(some), " ".join(some)

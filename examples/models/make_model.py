@@ -30,7 +30,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 2048
 TOKENS_PER_BATCH = 4096
 CHAT_SHARE, COPY_SHARE = 1 / 12, 1 / 6
-COPY_FROM = 900  # the step from which copying is taught: before it, attention has nothing to copy with
+COPY_FROM, SIGNS_FROM = 900, 1350  # steps from which copying is taught: of words, then also of numbers and signs
 RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.25
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
@@ -80,7 +80,8 @@ def batch(step, streams):
     rows = []
     for _ in range(TOKENS_PER_BATCH // length):
         draw, copying = rng.random(), COPY_SHARE if step >= COPY_FROM else 0.0
-        stream = streams[1 if draw < CHAT_SHARE else 2 if draw < CHAT_SHARE + copying else 0]
+        lists = 3 if step >= SIGNS_FROM else 2
+        stream = streams[1 if draw < CHAT_SHARE else lists if draw < CHAT_SHARE + copying else 0]
         start = int(rng.integers(0, len(stream) - length - 1))
         rows.append(stream[start:start + length + 1])
     return torch.from_numpy(np.stack(rows).astype(np.int64))
@@ -229,17 +230,14 @@ def main():
     parts = {name: corpus.split(text) for name, text in corpus.books(a.text).items()}
     texts = [train_part for train_part, _ in parts.values()]
     tok = make_tokenizer(texts)
-    prose = np.concatenate([np.array(tok.encode(t).ids + [0], np.uint16) for t in texts])
-    rows = corpus.chat_rows(texts, random.Random(SEED), 16000)
-    random.Random(SEED).shuffle(rows)
-    chat = np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in rows])
-    rows = corpus.copy_rows(texts, random.Random(SEED), 24000)
-    copy = np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in rows])
+    rows = [texts, corpus.chat_rows(texts, random.Random(SEED), 16000)]
+    random.Random(SEED).shuffle(rows[1])
+    rows += [corpus.copy_rows(texts, random.Random(SEED), 24000, signs) for signs in (False, True)]
+    streams = [np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in part]) for part in rows]
     held = np.concatenate([np.array(tok.encode(h).ids, np.uint16) for _, h in parts.values()])
-    print("training text", len(prose), "tokens,", sum(len(t.encode()) for t in texts), "bytes; chat", len(chat),
-          "tokens; copying", len(copy), "tokens; held out", len(held), flush=True)
+    print("tokens of prose, chat, copying, copying with signs, held out:", *map(len, streams + [held]), flush=True)
     model = make_model()
-    train(model, (prose, chat, copy), held, a.steps, a.work)
+    train(model, streams, held, a.steps, a.work)
     save(model, tok, a.out)
     report(a.out, tok, {name: held_part for name, (_, held_part) in parts.items()})
 
