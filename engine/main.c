@@ -11,6 +11,7 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"help", cmd_help, "this list"},
+    {"tokenize", cmd_tokenize, "text to token ids and back"},
 };
 
 int cmd_help(int argc, char **argv) {
