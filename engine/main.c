@@ -10,6 +10,7 @@ static const struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit code */
     const char *summary;
 } commands[] = {
+    {"bench", cmd_bench, "speed and memory of a training step"},
     {"help", cmd_help, "this list"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };

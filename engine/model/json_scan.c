@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <utf8proc.h>
 
 enum err json_scan_fail(const struct json_scan *s, const char *fmt, ...) {
     char text[ERR_TEXT_MAX];
@@ -15,16 +14,42 @@ enum err json_scan_fail(const struct json_scan *s, const char *fmt, ...) {
     return err_set(s->em, ERR_INPUT, "%s: byte %zu: %s", s->path, (size_t)(s->p - s->start), text);
 }
 
+/* Bytes of the UTF-8 sequence at p, 0 if it is not one: RFC 3629, table 3-7 of the Unicode
+ * Standard (no overlong forms, no surrogates, nothing above U+10FFFF). */
+static int utf8_length(const unsigned char *p, const unsigned char *end) {
+    unsigned lead = *p;
+    int n = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (n <= 1)
+        return n;
+    if (lead > 0xF4 || end - p < n)
+        return 0;
+    unsigned low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    unsigned high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    for (int i = 1; i < n; i++, low = 0x80, high = 0xBF)
+        if (p[i] < low || p[i] > high)
+            return 0;
+    return n;
+}
+
+/* Writes a code point that is no surrogate; returns its bytes. */
+static size_t utf8_encode(uint32_t code, unsigned char out[4]) {
+    if (code < 0x80) {
+        out[0] = (unsigned char)code;
+        return 1;
+    }
+    size_t n = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    static const unsigned char lead[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = n - 1; i > 0; i--, code >>= 6)
+        out[i] = (unsigned char)(0x80 | (code & 0x3F));
+    out[0] = (unsigned char)(lead[n] | code);
+    return n;
+}
+
 enum err json_scan_utf8(const struct json_scan *s) {
     struct json_scan at = *s;
     while (at.p < at.end) {
-        utf8proc_int32_t code;
-        if (*at.p < 0x80) {
-            at.p++;
-            continue;
-        }
-        utf8proc_ssize_t n = utf8proc_iterate(at.p, at.end - at.p, &code);
-        if (n <= 0)
+        int n = utf8_length(at.p, at.end);
+        if (n == 0)
             return json_scan_fail(&at, "the header is not UTF-8");
         at.p += n;
     }
@@ -109,7 +134,7 @@ static enum err scan_escape(struct json_scan *s, unsigned char bytes[4], size_t 
     uint32_t code;
     enum err e = scan_unicode(s, &code);
     if (e == ERR_OK)
-        *n = (size_t)utf8proc_encode_char((utf8proc_int32_t)code, bytes);
+        *n = utf8_encode(code, bytes);
     return e;
 }
 

@@ -64,8 +64,15 @@ enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8
 enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
                     const struct dropout *drop, float *nll, uint8_t *correct,
                     struct err_msg *em) NODISCARD;
-/* Logits [n_rows, vocab] f32 of the first n_rows tokens of the batch, to host memory. */
+/* Logits [n_rows, vocab] f32 of the first n_rows tokens of the batch, to host memory. Takes and
+ * returns device memory for a few rows of logits. */
 enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows, float *logits,
                      struct err_msg *em) NODISCARD;
+
+/* FLOP/s of the products of a training step alone — every frozen matrix forward and for the input's
+ * gradient, head included, LoRA's own not — on the shapes of the pass's last batch, best of
+ * `repeats`. Comes after a pass_train, whose activations it overwrites. */
+enum err pass_product_speed(struct pass *p, int repeats, double *flops,
+                            struct err_msg *em) NODISCARD;
 
 #endif

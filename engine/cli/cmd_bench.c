@@ -1,0 +1,261 @@
+/* ffwd bench: speed and memory of a LoRA training step on random tokens. */
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/mem.h"
+#include "engine/cli/cli.h"
+#include "engine/cli/options.h"
+#include "engine/model/adapter.h"
+#include "engine/model/model.h"
+
+static const char help_text[] =
+    "usage: ffwd bench --shape NAME|--model DIR [OPTIONS]\n"
+    "\n"
+    "Times LoRA training steps (all linear layers, random tokens, every token trained, no Fast\n"
+    "Forward): forward, backward, clipping, AdamW. Prints one JSON line.\n"
+    "\n"
+    "  --shape NAME    smollm2-135m, qwen2.5-0.5b, llama-3.2-1b or llama-3-8b, random weights\n"
+    "  --model DIR     a model folder instead\n"
+    "  --device D      auto (default), cpu, cuda or cuda:N\n"
+    "  --dtype T       bf16 or f32; default: bf16 where the device has products in it\n"
+    "  --seq N         tokens of an example (default 512)\n"
+    "  --batch N       examples of a step (default 4)\n"
+    "  --rank N        LoRA rank (default 16)\n"
+    "  --threads N     CPU threads (default: all cores)\n"
+    "  --steps N       timed steps, after one that is not (default 5)\n"
+    "\n"
+    "tokens_per_s is that of the median step; model_tflops counts 4 FLOPs per weight and token,\n"
+    "and attention; gemm_peak_tflops is the speed of the step's matrix products alone, in the "
+    "same\n"
+    "run on the same shapes; mfu is the ratio of the two. peak_bytes is the resident peak of the\n"
+    "process on a CPU, device memory on an accelerator.\n";
+
+struct bench {
+    const char *shape, *model_dir, *device, *dtype_text;
+    int64_t seq, batch, rank, threads, steps;
+    bool help;
+    struct device *dev;
+    enum dtype dtype;
+    struct model *model;
+    struct adapter *adapter;
+    struct pass *pass;
+    float *m, *v, *nll;
+    struct host_batch host;
+    int32_t *ids, *pos, *seq_start, *rows, *targets;
+    uint64_t *keys;
+};
+
+static enum err read_options(struct bench *b, int argc, char **argv, struct err_msg *em) {
+    const struct cli_option options[] = {
+        {.name = "--shape", .text = &b->shape},
+        {.name = "--model", .text = &b->model_dir},
+        {.name = "--device", .text = &b->device},
+        {.name = "--dtype", .text = &b->dtype_text},
+        {.name = "--seq", .number = &b->seq, .lo = 2, .hi = LIMIT_SEQ},
+        {.name = "--batch", .number = &b->batch, .lo = 1, .hi = LIMIT_BATCH},
+        {.name = "--rank", .number = &b->rank, .lo = 1, .hi = LIMIT_RANK},
+        {.name = "--threads", .number = &b->threads, .lo = 1, .hi = LIMIT_THREADS},
+        {.name = "--steps", .number = &b->steps, .lo = 1, .hi = 100000},
+    };
+    *b = (struct bench){.device = "auto", .seq = 512, .batch = 4, .rank = 16, .steps = 5};
+    enum err e =
+        cli_options_read(argc, argv, options, sizeof options / sizeof options[0], &b->help, em);
+    if (e != ERR_OK || b->help)
+        return e;
+    if ((b->shape == NULL) == (b->model_dir == NULL))
+        return err_set(em, ERR_USAGE, "give either --shape NAME or --model DIR");
+    if (b->seq * b->batch > LIMIT_SEQ)
+        return err_set(em, ERR_USAGE, "--seq times --batch is above %d tokens", LIMIT_SEQ);
+    return ERR_OK;
+}
+
+static enum err open_model(struct bench *b, struct err_msg *em) {
+    enum err e = device_open(b->device, (int)b->threads, &b->dev, em);
+    if (e == ERR_OK)
+        e = cli_dtype(b->dtype_text, b->dev, &b->dtype, em);
+    if (e != ERR_OK)
+        return e;
+    e = b->shape != NULL ? model_open_shape(b->dev, b->shape, b->dtype, &b->model, em)
+                         : model_open(b->dev, b->model_dir, b->dtype, &b->model, em);
+    if (e == ERR_OK && b->seq > model_config(b->model)->max_positions)
+        e = err_set(em, ERR_USAGE, "--seq %lld: the model has %d positions", (long long)b->seq,
+                    model_config(b->model)->max_positions);
+    return e;
+}
+
+/* Moments of AdamW, zeroed, in one piece. */
+static enum err open_optimizer(struct bench *b, struct err_msg *em) {
+    void *moments;
+    size_t n = adapter_size(b->adapter), bytes = 2 * n * sizeof(float);
+    enum err e = b->dev->ops->mem_alloc(b->dev, bytes, &moments, em);
+    if (e != ERR_OK)
+        return e;
+    b->dev->ops->mem_zero(b->dev, moments, bytes);
+    b->m = moments;
+    b->v = b->m + n;
+    return ERR_OK;
+}
+
+/* Every position predicts a token; the last of an example predicts one drawn for it. */
+static void make_batch(struct bench *b) {
+    int32_t tokens = (int32_t)(b->seq * b->batch), vocab = model_config(b->model)->vocab;
+    size_t n = (size_t)tokens;
+    b->ids = xcalloc(n, sizeof *b->ids);
+    b->pos = xcalloc(n, sizeof *b->pos);
+    b->rows = xcalloc(n, sizeof *b->rows);
+    b->targets = xcalloc(n, sizeof *b->targets);
+    b->keys = xcalloc(n, sizeof *b->keys);
+    b->nll = xcalloc(n, sizeof *b->nll);
+    b->seq_start = xcalloc((size_t)b->batch + 1, sizeof *b->seq_start);
+    uint64_t x = 88172645463325252u; /* Marsaglia's xorshift64 */
+    for (int32_t i = 0; i < tokens; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        b->ids[i] = (int32_t)(x % (uint64_t)vocab);
+        b->pos[i] = i % (int32_t)b->seq;
+        b->rows[i] = i;
+        b->keys[i] = (uint64_t)(i / b->seq) << 32 | (uint64_t)b->pos[i];
+        b->targets[i] = (int32_t)(x >> 20 & 0x7FFFFFFF) % vocab;
+        if (i > 0 && b->pos[i] > 0)
+            b->targets[i - 1] = b->ids[i];
+    }
+    for (int32_t s = 0; s <= b->batch; s++)
+        b->seq_start[s] = s * (int32_t)b->seq;
+    b->host = (struct host_batch){.n_tokens = tokens,
+                                  .n_seqs = (int32_t)b->batch,
+                                  .n_targets = tokens,
+                                  .ids = b->ids,
+                                  .pos = b->pos,
+                                  .seq_start = b->seq_start,
+                                  .target_rows = b->rows,
+                                  .target_ids = b->targets,
+                                  .keys = b->keys};
+}
+
+static enum err prepare(struct bench *b, struct err_msg *em) {
+    const struct lora_options lora = {.rank = (int32_t)b->rank, .alpha = 2 * (float)b->rank};
+    int32_t tokens = (int32_t)(b->seq * b->batch);
+    const struct pass_limits limits = {tokens, (int32_t)b->batch, tokens, true};
+    enum err e = open_model(b, em);
+    if (e == ERR_OK)
+        e = adapter_new(b->model, &lora, 1, &b->adapter, em);
+    if (e == ERR_OK)
+        e = open_optimizer(b, em);
+    if (e == ERR_OK)
+        e = pass_new(b->model, b->adapter, &limits, &b->pass, em);
+    if (e == ERR_OK)
+        make_batch(b);
+    return e;
+}
+
+static enum err step(struct bench *b, int64_t number, double *seconds, struct err_msg *em) {
+    const struct ops *ops = b->dev->ops;
+    struct adapter_mem *mem = adapter_mem(b->adapter);
+    const struct dropout off = {0};
+    double sumsq, start = clock_mono();
+    ops->mem_zero(b->dev, mem->g, mem->n * sizeof *mem->g);
+    enum err e =
+        pass_train(b->pass, &b->host, 1.0f / (float)b->host.n_targets, &off, b->nll, NULL, em);
+    if (e == ERR_OK)
+        e = ops->vec_sumsq(b->dev, mem->g, mem->n, &sumsq, em);
+    if (e != ERR_OK)
+        return e;
+    double norm = sqrt(sumsq);
+    const struct adamw o = {
+        1e-4f, 0.9f, 0.999f, 1e-8f, 0, number, norm > 1 ? (float)(1 / norm) : 1};
+    ops->adamw(b->dev, &o, mem->w, mem->g, b->m, b->v, mem->n);
+    ops->adapter_refresh(b->dev, mem);
+    e = ops->sync(b->dev, em);
+    *seconds = clock_mono() - start;
+    if (e == ERR_OK && !isfinite(norm))
+        e = err_set(em, ERR_DIVERGED, "the gradient is not finite at step %lld", (long long)number);
+    return e;
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static enum err measure(struct bench *b, double *median, struct err_msg *em) {
+    double *seconds = xcalloc((size_t)b->steps, sizeof *seconds), warm_up;
+    enum err e = step(b, 1, &warm_up, em);
+    for (int64_t i = 0; i < b->steps && e == ERR_OK; i++)
+        e = step(b, i + 2, &seconds[i], em);
+    qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
+    *median = 0.5 * (seconds[(b->steps - 1) / 2] + seconds[b->steps / 2]);
+    free(seconds);
+    return e;
+}
+
+static enum err report(const struct bench *b, double seconds, double gemm, size_t peak,
+                       struct err_msg *em) {
+    struct device_info info;
+    int32_t *lengths = xcalloc((size_t)b->batch, sizeof *lengths);
+    for (int64_t i = 0; i < b->batch; i++)
+        lengths[i] = (int32_t)b->seq;
+    double flops = 2 * model_forward_flops(b->model, lengths, (int)b->batch) / seconds;
+    free(lengths);
+    b->dev->ops->info(b->dev, &info);
+    json_t *j = json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:I, s:f, s:f, s:f, s:f, s:I, s:f}", "shape",
+        b->shape != NULL ? b->shape : b->model_dir, "device", info.kind, "device_name", info.name,
+        "dtype", dtype_name(b->dtype), "seq", (json_int_t)b->seq, "batch", (json_int_t)b->batch,
+        "rank", (json_int_t)b->rank, "threads", info.threads, "steps", (json_int_t)b->steps,
+        "tokens_per_s", (double)(b->seq * b->batch) / seconds, "model_tflops", flops / 1e12,
+        "gemm_peak_tflops", gemm / 1e12, "mfu", flops / gemm, "peak_bytes", (json_int_t)peak,
+        "step_ms", seconds * 1e3);
+    char *line = j != NULL ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+    json_decref(j);
+    if (line == NULL)
+        return err_set(em, ERR_INPUT, "--model is not UTF-8");
+    puts(line);
+    free(line);
+    return ERR_OK;
+}
+
+static enum err run(struct bench *b, struct err_msg *em) {
+    double seconds = 0, gemm = 0;
+    enum err e = prepare(b, em);
+    if (e == ERR_OK)
+        e = measure(b, &seconds, em);
+    if (e != ERR_OK)
+        return e;
+    size_t peak = b->dev->ops->mem_peak(b->dev); /* before the products are timed on their own */
+    e = pass_product_speed(b->pass, 5, &gemm, em);
+    return e != ERR_OK ? e : report(b, seconds, gemm, peak, em);
+}
+
+static void bench_clear(struct bench *b) {
+    if (b->m != NULL)
+        b->dev->ops->mem_free(b->dev, b->m);
+    pass_free(b->pass);
+    adapter_free(b->adapter);
+    model_close(b->model);
+    device_close(b->dev);
+    free(b->ids);
+    free(b->pos);
+    free(b->rows);
+    free(b->targets);
+    free(b->keys);
+    free(b->nll);
+    free(b->seq_start);
+}
+
+int cmd_bench(int argc, char **argv) {
+    struct bench b;
+    struct err_msg em = ERR_MSG_INIT;
+    enum err e = read_options(&b, argc, argv, &em);
+    if (e == ERR_OK && b.help) {
+        fputs(help_text, stdout);
+        return 0;
+    }
+    if (e == ERR_OK)
+        e = run(&b, &em);
+    bench_clear(&b);
+    return cli_report("bench", e, &em);
+}
