@@ -11,6 +11,8 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"bench", cmd_bench, "speed and memory of a training step"},
+    {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
+    {"worker", cmd_worker, "train the jobs a server sends"},
     {"help", cmd_help, "this list"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };

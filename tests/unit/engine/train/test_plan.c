@@ -1,0 +1,99 @@
+/* Automatic values. */
+#include "engine/train/plan.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+static const struct model_config small = {.hidden = 64, .max_positions = 512};
+
+static struct plan plan_of(const struct job_request *r, int64_t rows) {
+    struct plan p;
+    struct err_msg em = ERR_MSG_INIT;
+    cr_assert_eq(plan_make(r, &small, rows, rows, &p, &em), ERR_OK, "%s", em.text);
+    return p;
+}
+
+/* n = 3; below 100 examples in all: min(25, 100 div rows); above 25000: max(1, 25000 div rows). */
+Test(plan, epochs_follow_the_published_rule) {
+    const int64_t rows[][2] = {{1, 25},   {4, 25},   {10, 10},   {33, 3},    {34, 3},
+                               {8333, 3}, {8334, 2}, {12500, 2}, {12501, 1}, {1000000, 1}};
+    struct job_request r;
+    job_request_init(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cr_assert_eq(plan_of(&r, rows[i][0]).n_epochs, rows[i][1], "%lld rows",
+                     (long long)rows[i][0]);
+    job_request_clear(&r);
+}
+
+Test(plan, batch_is_a_64th_of_the_rows_between_1_and_16) {
+    const int64_t rows[][2] = {{1, 1}, {95, 1}, {96, 2}, {160, 3}, {640, 10}, {100000, 16}};
+    struct job_request r;
+    job_request_init(&r);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cr_assert_eq(plan_of(&r, rows[i][0]).batch_size, rows[i][1], "%lld rows",
+                     (long long)rows[i][0]);
+    job_request_clear(&r);
+}
+
+Test(plan, steps_cover_all_epochs_unless_max_steps_ends_them) {
+    struct job_request r;
+    job_request_init(&r);
+    r.n_epochs = (struct auto_number){.value = 3};
+    r.batch_size = (struct auto_number){.value = 4};
+    cr_assert_eq(plan_of(&r, 10).total_steps, 8);
+    r.training.max_steps = 5;
+    cr_assert_eq(plan_of(&r, 10).total_steps, 5);
+    r.training.max_steps = 50;
+    cr_assert_eq(plan_of(&r, 10).total_steps, 8);
+    job_request_clear(&r);
+}
+
+Test(plan, the_multiplier_scales_only_the_automatic_rate) {
+    struct job_request r;
+    job_request_init(&r);
+    double automatic = plan_auto_learning_rate(&small);
+    r.learning_rate_multiplier = (struct auto_number){.value = 0.5};
+    cr_assert_float_eq(plan_of(&r, 10).learning_rate, automatic * 0.5, 1e-12);
+    r.training.learning_rate = (struct auto_number){.value = 3e-4};
+    cr_assert_float_eq(plan_of(&r, 10).learning_rate, 3e-4, 1e-12);
+    job_request_clear(&r);
+}
+
+Test(plan, automatic_rate_falls_with_the_width) {
+    const int32_t widths[] = {64, 576, 896, 2048, 4096, 8192};
+    double last = 1;
+    for (int i = 0; i < 6; i++) {
+        const struct model_config c = {.hidden = widths[i]};
+        double rate = plan_auto_learning_rate(&c);
+        cr_assert(rate <= last && rate >= 1e-4 && rate <= 5e-3);
+        last = rate;
+    }
+    const struct model_config llama_8b = {.hidden = 4096}, llama_1b = {.hidden = 2048};
+    cr_assert_float_eq(plan_auto_learning_rate(&llama_8b), 3e-4, 0.3e-4);
+    cr_assert(plan_auto_learning_rate(&llama_1b) > 4e-4);
+}
+
+Test(plan, more_positions_than_the_model_has_are_refused) {
+    struct job_request r;
+    struct err_msg em = ERR_MSG_INIT;
+    int32_t n;
+    job_request_init(&r);
+    cr_assert_eq(plan_max_seq_len(&r, &small, &n, &em), ERR_OK);
+    cr_assert_eq(n, 512);
+    r.training.max_seq_len = 513;
+    cr_assert_eq(plan_max_seq_len(&r, &small, &n, &em), ERR_INPUT);
+    cr_assert_str_eq(em.param, "training.max_seq_len");
+    job_request_clear(&r);
+}
+
+Test(plan, too_many_steps_are_refused) {
+    struct job_request r;
+    struct plan p;
+    struct err_msg em = ERR_MSG_INIT;
+    job_request_init(&r);
+    r.n_epochs = (struct auto_number){.value = 100};
+    r.batch_size = (struct auto_number){.value = 1};
+    cr_assert_eq(plan_make(&r, &small, 10000000, 10000000, &p, &em), ERR_INPUT);
+    cr_assert_str_eq(em.param, "hyperparameters.n_epochs");
+    job_request_clear(&r);
+}
