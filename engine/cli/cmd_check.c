@@ -101,6 +101,7 @@ static enum err parse_options(int argc, char **argv, struct check_options *o, bo
     *o = (struct check_options){.long_examples = -1, .train_on = -1};
     *helped = false;
     opterr = 0;
+    optind = 0; /* start afresh, also on a second call */
     for (int option; (option = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         if (option == 'h') {
             fputs(help, stdout);

@@ -104,7 +104,7 @@ static char *literal_until(const char *from, const char *stop) {
     char *out = xmalloc((size_t)(end - from) + 1);
     size_t n = 0;
     for (const char *p = from; p < end; p++) {
-        if (*p == '\'' || *p == '"' || *p == '{') {
+        if (*p == '\'' || *p == '"' || strncmp(p, "{{", 2) == 0 || strncmp(p, "{%", 2) == 0) {
             free(out);
             return NULL;
         }
@@ -130,7 +130,7 @@ static char *find_default_system(const char *text) {
 }
 
 static void set_chatml(struct chat_template *t, const char *text, const json_t *config) {
-    t->family = has(text, "<tool_call>") && has(text, "# Tools") ? CHAT_QWEN : CHAT_CHATML;
+    t->family = has(text, "<args-json-object>") ? CHAT_QWEN : CHAT_CHATML;
     chat_marker_set(t, &t->start, "<|im_start|>");
     chat_marker_set(t, &t->end, "<|im_end|>");
     t->default_system = find_default_system(text);

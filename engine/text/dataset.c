@@ -50,7 +50,7 @@ static void truncate_row(const struct dataset_options *o, struct ids *ids, struc
 
 static void add_row(struct dataset *ds, struct row_entry entry) {
     if (ds->n == ds->cap) {
-        ds->cap = ds->cap == 0 ? 1024 : ds->cap + ds->cap / 2;
+        ds->cap = ds->cap == 0 ? 1024 : ds->cap + ds->cap / 4;
         ds->rows = xreallocarray(ds->rows, ds->cap, sizeof *ds->rows);
     }
     ds->rows[ds->n++] = entry;

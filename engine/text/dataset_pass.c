@@ -83,7 +83,7 @@ void dataset_pass_row(struct dataset_pass *p, const struct jsonl_line *line, int
     memcpy(&h.high, hash, sizeof h.high);
     memcpy(&h.low, hash + sizeof h.high, sizeof h.low);
     if (p->n_hashes == p->hash_cap) {
-        p->hash_cap = p->hash_cap == 0 ? 1024 : p->hash_cap + p->hash_cap / 2;
+        p->hash_cap = p->hash_cap == 0 ? 1024 : p->hash_cap + p->hash_cap / 4;
         p->hashes = xreallocarray(p->hashes, p->hash_cap, sizeof *p->hashes);
     }
     p->hashes[p->n_hashes++] = h;
