@@ -14,6 +14,7 @@ static const struct command {
     {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
     {"worker", cmd_worker, "train the jobs a server sends"},
     {"help", cmd_help, "this list"},
+    {"check", cmd_check, "report on a data set: rows, tokens, every bad line"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
 };
 

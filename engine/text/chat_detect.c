@@ -51,7 +51,8 @@ static enum err read_json(const char *dir, const char *name, json_t **out, struc
     *out = NULL;
     enum err e = read_optional(dir, name, LIMIT_JSON_FILE, &text, em);
     if (e == ERR_OK && text != NULL) {
-        *out = json_loads(text, 0, &error);
+        /* model_max_length may be 1e30 written as an integer. */
+        *out = json_loads(text, JSON_DECODE_INT_AS_REAL, &error);
         if (!json_is_object(*out))
             e = err_set(em, ERR_INPUT, "%s/%s: not a JSON object (line %d: %s)", dir, name,
                         error.line, error.text);

@@ -10,8 +10,10 @@
 
 #define DEFAULT_SEQ_LEN 2048
 
-/* A file that is missing gives *out NULL. */
-static enum err read_object(const char *dir, const char *name, json_t **out, struct err_msg *em) {
+/* A file that is missing gives *out NULL. flags: jansson's; tokenizer_config.json may hold integers
+ * that fit no integer type (model_max_length). */
+static enum err read_object(const char *dir, const char *name, size_t flags, json_t **out,
+                            struct err_msg *em) {
     char *path = xasprintf("%s/%s", dir, name), *text = NULL;
     json_error_t error;
     enum err e = ERR_OK;
@@ -19,7 +21,7 @@ static enum err read_object(const char *dir, const char *name, json_t **out, str
     if (file_size(path) >= 0)
         e = file_read(path, LIMIT_JSON_FILE, &text, NULL, em);
     if (text != NULL) {
-        json_t *value = json_loads(text, 0, &error);
+        json_t *value = json_loads(text, flags, &error);
         if (json_is_object(value)) {
             *out = value;
         } else {
@@ -83,7 +85,7 @@ static enum err read_tokenizer(const char *dir, struct dataset_model *m, struct 
 enum err dataset_model_open(const char *model_dir, struct dataset_model *out, struct err_msg *em) {
     json_t *config = NULL, *tokenizer_config = NULL;
     *out = (struct dataset_model){.eos_id = -1};
-    enum err e = read_object(model_dir, "config.json", &config, em);
+    enum err e = read_object(model_dir, "config.json", 0, &config, em);
     if (e == ERR_OK)
         e = read_tokenizer(model_dir, out, em);
     if (e == ERR_OK && config == NULL && out->tokenizer == NULL)
@@ -94,7 +96,8 @@ enum err dataset_model_open(const char *model_dir, struct dataset_model *out, st
     if (e == ERR_OK)
         e = read_config(model_dir, config, out, em);
     if (e == ERR_OK && out->tokenizer != NULL)
-        e = read_object(model_dir, "tokenizer_config.json", &tokenizer_config, em);
+        e = read_object(model_dir, "tokenizer_config.json", JSON_DECODE_INT_AS_REAL,
+                        &tokenizer_config, em);
     if (e == ERR_OK && tokenizer_config != NULL)
         read_eos(tokenizer_config, out);
     json_decref(config);

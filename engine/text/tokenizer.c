@@ -133,6 +133,7 @@ void tokenizer_close(struct tokenizer *tok) {
 struct encoding {
     const struct tokenizer *tok;
     bool special;
+    bool continues; /* TOKENIZER_CONTINUE: no byte of the text is the first of a text */
     struct ids *out;
     struct tok_scratch scratch;
     struct norm_text normal;
@@ -166,7 +167,7 @@ static enum err encode_raw(struct encoding *c, const char *s, size_t begin, size
     size_t first = 0;
     if (begin == end)
         return ERR_OK;
-    if (begin == 0)
+    if (begin == 0 && !c->continues)
         (void)utf8_get(s, s + end, &first);
     c->normal.s = s + begin;
     c->normal.len = end - begin;
@@ -180,8 +181,11 @@ enum err tokenizer_encode(const struct tokenizer *tok, const char *text, size_t 
     size_t good = utf8_valid_prefix(text, len), from = out->len;
     if (good < len)
         return err_set(em, ERR_INPUT, "the text is not UTF-8 at byte %zu", good);
-    struct encoding c = {
-        .tok = tok, .special = (flags & TOKENIZER_PARSE_SPECIAL) != 0, .out = out, .em = em};
+    struct encoding c = {.tok = tok,
+                         .special = (flags & TOKENIZER_PARSE_SPECIAL) != 0,
+                         .continues = (flags & TOKENIZER_CONTINUE) != 0,
+                         .out = out,
+                         .em = em};
     tok_scratch_init(&c.scratch, len);
     pretok_run_init(&c.pretok, &tok->pretok);
     c.pretok.scratch = &c.scratch;
