@@ -93,12 +93,14 @@ static json_t *flops_json(const json_t *progress) {
     return o;
 }
 
+/* A list knows the positions of its rows already. */
 static json_t *queue_position(struct api *api, const struct job_row *job) {
-    int64_t position = -1;
-    if (job->status != JOB_QUEUED ||
-        store_job_queue_position(api->store, job->id, &position, NULL) != ERR_OK || position < 0)
+    int64_t position = job->queue_position;
+    if (job->status != JOB_QUEUED)
         return json_null();
-    return json_integer(position);
+    if (position < 0 && store_job_queue_position(api->store, job->id, &position, NULL) != ERR_OK)
+        return json_null();
+    return position >= 0 ? json_integer(position) : json_null();
 }
 
 static json_t *own_fields(struct api *api, const struct job_row *job) {

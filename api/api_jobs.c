@@ -63,17 +63,20 @@ API_HANDLER(api__jobs_list) {
         return;
     enum err e = store_job_list(api->store, req->project, filter, &page, &rows, &n, &more, &em);
     json_decref(filter);
-    if (e != ERR_OK) {
-        api_error_from(resp, &em);
-        return;
-    }
+    if (e == ERR_OK)
+        e = store_job_fill_positions(api->store, rows, n, &em);
     json_t *data = json_array();
     for (int i = 0; i < n; i++) {
         json_array_append_new(data, api_job_json(api, &rows[i]));
         job_row_clear(&rows[i]);
     }
     free(rows);
-    api__ok(resp, api__list(data, more, NULL));
+    if (e == ERR_OK) {
+        api__ok(resp, api__list(data, more, NULL));
+    } else {
+        json_decref(data);
+        api_error_from(resp, &em);
+    }
 }
 
 API_HANDLER(api__jobs_get) {

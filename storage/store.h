@@ -95,6 +95,7 @@ struct job_row {
     char *fine_tuned_model; /* NULL until succeeded */
     char *idempotency_key;  /* NULL: none */
     char *body_sha256;      /* of the create request's body */
+    int64_t queue_position; /* -1 unless store_job_fill_positions found it in the queue */
 };
 void job_row_clear(struct job_row *j);
 
@@ -124,6 +125,10 @@ enum err store_job_next_validating(struct store *s, struct job_row *out,
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
 /* Jobs ahead of this one in the queue; 0 for the next. -1 if it is not queued. */
 enum err store_job_queue_position(struct store *s, const char *id, int64_t *out,
+                                  struct err_msg *em) NODISCARD;
+/* Sets queue_position of those of the n rows, as store_job_list gives them, that are queued: one
+ * pass over the queue however many rows there are. */
+enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
                                   struct err_msg *em) NODISCARD;
 /* from → to, only if the job is in `from` (and, if attempt > 0, in that attempt): else
  * ERR_CONFLICT. Sets finished_at when `to` has ended, started_at at the first JOB_RUNNING. error:

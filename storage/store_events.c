@@ -149,8 +149,8 @@ static enum err read_list(struct store *s, sqlite3_stmt *q, const char *job_id, 
     return e;
 }
 
-#define LIST                                                                                       \
-    "SELECT seq, created_at, level, type, message, data FROM events WHERE job_seq = ?1 AND "
+#define FIELDS "SELECT seq, created_at, level, type, message, data FROM events "
+#define LIST FIELDS "WHERE job_seq = ?1 AND "
 
 static enum err list(struct store *s, const char *job_id, int64_t from, bool ascending,
                      int64_t wanted, struct event_row **rows, int *n, bool *more,
@@ -213,7 +213,9 @@ enum err store_event_at_step(struct store *s, const char *job_id, int64_t step,
     *n = 0;
     enum err e = store__job_seq(s, job_id, &job_seq, em);
     if (e == ERR_OK)
-        e = store__query(s, em, &q, LIST "step = ?2 AND step > 0 AND type = 1 ORDER BY kind", "ii",
-                         job_seq, step);
+        e = store__query(s, em, &q,
+                         FIELDS "INDEXED BY events_step WHERE job_seq = ?1 AND step = ?2 AND "
+                                "step > 0 AND type = 1",
+                         "ii", job_seq, step);
     return e == ERR_OK ? read_list(s, q, job_id, INT32_MAX, rows, n, &more, em) : e;
 }

@@ -64,6 +64,7 @@ static void read_row(sqlite3_stmt *q, struct job_row *j) {
         .fine_tuned_model = store__text(q, 21),
         .idempotency_key = store__text(q, 22),
         .body_sha256 = store__text(q, 23),
+        .queue_position = -1,
     };
     store__id(q, 0, j->id);
 }
@@ -223,14 +224,18 @@ static enum err cursor_of(struct store *s, const char *project, const struct pag
 #define FIELDS "SELECT " STORE_JOB_COLUMNS " FROM jobs "
 #define LIST_ALL FIELDS "WHERE project = ?1 "
 #define LIST_PLAIN FIELDS "WHERE project = ?1 AND has_metadata = 0 "
-/* ?4, ?5: one of the wanted pairs, found in the index; ?6: all of them, checked one by one. */
+/* ?4, ?5: one of the wanted pairs, in whose index the page is sought; ?6: all of them, checked job
+ * by job. */
 #define LIST_TAGGED                                                                                \
-    FIELDS "WHERE seq IN (SELECT job_seq FROM job_metadata WHERE project = ?1 AND key = ?4 AND "   \
-           "value = ?5) AND NOT EXISTS (SELECT 1 FROM json_each(?6) AS want WHERE NOT EXISTS "     \
-           "(SELECT 1 FROM job_metadata m WHERE m.project = ?1 AND m.key = want.key AND "          \
-           "m.value = want.value AND m.job_seq = jobs.seq)) "
+    "SELECT " STORE_JOB_COLUMNS " FROM job_metadata AS tag CROSS JOIN jobs "                       \
+    "ON jobs.seq = tag.job_seq WHERE tag.project = ?1 AND tag.key = ?4 AND tag.value = ?5 AND "    \
+    "NOT EXISTS (SELECT 1 FROM json_each(?6) AS want WHERE NOT EXISTS "                            \
+    "(SELECT 1 FROM job_metadata m WHERE m.project = ?1 AND m.key = want.key AND "                 \
+    "m.value = want.value AND m.job_seq = tag.job_seq)) "
 #define UPWARD "AND seq > ?2 ORDER BY seq ASC LIMIT ?3"
 #define DOWNWARD "AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
+#define TAGGED_UPWARD LIST_TAGGED "AND tag.job_seq > ?2 ORDER BY tag.job_seq ASC LIMIT ?3"
+#define TAGGED_DOWNWARD LIST_TAGGED "AND tag.job_seq < ?2 ORDER BY tag.job_seq DESC LIMIT ?3"
 
 static enum err start_list(struct store *s, const char *project, const json_t *metadata,
                            const struct page *page, int64_t seq, sqlite3_stmt **q,
@@ -244,8 +249,8 @@ static enum err start_list(struct store *s, const char *project, const json_t *m
     if (first == NULL)
         return store__query(s, em, q, up ? LIST_ALL UPWARD : LIST_ALL DOWNWARD, "sii", project, seq,
                             rows);
-    return store__query(s, em, q, up ? LIST_TAGGED UPWARD : LIST_TAGGED DOWNWARD, "siissj", project,
-                        seq, rows, json_object_iter_key(first),
+    return store__query(s, em, q, up ? TAGGED_UPWARD : TAGGED_DOWNWARD, "siissj", project, seq,
+                        rows, json_object_iter_key(first),
                         json_string_value(json_object_iter_value(first)), metadata);
 }
 

@@ -11,7 +11,7 @@
 #include "storage/store_internal.h"
 
 #define STORE_JOB_COLUMNS                                                                          \
-    "id, seq, project, model, training_file, validation_file, status, cancel_requested, "          \
+    "id, seq, jobs.project, model, training_file, validation_file, status, cancel_requested, "     \
     "created_at, started_at, finished_at, estimated_finish, seed, priority, attempt, "             \
     "trained_tokens, request, resolved, progress, error, result_files, fine_tuned_model, "         \
     "idempotency_key, body_sha256"

@@ -83,6 +83,41 @@ enum err store_job_queue_position(struct store *s, const char *id, int64_t *out,
     return e;
 }
 
+/* Index of the row with this seq among rows that rise or fall in seq; -1: none. */
+static int find_row(const struct job_row *rows, int n, int64_t seq) {
+    bool rising = rows[0].seq < rows[n - 1].seq;
+    int lo = 0, hi = n - 1;
+    while (lo <= hi) {
+        int mid = lo + (hi - lo) / 2;
+        if (rows[mid].seq == seq)
+            return mid;
+        if ((rows[mid].seq < seq) == rising)
+            lo = mid + 1;
+        else
+            hi = mid - 1;
+    }
+    return -1;
+}
+
+enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
+                                  struct err_msg *em) {
+    bool any = false, row = true;
+    for (int i = 0; i < n; i++)
+        any = any || rows[i].status == JOB_QUEUED;
+    if (!any)
+        return ERR_OK;
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(
+        s, em, &q, "SELECT seq FROM jobs WHERE status = 1 ORDER BY priority DESC, seq", "");
+    for (int64_t ahead = 0; e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row;
+         ahead++) {
+        int at = find_row(rows, n, sqlite3_column_int64(q, 0));
+        if (at >= 0)
+            rows[at].queue_position = ahead;
+    }
+    return e;
+}
+
 /* Says why an UPDATE of job id changed nothing. */
 static enum err refused(struct store *s, const char *id, const char *wish, struct err_msg *em) {
     struct job_row j;

@@ -141,6 +141,19 @@ Test(jobs, are_claimed_by_priority_then_age) {
         cr_assert_eq(store_job_queue_position(store, ids[order[i]], &position, NULL), ERR_OK);
         cr_expect_eq(position, i);
     }
+    for (int up = 0; up < 2; up++) {
+        struct page page = {.limit = 10, .ascending = up != 0};
+        struct job_row *rows = NULL;
+        int n = 0;
+        bool more = false;
+        cr_assert_eq(store_job_list(store, "p", NULL, &page, &rows, &n, &more, NULL), ERR_OK);
+        cr_assert_eq(store_job_fill_positions(store, rows, n, NULL), ERR_OK);
+        for (int i = 0; i < n; i++) {
+            cr_expect_str_eq(rows[i].id, ids[order[rows[i].queue_position]]);
+            job_row_clear(&rows[i]);
+        }
+        free(rows);
+    }
     for (int i = 0; i < 6; i++) {
         cr_assert_eq(store_job_claim(store, &j, NULL), ERR_OK);
         cr_expect_str_eq(j.id, ids[order[i]]);
