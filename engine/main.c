@@ -13,6 +13,7 @@ static const struct command {
     {"bench", cmd_bench, "speed and memory of a training step"},
     {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
     {"worker", cmd_worker, "train the jobs a server sends"},
+    {"eval", cmd_eval, "loss of a model or an adapter on every row of a file"},
     {"help", cmd_help, "this list"},
     {"check", cmd_check, "report on a data set: rows, tokens, every bad line"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
