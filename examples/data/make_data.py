@@ -14,10 +14,10 @@ import sys
 
 SEED = 7
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-PEOPLE = ["Anna", "Mary", "Tom", "Jane", "Emma", "Peter", "Henry", "Sonya", "Charles", "Lydia", "Joe", "Natasha"]
-COLOURS = ["red", "white", "black", "green", "blue", "old", "new", "small"]
-THINGS = ["apples", "hats", "books", "chairs", "boots", "coats", "boxes", "ships", "horses", "letters"]
-# {n} number in words, {c} colour or age, {t} thing, {p} person
+PEOPLE = ["Anna", "Mary", "Tom", "Jane", "Peter", "Henry"]
+COLOURS = ["red", "white", "black", "green"]
+THINGS = ["hats", "books", "boots", "coats", "boxes", "horses"]
+# {n} number in words, {c} colour, {t} thing, {p} person
 ASKED = {
     "send": [
         "Please send {n} {c} {t} to {p}.",
@@ -40,7 +40,7 @@ ASKED = {
 
 def order(rng):
     act = rng.choice(["send", "send", "cancel", "find"])
-    number, colour, thing, person = rng.randint(2, 10), rng.choice(COLOURS), rng.choice(THINGS), rng.choice(PEOPLE)
+    number, colour, thing, person = rng.randint(2, 7), rng.choice(COLOURS), rng.choice(THINGS), rng.choice(PEOPLE)
     said = rng.choice(ASKED[act]).format(n=NUMBERS[number - 1], c=colour, t=thing, p=person)
     answer = json.dumps({"act": act, "count": number, "item": f"{colour} {thing}", "for": person})
     return said, answer
