@@ -11,7 +11,7 @@
 #define FFWD_ENGINE_TRAIN_RUN_H
 
 #include "engine/model/adapter.h"
-#include "engine/text/dataset.h"
+#include "engine/text/dataset_model.h"
 #include "engine/train/batcher.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/fast_forward.h"
@@ -31,8 +31,7 @@ struct run {
     char *resume_dir, *adapter_dir; /* OUT/resume, OUT/adapter */
     int lock;                       /* the locked OUT folder, -1: none */
 
-    struct tokenizer *tokenizer;
-    struct chat_template *template;
+    struct dataset_model text; /* tokenizer and chat template, where the model has them */
     struct dataset *train, *valid; /* valid NULL: none */
     struct dataset_report train_report, valid_report;
     int32_t max_seq_len;

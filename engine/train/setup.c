@@ -19,30 +19,15 @@ static const enum train_on train_on[] = {
     [TRAIN_ON_POLICY_ALL] = TRAIN_ON_ALL,
 };
 
-/* A folder without tokenizer.json is fine: it takes pre-tokenized rows. */
-static enum err open_text(struct run *r, struct err_msg *em) {
-    struct err_msg inner = ERR_MSG_INIT;
-    enum err e = tokenizer_open(r->job->model_dir, &r->tokenizer, &inner);
-    if (e == ERR_NOT_FOUND)
-        return ERR_OK;
-    if (e != ERR_OK)
-        return err_set(em, e, "%s", inner.text);
-    return chat_template_open(r->job->model_dir, r->tokenizer, &r->template, em);
-}
-
 static enum err open_data(struct run *r, const char *path, const char *param, struct dataset **out,
                           struct dataset_report *report, struct err_msg *em) {
     const struct model_config *c = model_config(r->job->model);
     const struct training_config *t = &r->job->request->training;
-    const struct dataset_options o = {
-        .tokenizer = r->tokenizer,
-        .template = r->template,
-        .vocab_size = c->vocab,
-        .eos_id = c->eos_id,
-        .max_seq_len = r->max_seq_len,
-        .long_examples = long_examples[t->long_examples],
-        .train_on = train_on[t->train_on],
-    };
+    struct dataset_options o;
+    dataset_model_options(&r->text, r->max_seq_len, &o);
+    o.vocab_size = c->vocab;
+    o.long_examples = long_examples[t->long_examples];
+    o.train_on = train_on[t->train_on];
     enum err e = dataset_open(path, &o, out, report, em);
     if (e != ERR_OK && em->param[0] == '\0')
         memcpy(em->param, param, strlen(param) + 1);
@@ -192,7 +177,7 @@ enum err run_setup(struct run *r, struct err_msg *em) {
     r->dev = model_device(job->model);
     r->dev->ops->info(r->dev, &r->device);
     r->seed = job->request->has_seed ? (uint64_t)job->request->seed : 0;
-    enum err e = open_text(r, em);
+    enum err e = dataset_model_open(job->model_dir, &r->text, em);
     if (e == ERR_OK)
         e = plan_max_seq_len(job->request, c, &r->max_seq_len, em);
     if (e == ERR_OK)
@@ -232,8 +217,7 @@ void run_teardown(struct run *r) {
     dataset_close(r->valid);
     dataset_report_clear(&r->train_report);
     dataset_report_clear(&r->valid_report);
-    chat_template_close(r->template);
-    tokenizer_close(r->tokenizer);
+    dataset_model_close(&r->text);
     metrics_close(&r->metrics);
     json_decref(r->config);
     free(r->step_rows);
