@@ -1,0 +1,59 @@
+/* auth: who may ask. */
+#include "server/auth.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/mem.h"
+#include "server/http.h"
+#include "server/respond.h"
+#include "server/server.h"
+
+static const char *key_of(const struct request *r) {
+    const char *value = request_header(r, "authorization");
+    if (value == NULL)
+        return request_header(r, "api-key");
+    if (strncasecmp(value, "bearer ", 7) != 0)
+        return NULL;
+    value += 7;
+    return value + strspn(value, " ");
+}
+
+static bool refuse(struct request *r, int status, const char *code, const char *text) {
+    r->failed = true;
+    api_error(&r->failure, status, code, NULL, "%s", text);
+    return false;
+}
+
+/* Without keys a page on any web site could make a browser on this machine send requests here. */
+static bool check_origin(struct request *r) {
+    const char *origin = request_header(r, "origin");
+    const char *host = request_header(r, "host");
+    if (origin == NULL || r->method == HTTP_GET || respond_origin_allowed(r, origin))
+        return true;
+    const char *authority = strstr(origin, "://");
+    if (authority != NULL && host != NULL && strcasecmp(authority + 3, host) == 0)
+        return true;
+    return refuse(r, 403, "origin_not_allowed",
+                  "Web pages of this origin may not change anything here; add it to cors_origins "
+                  "in the server's configuration.");
+}
+
+bool auth_check(struct request *r) {
+    struct server *s = http_server(r->http);
+    struct err_msg em = ERR_MSG_INIT;
+    if (!s->keys_exist)
+        return check_origin(r);
+    const char *key = key_of(r);
+    if (key == NULL || *key == '\0')
+        return refuse(r, 401, "invalid_api_key",
+                      "No API key was given. Send it as Authorization: Bearer KEY.");
+    enum err e = store_key_check(s->store, key, &r->project, &em);
+    if (e == ERR_OK)
+        return true;
+    if (e == ERR_NOT_FOUND)
+        return refuse(r, 401, "invalid_api_key", "The API key is not valid.");
+    r->failed = true;
+    api_error_from(&r->failure, &em);
+    return false;
+}

@@ -1,0 +1,62 @@
+/* config: what the server is told, from the command line and from --config FILE.
+ *
+ * What:    the options of `ffwd-server` with their defaults, and the JSON file
+ *          {"listen","data","models","device","threads","engine","cors_origins","limits":{…}}.
+ *          The command line wins over the file.
+ * Owns:    its strings; config_clear frees them.
+ * Threads: plain data, read-only once the server runs.
+ * Errors:  ERR_USAGE and ERR_INPUT with the option or the path of the key at fault.
+ */
+#ifndef FFWD_SERVER_CONFIG_H
+#define FFWD_SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/* X(field, default, least, most): the keys of "limits". Times are seconds, sizes bytes. */
+#define CONFIG_LIMITS(X)                                                                           \
+    X(file_bytes, 8589934592, 1, 1099511627776)                                                    \
+    X(connections, 512, 1, 65536)                                                                  \
+    X(connections_per_address, 32, 1, 65536)                                                       \
+    X(streams, 128, 1, 65536)                                                                      \
+    X(streams_per_project, 64, 1, 65536)                                                           \
+    X(header_seconds, 10, 1, 3600)                                                                 \
+    X(idle_seconds, 30, 1, 3600)                                                                   \
+    X(body_grace_seconds, 10, 1, 3600)                                                             \
+    X(body_bytes_per_second, 1024, 1, 1073741824)                                                  \
+    X(transfer_seconds, 3600, 1, 86400)                                                            \
+    X(reply_seconds, 60, 1, 3600)                                                                  \
+    X(stream_heartbeat_seconds, 15, 1, 3600)                                                       \
+    X(worker_heartbeat_seconds, 30, 1, 3600)                                                       \
+    X(worker_start_seconds, 120, 1, 3600)                                                          \
+    X(cancel_seconds, 30, 1, 3600)                                                                 \
+    X(drain_seconds, 25, 1, 3600)                                                                  \
+    X(check_seconds, 3600, 1, 86400)                                                               \
+    X(retry_seconds, 1, 0, 3600)                                                                   \
+    X(attempts, 3, 1, 1000)
+
+struct config_limits {
+#define CONFIG_FIELD(field, value, least, most) int64_t field;
+    CONFIG_LIMITS(CONFIG_FIELD)
+#undef CONFIG_FIELD
+};
+
+struct config {
+    char *data_dir, *listen, *device, *engine, *file;
+    char **model_roots;  /* NULL-terminated */
+    char **cors_origins; /* NULL-terminated */
+    int64_t threads;     /* 0: the engine's choice */
+    struct config_limits limits;
+    bool help;
+};
+
+/* argv[0] is skipped. On an error *out is clear. */
+enum err config_read(int argc, char **argv, struct config *out, struct err_msg *em) NODISCARD;
+void config_clear(struct config *c);
+/* The text of --help. */
+const char *config_help(void);
+
+#endif

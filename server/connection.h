@@ -1,0 +1,47 @@
+/* connection: the clients' TCP connections, with deadlines of our own.
+ *
+ * What:    libmicrohttpd's timeout is idle time; a client that sends a byte a second would stay for
+ *          ever. Each connection has a phase and a deadline; a sweep once a second cuts the late.
+ * Owns:    the list of open connections.
+ * Threads: the loop thread only.
+ * Errors:  none: a late connection is shut down, which libmicrohttpd sees as its end.
+ */
+#ifndef FFWD_SERVER_CONNECTION_H
+#define FFWD_SERVER_CONNECTION_H
+
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/config.h"
+#include "server/http.h"
+
+struct connection {
+    struct connection *prev, *next;
+    int fd;
+    struct in6_addr address; /* IPv4 mapped */
+    bool loopback;
+    bool used; /* had a complete request */
+    enum connection_phase phase;
+    double since; /* of the phase */
+    int64_t body_bytes;
+};
+
+struct connections {
+    struct connection *first;
+    int count;
+};
+
+struct in6_addr connection_address(const struct sockaddr *from);
+bool connection_is_loopback(const struct in6_addr *a);
+/* Connections from this address. */
+int connection_count_of(const struct connections *all, const struct in6_addr *a);
+struct connection *connection_add(struct connections *all, struct MHD_Connection *mhd);
+void connection_remove(struct connections *all, struct connection *c);
+void connection_set_phase(struct connection *c, enum connection_phase phase);
+/* Cuts every connection that is past its deadline; returns how many. */
+int connection_sweep(struct connections *all, const struct config_limits *limits, double now);
+void connection_cut(struct connection *c);
+
+#endif

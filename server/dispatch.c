@@ -1,0 +1,109 @@
+/* dispatch: from a request's head to a handler and its answer. */
+#include "server/dispatch.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/limits.h"
+#include "server/auth.h"
+#include "server/connection.h"
+#include "server/http.h"
+#include "server/respond.h"
+#include "server/server.h"
+
+#define SMALL_BODY LIMIT_JSON_BODY /* read and dropped, so that the client reads our refusal */
+
+struct header_list {
+    struct guard_header items[LIMIT_HEADERS + 1];
+    size_t n;
+};
+
+static enum MHD_Result collect(void *cls, enum MHD_ValueKind kind, const char *name,
+                               size_t name_len, const char *value, size_t value_len) {
+    struct header_list *list = cls;
+    (void)kind;
+    if (list->n > LIMIT_HEADERS)
+        return MHD_NO;
+    list->items[list->n++] = (struct guard_header){.name = name,
+                                                   .name_len = name_len,
+                                                   .value = value != NULL ? value : "",
+                                                   .value_len = value_len};
+    return MHD_YES;
+}
+
+static void fail(struct request *r, int status, const char *code, const char *text) {
+    r->failed = true;
+    api_error(&r->failure, status, code, NULL, "%s", text);
+}
+
+static bool under_v1(const char *path) {
+    return strncmp(path, "/v1/", 4) == 0 || strncmp(path, "/openai/", 8) == 0;
+}
+
+static void options_answer(struct api_response *resp) {
+    *resp = (struct api_response){.status = 204, .kind = API_BODY_EMPTY};
+}
+
+/* Everything that can be refused before the body. */
+static bool check_head(struct request *r) {
+    struct server *s = http_server(r->http);
+    struct api_request q = {.method = r->method, .path = r->path};
+    if (r->method == HTTP_OPTIONS) {
+        r->failed = true;
+        options_answer(&r->failure);
+        return false;
+    }
+    r->route = api_route_find(&q, &r->params, &r->failure);
+    bool open = r->route != NULL ? r->route->open : !under_v1(r->path);
+    if (s->draining && !(open && r->route != NULL)) {
+        api_response_clear(&r->failure);
+        fail(r, 503, "shutting_down", "The server is shutting down; try again in a moment.");
+        return false;
+    }
+    if (r->route == NULL) {
+        struct api_response not_found = r->failure;
+        r->failure = (struct api_response){0};
+        r->failed = true;
+        if (!open && !auth_check(r)) {
+            api_response_clear(&not_found);
+            return false;
+        }
+        r->failure = not_found;
+        return false;
+    }
+    return (open || auth_check(r)) && request_accept_body(r);
+}
+
+enum MHD_Result dispatch_begin(struct request *r, const char *method, const char *version) {
+    struct header_list list = {.n = 0};
+    (void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, collect, &list);
+    int64_t most = http_server(r->http)->config->limits.file_bytes + SMALL_BODY;
+    struct guard_result guard =
+        guard_check(r->uri, list.items, list.n, strcmp(version, "HTTP/1.1") != 0, most);
+    r->content_len = guard.content_len;
+    r->has_body = guard.chunked || guard.content_len > 0;
+    if (guard.status != 0) {
+        fail(r, guard.status, guard.status == 400 ? "bad_request" : "request_too_large",
+             guard.reason);
+        return respond_send(r, &r->failure, true);
+    }
+    request_read_head(r, method, list.items, list.n);
+    bool fine = check_head(r);
+    bool small = !guard.chunked && r->content_len <= SMALL_BODY;
+    if (!fine && r->has_body && (!small || request_header(r, "expect") != NULL))
+        return respond_send(r, &r->failure, true);
+    if (r->connection != NULL)
+        connection_set_phase(r->connection, r->has_body ? PHASE_BODY : PHASE_WORK);
+    return MHD_YES;
+}
+
+enum MHD_Result dispatch_finish(struct request *r) {
+    struct server *s = http_server(r->http);
+    struct api_request q;
+    struct api_response resp = {0};
+    if (!request_end_body(r))
+        return respond_send(r, &r->failure, false);
+    request_for_api(r, &q);
+    r->route->handle(&s->api, &q, &r->params, &resp);
+    return respond_send(r, &resp, false);
+}

@@ -1,0 +1,371 @@
+/* scheduler: jobs from validation to their end. */
+#include "server/scheduler_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/streams.h"
+
+#define TICK_MS 250
+#define OLD_WORKER_SECONDS 30 /* an orphan has this long for its resume point */
+#define EXIT_SECONDS 5
+
+void scheduler__failed(struct scheduler *sc, enum err e, const struct err_msg *em,
+                       const char *where) {
+    if (e == ERR_NO_SPACE || e == ERR_CONFLICT || e == ERR_NOT_FOUND)
+        log_warn("scheduler.wait", "where=%s error=%s", where, em->text);
+    else
+        server_fail(sc->server, e, where, em);
+    double later = clock_mono() + 1;
+    sc->hold_until = sc->hold_until > later ? sc->hold_until : later;
+}
+
+void scheduler__wake_readers(struct scheduler *sc, const char *job_id) {
+    streams_wake(sc->server->streams, job_id);
+}
+
+enum err scheduler__event(struct scheduler *sc, const char *job_id, enum event_level level,
+                          const char *text, struct err_msg *em) {
+    struct event ev;
+    int64_t seq = 0;
+    event_init(&ev, level, EVENT_MESSAGE, text, NULL);
+    enum err e = store_event_add(sc->server->store, job_id, &ev, 0, &seq, em);
+    event_clear(&ev);
+    return e;
+}
+
+enum err scheduler__move(struct scheduler *sc, const char *id, enum job_status from,
+                         enum job_status to, int64_t attempt, const json_t *error,
+                         enum event_level level, const char *text, struct err_msg *em) {
+    struct store *store = sc->server->store;
+    enum err e = store_begin(store, em);
+    if (e != ERR_OK)
+        return e;
+    e = store_job_move(store, id, from, to, attempt, error, em);
+    if (e == ERR_OK)
+        e = scheduler__event(sc, id, level, text, em);
+    if (e != ERR_OK) {
+        store_rollback(store);
+        return e;
+    }
+    e = store_commit(store, em);
+    if (e == ERR_OK) {
+        log_info("job.move", "id=%s from=%s to=%s", id, job_status_name(from), job_status_name(to));
+        scheduler__wake_readers(sc, id);
+    }
+    return e;
+}
+
+/* ---- worker --------------------------------------------------------------------------------- */
+
+static void on_worker_ended(void *arg, int64_t status, int signal) {
+    struct scheduler *sc = arg;
+    log_info("worker.end", "status=%lld signal=%d", (long long)status, signal);
+    if (!sc->worker_ready && !sc->exit_sent)
+        sc->failed_starts++;
+    sc->worker = NULL;
+    sc->worker_ready = false;
+    sc->exit_sent = false;
+    sc->ended_status = status;
+    sc->ended_signal = signal;
+    scheduler_wake(sc);
+}
+
+static void start_worker(struct scheduler *sc) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct server *s = sc->server;
+    double now = clock_mono();
+    struct worker_events events = {
+        .arg = sc, .messages = scheduler__messages, .ended = on_worker_ended};
+    enum err e = worker_start(&s->loop, s->config, &events, &sc->worker, &em);
+    if (e == ERR_OK) {
+        sc->worker_since = now;
+        sc->lock_since = 0;
+        return;
+    }
+    sc->hold_until = now + (e == ERR_CONFLICT ? 0.2 : 1);
+    if (e != ERR_CONFLICT) {
+        log_error("worker.start", "error=%s", em.text);
+        sc->failed_starts++;
+        return;
+    }
+    if (sc->lock_since == 0)
+        sc->lock_since = now;
+    if (now - sc->lock_since > OLD_WORKER_SECONDS)
+        worker_kill_old(s->config->data_dir);
+}
+
+/* The trainer cannot even start: the job at the head of the queue says so, not only the log. */
+static void fail_next(struct scheduler *sc) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct job_row job;
+    static const char text[] = "The training process does not start; see the server's log.";
+    sc->failed_starts = 0;
+    enum err e = store_job_claim(sc->server->store, &job, &em);
+    if (e == ERR_OK) {
+        json_t *error =
+            json_pack("{s:s, s:s, s:n}", "code", "worker_failed", "message", text, "param");
+        e = scheduler__move(sc, job.id, JOB_RUNNING, JOB_FAILED, job.attempt, error, EVENT_ERROR,
+                            text, &em);
+        json_decref(error);
+        job_row_clear(&job);
+    }
+    if (e != ERR_OK && e != ERR_NOT_FOUND)
+        scheduler__failed(sc, e, &em, "worker.start");
+}
+
+/* ---- claim ---------------------------------------------------------------------------------- */
+
+static json_t *run_message(struct scheduler *sc, const struct job_row *job,
+                           const struct api_model *model, const char *train, const char *valid,
+                           const char *out) {
+    json_t *request = json_copy(job->request); /* its members are borrowed */
+    (void)sc;
+    json_object_set_new(request, "seed", json_integer(job->seed));
+    return json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s?, s:s, s:s?, s:o}", "type", "run", "job",
+                     job->id, "attempt", (json_int_t)job->attempt, "model", model->dir,
+                     "model_name", model->base, "train", train, "valid", valid, "out", out,
+                     "init_adapter", model->init_adapter, "request", request);
+}
+
+static enum err send_run(struct scheduler *sc, const struct job_row *job, struct err_msg *em) {
+    struct server *s = sc->server;
+    struct api_model model = {0};
+    char *train = NULL, *valid = NULL;
+    char *out = blobs_job_dir(s->config->data_dir, job->id);
+    enum err e = api_model_find(&s->api_config, s->store, job->project, job->model, &model, em);
+    if (e == ERR_OK)
+        e = scheduler__file_path(sc, job, job->training_file, &train, em);
+    if (e == ERR_OK && job->validation_file != NULL)
+        e = scheduler__file_path(sc, job, job->validation_file, &valid, em);
+    if (e == ERR_OK && out == NULL)
+        e = err_set(em, ERR_BUG, "the job's id is not one");
+    if (e == ERR_OK)
+        worker_send(sc->worker, run_message(sc, job, &model, train, valid, out));
+    api_model_clear(&model);
+    free(train);
+    free(valid);
+    free(out);
+    return e;
+}
+
+static void remember(struct scheduler *sc, const struct job_row *job) {
+    struct running *r = &sc->running;
+    scheduler__clear_running(sc);
+    memcpy(r->id, job->id, sizeof r->id);
+    r->attempt = job->attempt;
+    r->first_step = json_integer_value(json_object_get(job->progress, "step"));
+    for (size_t i = 0; i < sc->n_strikes; i++)
+        if (strcmp(sc->strikes[i].id, job->id) == 0 && sc->strikes[i].best_step > r->first_step)
+            r->first_step = sc->strikes[i].best_step;
+    r->fast_forward = json_deep_copy(json_object_get(job->progress, "fast_forward"));
+    r->heard = clock_mono();
+}
+
+static void claim(struct scheduler *sc) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct job_row job;
+    enum err e = store_job_claim(sc->server->store, &job, &em);
+    if (e == ERR_NOT_FOUND)
+        return;
+    if (e != ERR_OK) {
+        scheduler__failed(sc, e, &em, "job.claim");
+        return;
+    }
+    log_info("job.claim", "id=%s attempt=%lld", job.id, (long long)job.attempt);
+    e = send_run(sc, &job, &em);
+    if (e == ERR_OK) {
+        remember(sc, &job);
+        if (job.attempt == 1)
+            e = scheduler__event(sc, job.id, EVENT_INFO, "Fine-tuning job started", &em);
+        if (e != ERR_OK)
+            scheduler__failed(sc, e, &em, "job.claim");
+        scheduler__wake_readers(sc, job.id);
+    } else {
+        json_t *error = json_pack("{s:s, s:s, s:s?}", "code", err_name(e), "message", em.text,
+                                  "param", em.param[0] != '\0' ? em.param : NULL);
+        struct err_msg em2 = ERR_MSG_INIT;
+        e = scheduler__move(sc, job.id, JOB_RUNNING, JOB_FAILED, job.attempt, error, EVENT_ERROR,
+                            em.text, &em2);
+        json_decref(error);
+        if (e != ERR_OK)
+            scheduler__failed(sc, e, &em2, "job.claim");
+    }
+    job_row_clear(&job);
+}
+
+/* ---- the running job ------------------------------------------------------------------------ */
+
+static void tell(struct scheduler *sc, const char *type) {
+    worker_send(sc->worker, json_pack("{s:s, s:s, s:I}", "type", type, "job", sc->running.id,
+                                      "attempt", (json_int_t)sc->running.attempt));
+    sc->running.told = clock_mono();
+}
+
+void scheduler_cancel(struct scheduler *sc, const char *job_id) {
+    struct running *r = &sc->running;
+    if (sc->worker == NULL || strcmp(r->id, job_id) != 0 || r->cancel_sent)
+        return;
+    r->cancel_sent = true;
+    tell(sc, "cancel");
+}
+
+static void watch(struct scheduler *sc, double now) {
+    const struct config_limits *limits = &sc->server->config->limits;
+    struct running *r = &sc->running;
+    const char *why = NULL;
+    if (sc->worker == NULL || worker_is_stalled(sc->worker))
+        return;
+    if (!sc->worker_ready && now - sc->worker_since > (double)limits->worker_start_seconds)
+        why = "not ready in time";
+    else if (r->id[0] != '\0' && r->done == NULL &&
+             now - r->heard > (double)limits->worker_heartbeat_seconds)
+        why = "no sign of life";
+    else if (r->cancel_sent && r->done == NULL && now - r->told > (double)limits->cancel_seconds)
+        why = "did not cancel in time";
+    else if (r->stop_sent && r->done == NULL && now - r->told > (double)limits->drain_seconds)
+        why = "did not stop in time";
+    else if (sc->exit_sent && now - sc->exit_since > EXIT_SECONDS)
+        why = "did not exit in time";
+    if (why == NULL)
+        return;
+    log_warn("worker.kill", "reason=%s job=%s", why, r->id);
+    r->heard = now;
+    worker_kill(sc->worker);
+}
+
+static void save_progress(struct scheduler *sc, double now) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct running *r = &sc->running;
+    if (r->id[0] == '\0' || !r->progress_dirty || now - r->progress_stored < 1)
+        return;
+    enum err e = scheduler__store_progress(sc, &em);
+    if (e != ERR_OK)
+        scheduler__failed(sc, e, &em, "job.progress");
+}
+
+/* ---- what to do next ------------------------------------------------------------------------ */
+
+static void drain_step(struct scheduler *sc) {
+    struct running *r = &sc->running;
+    if (sc->worker != NULL && r->id[0] != '\0' && !r->stop_sent && sc->worker_ready) {
+        r->stop_sent = true;
+        tell(sc, "stop");
+    }
+    if (sc->worker != NULL && r->id[0] == '\0' && !sc->exit_sent) {
+        sc->exit_sent = true;
+        sc->exit_since = clock_mono();
+        worker_send(sc->worker, json_pack("{s:s}", "type", "exit"));
+        worker_close_input(sc->worker);
+    }
+    if (sc->worker == NULL && r->id[0] == '\0' && sc->check == NULL && !sc->drained) {
+        sc->drained = true;
+        server_drained(sc->server);
+    }
+}
+
+static void start_next(struct scheduler *sc) {
+    struct err_msg em = ERR_MSG_INIT;
+    int64_t counts[JOB_CANCELLED + 1];
+    if (sc->running.id[0] != '\0' || clock_mono() < sc->hold_until)
+        return;
+    enum err e = store_job_counts(sc->server->store, counts, &em);
+    if (e != ERR_OK)
+        scheduler__failed(sc, e, &em, "job.counts");
+    else if (counts[JOB_QUEUED] == 0)
+        return;
+    else if (sc->failed_starts >= sc->server->config->limits.attempts)
+        fail_next(sc);
+    else if (sc->worker == NULL)
+        start_worker(sc);
+    else if (sc->worker_ready)
+        claim(sc);
+}
+
+static void work(struct scheduler *sc) {
+    if (sc->drained)
+        return;
+    if (sc->running.done != NULL && !scheduler__finish(sc))
+        return;
+    if (sc->worker == NULL && sc->running.id[0] != '\0' &&
+        !scheduler__crashed(sc, sc->ended_status, sc->ended_signal))
+        return;
+    if (sc->draining) {
+        drain_step(sc);
+        return;
+    }
+    scheduler__validate_next(sc);
+    start_next(sc);
+}
+
+static void on_soon(uv_timer_t *timer) {
+    work(timer->data);
+}
+
+static void on_tick(uv_timer_t *timer) {
+    struct scheduler *sc = timer->data;
+    double now = clock_mono();
+    watch(sc, now);
+    save_progress(sc, now);
+    work(sc);
+}
+
+void scheduler_wake(struct scheduler *sc) {
+    if (sc != NULL && !sc->drained)
+        (void)uv_timer_start(&sc->soon, on_soon, 0, 0);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+struct scheduler *scheduler_new(struct server *s) {
+    struct scheduler *sc = xcalloc(1, sizeof *sc);
+    sc->server = s;
+    (void)uv_timer_init(&s->loop, &sc->tick);
+    (void)uv_timer_init(&s->loop, &sc->soon);
+    sc->tick.data = sc->soon.data = sc;
+    return sc;
+}
+
+enum err scheduler_start(struct scheduler *sc, struct err_msg *em) {
+    int n = 0;
+    enum err e = store_job_recover(sc->server->store, &n, em);
+    if (e != ERR_OK)
+        return e;
+    if (n > 0)
+        log_info("job.recover", "requeued=%d", n);
+    (void)uv_timer_start(&sc->tick, on_tick, TICK_MS, TICK_MS);
+    scheduler_wake(sc);
+    return ERR_OK;
+}
+
+void scheduler_drain(struct scheduler *sc) {
+    sc->draining = true;
+    if (sc->check != NULL)
+        check_stop(sc->check);
+    scheduler_wake(sc);
+}
+
+void scheduler_kill(struct scheduler *sc) {
+    sc->draining = true;
+    if (sc->check != NULL)
+        check_stop(sc->check);
+    if (sc->worker != NULL)
+        worker_kill(sc->worker);
+}
+
+void scheduler_close(struct scheduler *sc) {
+    uv_close((uv_handle_t *)&sc->tick, NULL);
+    uv_close((uv_handle_t *)&sc->soon, NULL);
+}
+
+void scheduler_free(struct scheduler *sc) {
+    if (sc == NULL)
+        return;
+    scheduler__clear_running(sc);
+    json_decref(sc->device);
+    free(sc->strikes);
+    free(sc);
+}

@@ -1,0 +1,34 @@
+/* scheduler: jobs from validation to their end.
+ *
+ * What:    validates new jobs, claims queued ones, runs them in the worker, stores what the worker
+ *          says, retries after a crash, drains.
+ * Owns:    the worker, the validation process, the state of the running job.
+ * Threads: the loop thread only.
+ * Errors:  a job's failure is the job's; a full disk is waited for; any other error of the database
+ *          ends the server, which recovers at the next start.
+ */
+#ifndef FFWD_SERVER_SCHEDULER_H
+#define FFWD_SERVER_SCHEDULER_H
+
+#include "base/err.h"
+
+struct scheduler;
+struct server;
+
+struct scheduler *scheduler_new(struct server *s);
+/* Puts jobs that an earlier server ran back into the queue and starts work. */
+enum err scheduler_start(struct scheduler *sc, struct err_msg *em) NODISCARD;
+/* Something about the jobs changed: looks soon, from the loop. */
+void scheduler_wake(struct scheduler *sc);
+/* A client cancelled this job; if it runs, its worker is told. */
+void scheduler_cancel(struct scheduler *sc, const char *job_id);
+/* Takes on nothing more; the running job writes a resume point; then server_drained is called. */
+void scheduler_drain(struct scheduler *sc);
+/* Ends worker and validation now; server_drained is called when they are gone. */
+void scheduler_kill(struct scheduler *sc);
+/* Closes handles; after scheduler_drain has finished. */
+void scheduler_close(struct scheduler *sc);
+/* After the loop has ended. */
+void scheduler_free(struct scheduler *sc);
+
+#endif

@@ -1,0 +1,99 @@
+/* scheduler_internal: what the scheduler's files share; nobody else includes it.
+ *
+ * What:    the state of the one worker and of the job it runs.
+ * Owns:    see scheduler.h.
+ * Threads: the loop thread only.
+ * Errors:  see scheduler__failed.
+ */
+#ifndef FFWD_SERVER_SCHEDULER_INTERNAL_H
+#define FFWD_SERVER_SCHEDULER_INTERNAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <uv.h>
+
+#include "server/check.h"
+#include "server/scheduler.h"
+#include "server/server.h"
+#include "server/worker.h"
+#include "storage/store.h"
+
+/* The job the worker has. */
+struct running {
+    char id[STORE_ID_SIZE]; /* "": none */
+    int64_t attempt;
+    int64_t first_step, step; /* when the attempt began, and now */
+    json_t *progress;         /* newest, NULL before the first step */
+    json_t *fast_forward;     /* totals of the stages */
+    bool progress_dirty;
+    double progress_stored;
+    double heard; /* last sign of life */
+    bool cancel_sent, stop_sent;
+    double told;  /* when cancel or stop was sent */
+    json_t *done; /* the closing message, until it has been acted on */
+};
+
+/* Attempts in a row that ended without a step. */
+struct strikes {
+    char id[STORE_ID_SIZE];
+    int64_t count;
+    int64_t best_step; /* most steps any attempt reached */
+};
+
+struct scheduler {
+    struct server *server;
+    uv_timer_t tick;
+    uv_timer_t soon;
+    struct worker *worker;
+    bool worker_ready, exit_sent;
+    double exit_since;
+    int64_t ended_status; /* how the last worker ended */
+    int ended_signal;
+    double worker_since;   /* start of the process */
+    double lock_since;     /* waiting for an older worker since; 0: not */
+    int64_t failed_starts; /* in a row */
+    json_t *device;
+    struct running running;
+    struct strikes *strikes;
+    size_t n_strikes;
+    double hold_until;    /* nothing is started before */
+    double validate_hold; /* nothing is validated before */
+    struct check *check;
+    char check_id[STORE_ID_SIZE];
+    bool check_is_valid_file; /* the second file of the job */
+    bool draining, drained;
+};
+
+/* An error of the store: says so, waits or ends the server. */
+void scheduler__failed(struct scheduler *sc, enum err e, const struct err_msg *em,
+                       const char *where);
+/* Adds a message event and wakes its readers after the commit (scheduler_note wakes at once). */
+enum err scheduler__event(struct scheduler *sc, const char *job_id, enum event_level level,
+                          const char *text, struct err_msg *em) NODISCARD;
+void scheduler__wake_readers(struct scheduler *sc, const char *job_id);
+/* Moves a job and says why, in one transaction. error: {code,message,param} or NULL. */
+enum err scheduler__move(struct scheduler *sc, const char *id, enum job_status from,
+                         enum job_status to, int64_t attempt, const json_t *error,
+                         enum event_level level, const char *text, struct err_msg *em) NODISCARD;
+
+/* ---- validation (scheduler_validate.c) ------------------------------------------------------ */
+void scheduler__validate_next(struct scheduler *sc);
+/* Path of an uploaded file; the caller frees. */
+enum err scheduler__file_path(struct scheduler *sc, const struct job_row *job, const char *file_id,
+                              char **out, struct err_msg *em) NODISCARD;
+
+/* ---- the worker's messages (scheduler_messages.c) ------------------------------------------- */
+bool scheduler__messages(void *arg, const json_t *messages);
+enum err scheduler__store_progress(struct scheduler *sc, struct err_msg *em) NODISCARD;
+
+/* ---- ends of jobs (scheduler_end.c) --------------------------------------------------------- */
+/* Acts on running.done; false: try again later. */
+bool scheduler__finish(struct scheduler *sc);
+/* The worker ended without saying how the job did. false: try again later. */
+bool scheduler__crashed(struct scheduler *sc, int64_t status, int signal);
+void scheduler__clear_running(struct scheduler *sc);
+/* Files of a job that succeeded (publish.c): rows for the adapter folder; *ids: their ids. */
+enum err scheduler__publish(struct scheduler *sc, const struct job_row *job, json_t **ids,
+                            struct err_msg *em) NODISCARD;
+
+#endif

@@ -1,0 +1,35 @@
+/* streams: jobs' events as server-sent events.
+ *
+ * What:    a stream reads stored events after its cursor, so live, replay and reconnect are one
+ *          path; when there is none it is suspended until streams_wake or the heartbeat.
+ * Owns:    every open stream, until libmicrohttpd frees its response.
+ * Threads: the loop thread only.
+ * Errors:  ERR_LIMIT when too many streams are open.
+ */
+#ifndef FFWD_SERVER_STREAMS_H
+#define FFWD_SERVER_STREAMS_H
+
+#include <microhttpd.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct request;
+struct server;
+struct streams;
+
+struct streams *streams_new(struct server *s);
+/* The body of an answer to r: events of job_id with seq > after_seq, oldest first. */
+enum err streams_open(struct streams *all, struct request *r, const char *job_id, int64_t after_seq,
+                      struct MHD_Response **out, struct err_msg *em) NODISCARD;
+/* New events, or an end, of this job. Safe inside libmicrohttpd's callbacks. */
+void streams_wake(struct streams *all, const char *job_id);
+int streams_count(const struct streams *all);
+/* Ends every stream (without [DONE], so that clients come back) and opens no more. */
+void streams_end(struct streams *all);
+/* No stream may be open. */
+void streams_close(struct streams *all);
+/* After the loop has ended. */
+void streams_free(struct streams *all);
+
+#endif

@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""A stand-in for the engine (docs/WORKER_PROTOCOL.md): counts instead of training.
+
+`fake_worker.py worker --device D` speaks the worker's protocol. A job's request says how it goes, by
+its suffix: words joined with '-', each `name` or `nameNUMBER`:
+  steps20     number of steps (10)          ms5       milliseconds a step (5)
+  every5      steps between resume points   crash3    dies by SIGKILL at that step, each attempt
+  once3       dies at that step, once       exit22    gives up with that code at step 2
+  mute        no heartbeat and no step      stale     speaks for an older attempt too
+  bytes9      data of that many KiB in each step's event
+
+The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
+`fake_worker.py check --json --model DIR FILE` accepts every file of JSON lines.
+"""
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+
+lock = threading.Lock()
+inbox = []
+arrived = threading.Condition()
+
+
+def say(**message):
+    with lock:
+        try:
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+        except OSError:
+            pass  # the server is gone; the end of our input says so too
+
+
+def options(text):
+    found = {"steps": 10, "ms": 5, "every": 5}
+    for word in (text or "").split("-"):
+        m = re.fullmatch(r"([a-z]+)(\d*)", word)
+        if m:
+            found[m[1]] = int(m[2]) if m[2] else True
+    return found
+
+
+def write(path, text):
+    with open(path + ".part", "w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.rename(path + ".part", path)
+
+
+def listen():
+    for line in sys.stdin:
+        with arrived:
+            inbox.append(json.loads(line))
+            arrived.notify()
+    with arrived:
+        inbox.append({"type": "eof"})
+        arrived.notify()
+
+
+def take(wait):
+    with arrived:
+        while wait and not inbox:
+            arrived.wait()
+        return inbox.pop(0) if inbox else None
+
+
+class Job:
+    def __init__(self, run):
+        self.id, self.attempt, self.out = run["job"], run["attempt"], run["out"]
+        self.run = run
+        self.how = options(run["request"].get("suffix"))
+        self.step, self.digest = 0, run["request"].get("seed", 0)
+        self.rows = []
+        self.point = os.path.join(self.out, "resume", "point.json")
+        self.mute = bool(self.how.get("mute"))
+
+    def event(self, message, kind="message", data=None, attempt=None):
+        say(type="event", job=self.id, attempt=attempt or self.attempt,
+            event={"object": "fine_tuning.job.event", "created_at": int(time.time()),
+                   "level": "info", "message": message, "type": kind, "data": data or {}})
+
+    def save(self):
+        os.makedirs(os.path.dirname(self.point), exist_ok=True)
+        write(self.point, json.dumps([self.step, self.digest, self.rows]))
+
+    def load(self):
+        if os.path.exists(self.point):
+            self.step, self.digest, self.rows = json.load(open(self.point))
+
+    def one_step(self):
+        self.step += 1
+        text = f"{self.digest}:{self.step}"
+        self.digest = hashlib.sha256(text.encode()).hexdigest()
+        loss = 1.0 / self.step
+        self.rows.append(f"{self.step},{loss}")
+        total = self.how["steps"]
+        data = {"step": self.step, "total_steps": total, "train_loss": loss,
+                "tokens": 10 * self.step, "seconds": self.step * self.how["ms"] / 1000,
+                "flops": 1e6 * self.step}
+        if self.how.get("bytes"):
+            data["padding"] = "x" * (1024 * self.how["bytes"])
+        self.event(f"Step {self.step}/{total}: training loss={loss:.4f}", "metrics", data)
+        if self.how.get("stale"):
+            self.event("from an older attempt", attempt=self.attempt - 1)
+        if self.step % self.how["every"] == 0:
+            self.save()
+            self.event(f"Checkpoint created at step {self.step}")
+
+    def accident(self):
+        if self.how.get("crash") == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how.get("once") == self.step:
+            mark = os.path.join(self.out, "died")
+            if not os.path.exists(mark):
+                write(mark, "")
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def finish(self):
+        folder = os.path.join(self.out, "adapter")
+        os.makedirs(folder, exist_ok=True)
+        write(os.path.join(folder, "adapter_model.safetensors"), str(self.digest))
+        write(os.path.join(folder, "adapter_config.json"), json.dumps({"r": 16}))
+        write(os.path.join(folder, "README.md"), "# adapter\n")
+        write(os.path.join(folder, "metrics.csv"), "\n".join(["step,train_loss"] + self.rows) + "\n")
+        result = {"status": "succeeded", "steps": self.step, "trained_tokens": 10 * self.step,
+                  "adapter": folder}
+        self.event("done", data=result)
+        self.done(0, "succeeded", result=result)
+
+    def done(self, code, status, error=None, result=None):
+        say(type="done", job=self.id, attempt=self.attempt, exit=code, status=status, error=error,
+            result=result)
+
+    def train(self):
+        """Runs to the job's end. True: the process must end."""
+        self.load()
+        say(type="resolved", job=self.id, attempt=self.attempt,
+            resolved={"hyperparameters": {"n_epochs": 1, "batch_size": 2,
+                                          "learning_rate_multiplier": 1.0},
+                      "learning_rate": 1e-4, "total_steps": self.how["steps"]})
+        while self.step < self.how["steps"]:
+            message = take(False)
+            kind = message["type"] if message else None
+            if kind in ("stop", "eof"):
+                self.save()
+                self.done(11, "stopped")
+                return kind == "eof"
+            if kind == "cancel":
+                self.done(10, "cancelled")
+                return False
+            if self.mute:
+                time.sleep(0.05)
+                continue
+            self.one_step()
+            self.accident()
+            if self.step == 2 and self.how.get("exit"):
+                code = self.how["exit"]
+                self.done(code, "failed", {"code": f"code_{code}", "message": "gave up",
+                                           "param": None})
+                return False
+            time.sleep(self.how["ms"] / 1000)
+        self.finish()
+        return False
+
+
+current = None
+
+
+def beat():
+    while True:
+        job = current
+        if not (job and job.mute):
+            say(type="heartbeat", job=job.id if job else None,
+                attempt=job.attempt if job else 0, step=job.step if job else 0)
+        time.sleep(0.3)
+
+
+def worker():
+    global current
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=beat, daemon=True).start()
+    say(type="ready", device={"kind": "cpu", "name": "fake", "threads": 1})
+    while True:
+        message = take(True)
+        if message["type"] == "eof":
+            os._exit(11 if current else 0)
+        if message["type"] == "exit":
+            os._exit(0)
+        if message["type"] == "run":
+            current = Job(message)
+            if current.train():
+                os._exit(11)
+            current = None
+
+
+def check(path):
+    rows, errors = 0, []
+    for number, line in enumerate(open(path, "rb"), 1):
+        try:
+            row = json.loads(line)
+            rows += isinstance(row, dict)
+        except ValueError:
+            errors.append({"line": number, "offset": 0, "reason": "not JSON"})
+    if not rows and not errors:
+        errors.append({"line": 0, "offset": 0, "reason": "the file has no rows"})
+    print(json.dumps({"ok": not errors, "rows": rows, "errors": errors,
+                      "error_count": len(errors)}))
+    return 20 if errors else 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "worker":
+        worker()
+    else:
+        sys.exit(check(sys.argv[-1]))
