@@ -119,7 +119,7 @@ static enum err decode_line(struct tokenize *t, const json_t *line, struct err_m
         return e;
     json_t *string = json_stringn(text, len);
     free(text);
-    if (string == NULL || json_dumpf(string, stdout, JSON_ENCODE_ANY) != 0)
+    if (string == NULL || json_dumpf(string, stdout, JSON_ENCODE_ANY | JSON_ENSURE_ASCII) != 0)
         e = err_set_errno(em, errno, "cannot print the text");
     json_decref(string);
     return e;

@@ -15,6 +15,7 @@
 #define HEAP_KIB                                                                                   \
     262144u /* of the interpreter, used where the compiled code's stack is too small               \
              */
+#define JIT_STACK_MIN (64u << 10)
 #define JIT_STACK_MAX (32u << 20)
 /* Start positions tried between two looks at the clock. */
 #define WINDOW 512
@@ -96,10 +97,8 @@ static enum err scratch_prepare(struct tok_scratch *s, size_t len, struct err_ms
     if (s->data == NULL) {
         s->data = pcre2_match_data_create(1, NULL);
         s->context = pcre2_match_context_create(NULL);
-        s->stack = pcre2_jit_stack_create(32u << 10, JIT_STACK_MAX, NULL);
-        if (s->data == NULL || s->context == NULL || s->stack == NULL)
+        if (s->data == NULL || s->context == NULL)
             return err_set(em, ERR_NO_MEMORY, "no memory to match regular expressions");
-        pcre2_jit_stack_assign(s->context, NULL, s->stack);
         (void)pcre2_set_heap_limit(s->context, HEAP_KIB);
     }
     size_t steps = MATCH_STEPS + (len < 100000000u ? 4 * len : 400000000u);
@@ -122,6 +121,24 @@ static enum err match_error(int rc, struct err_msg *em) {
                    rc);
 }
 
+/* One attempt. Few patterns need more stack than the machine's for the compiled code; where even
+ * the big one does not do, the interpreter takes over, which uses the heap. */
+static int match(const struct tok_find *f, size_t at) {
+    struct tok_scratch *s = f->scratch;
+    PCRE2_SPTR text = (PCRE2_SPTR)f->s;
+    const void *code = f->pattern->code;
+    int rc = pcre2_match(code, text, f->len, at, PCRE2_NO_UTF_CHECK, s->data, s->context);
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT && s->stack == NULL) {
+        s->stack = pcre2_jit_stack_create(JIT_STACK_MIN, JIT_STACK_MAX, NULL);
+        pcre2_jit_stack_assign(s->context, NULL, s->stack);
+        rc = pcre2_match(code, text, f->len, at, PCRE2_NO_UTF_CHECK, s->data, s->context);
+    }
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
+        rc = pcre2_match(code, text, f->len, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data,
+                         s->context);
+    return rc;
+}
+
 /* One match from f->at on, window by window. */
 static enum err search(struct tok_find *f, bool *found, size_t *begin, size_t *end,
                        struct err_msg *em) {
@@ -135,11 +152,7 @@ static enum err search(struct tok_find *f, bool *found, size_t *begin, size_t *e
     for (size_t at = f->at;;) {
         size_t limit = f->len - at > WINDOW ? at + WINDOW : f->len;
         (void)pcre2_set_offset_limit(s->context, limit);
-        int rc = pcre2_match(f->pattern->code, (PCRE2_SPTR)f->s, f->len, at, PCRE2_NO_UTF_CHECK,
-                             s->data, s->context);
-        if (rc == PCRE2_ERROR_JIT_STACKLIMIT)
-            rc = pcre2_match(f->pattern->code, (PCRE2_SPTR)f->s, f->len, at,
-                             PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data, s->context);
+        int rc = match(f, at);
         if (rc < 0 && rc != PCRE2_ERROR_NOMATCH)
             return match_error(rc, em);
         if (rc >= 0) {
