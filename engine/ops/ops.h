@@ -35,6 +35,9 @@ struct tensor {
     int64_t rows, cols;
     int64_t stride; /* elements between the starts of two rows, >= cols */
 };
+/* A stride >= cols for which rows start on cache lines, and an odd number of them apart: products
+ * that walk down a column are twice as fast then as with a stride that is a power of two. */
+int64_t tensor_stride(enum dtype dtype, int64_t cols);
 /* Columns [first, first + cols) of t. */
 struct tensor tensor_columns(struct tensor t, int64_t first, int64_t cols);
 /* Rows [first, first + rows) of t. */

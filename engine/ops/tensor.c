@@ -28,3 +28,9 @@ struct tensor tensor_rows(struct tensor t, int64_t first, int64_t rows) {
     t.rows = rows;
     return t;
 }
+
+int64_t tensor_stride(enum dtype dtype, int64_t cols) {
+    int64_t line = 64 / (int64_t)dtype_size(dtype);
+    int64_t lines = (cols + line - 1) / line;
+    return (lines % 2 ? lines : lines + 1) * line;
+}

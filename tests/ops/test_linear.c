@@ -24,6 +24,7 @@ static const struct linear_case cases[] = {
     {300, 130, {601, 70}, {8, 3}, 0.1f, true, true, true, 5},
     {530, 521, {17}, {2}, 0.3f, false, false, false, 0},
     {33, 40, {24, 24}, {0, 0}, 0, true, false, false, 0},
+    {290, 576, {640, 96, 32}, {16, 16, 16}, 0.2f, false, true, false, 0},
 };
 
 struct linear_scene {

@@ -52,17 +52,12 @@ static void key_blocks(const struct attention_back *r, int worker, const struct 
         int64_t n = keys.end - k0 < KEY_BLOCK ? keys.end - k0 : KEY_BLOCK;
         struct operand k = operand_of(head_rows(r->k, w->kv, d, w->start + k0, n));
         struct operand v = operand_of(head_rows(r->v, w->kv, d, w->start + k0, n));
-        struct operand kt = k, vt = v;
-        kt.transposed = vt.transposed = true;
-        gemm(c, worker, m, n, d, q, kt, s, n, false);
-        gemm(c, worker, m, n, d, dout, vt, dp, n, false);
+        gemm(c, worker, m, n, d, q, transposed(k), s, n, false);
+        gemm(c, worker, m, n, d, dout, transposed(v), dp, n, false);
         probabilities(r, w, k0, n, s, dp);
-        gemm(c, worker, n, d, m, (struct operand){s, DTYPE_F32, n, true}, dout, w->dv + k0 * d, d,
-             true);
-        gemm(c, worker, n, d, m, (struct operand){dp, DTYPE_F32, n, true}, q, w->dk + k0 * d, d,
-             true);
-        gemm(c, worker, m, d, n, (struct operand){dp, DTYPE_F32, n, false}, k, w->dq, d,
-             k0 > keys.first);
+        gemm(c, worker, n, d, m, transposed(operand_f32(s, n)), dout, w->dv + k0 * d, d, true);
+        gemm(c, worker, n, d, m, transposed(operand_f32(dp, n)), q, w->dk + k0 * d, d, true);
+        gemm(c, worker, m, d, n, operand_f32(dp, n), k, w->dq, d, k0 > keys.first);
     }
 }
 

@@ -80,12 +80,10 @@ static void forward_item(void *arg, int64_t item, int worker) {
         int64_t n = keys.end - k0 < KEY_BLOCK ? keys.end - k0 : KEY_BLOCK;
         struct tensor k = head_rows(r->k, kv, d, b->start + k0, n);
         struct tensor v = head_rows(r->v, kv, d, b->start + k0, n);
-        gemm(c, worker, b->count, n, d, operand_of(q),
-             (struct operand){k.data, k.dtype, k.stride, true}, scores, n, false);
+        gemm(c, worker, b->count, n, d, operand_of(q), transposed(operand_of(k)), scores, n, false);
         for (int64_t i = 0; i < b->count; i++)
             softmax_row(r, b->first + i, k0, n, scores + i * n, out + i * d, state[i]);
-        gemm(c, worker, b->count, d, n, (struct operand){scores, DTYPE_F32, n, false},
-             operand_of(v), out, d, true);
+        gemm(c, worker, b->count, d, n, operand_f32(scores, n), operand_of(v), out, d, true);
     }
     for (int64_t i = 0; i < b->count; i++) {
         int64_t row = b->start + b->first + i;

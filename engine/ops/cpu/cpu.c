@@ -9,8 +9,10 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/mem.h"
-#include "engine/ops/cpu/gemm_bf16.h"
+#include "engine/ops/cpu/gemm.h"
+#include "engine/ops/cpu/primitives.h"
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
@@ -34,7 +36,7 @@ size_t cpu_memory_total(void) {
 }
 
 /* NULL if there is none. Large blocks ask for huge pages: the products walk whole matrices. */
-static void *block_alloc(size_t bytes) {
+void *cpu_block_alloc(size_t bytes) {
     size_t unit = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
     if (bytes > SIZE_MAX - unit)
         return NULL;
@@ -53,7 +55,7 @@ enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_
         return err_set(em, ERR_NO_MEMORY,
                        "%zu bytes of memory are needed at once, this machine has %zu", bytes,
                        total);
-    *out = block_alloc(bytes);
+    *out = cpu_block_alloc(bytes);
     if (!*out)
         return err_set(em, ERR_NO_MEMORY, "no memory for %zu bytes", bytes);
     return ERR_OK;
@@ -99,7 +101,7 @@ void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
     if (s->size[slot] < bytes) {
         free(s->p[slot]);
         s->size[slot] = bytes + bytes / 4;
-        s->p[slot] = block_alloc(s->size[slot]);
+        s->p[slot] = cpu_block_alloc(s->size[slot]);
         if (!s->p[slot])
             xmalloc(SIZE_MAX / 2); /* ends the process as any exhausted host memory does */
     }
@@ -188,7 +190,7 @@ static void cpu_info(const struct device *dev, struct device_info *out) {
     memset(out, 0, sizeof *out);
     cpu_name(out->name, sizeof out->name);
     snprintf(out->kind, sizeof out->kind, "cpu");
-    out->native_bf16 = c->bf16 != NULL;
+    out->native_bf16 = c->native_bf16;
     out->threads = team_size(c->team);
     out->memory_total = cpu_memory_total();
 }
@@ -196,7 +198,7 @@ static void cpu_info(const struct device *dev, struct device_info *out) {
 static void cpu_close(struct device *dev) {
     struct cpu *c = cpu_of(dev);
     int n = team_size(c->team);
-    bf16_products_free(c->bf16);
+    primitives_free(c->primitives);
     for (int i = 0; i <= n; i++)
         for (int slot = 0; slot < SLOT_COUNT; slot++)
             free(c->scratch[i].p[slot]);
@@ -248,6 +250,25 @@ static int cores(void) {
     return 1;
 }
 
+/* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
+ * number of threads. */
+static void choose_products(struct cpu *c) {
+    c->primitives = primitives_new(team_size(c->team));
+    if (!c->primitives)
+        return;
+    c->native_bf16 = primitives_claim_bf16() && gemm_bf16_works(c);
+    if (primitives_claim_bf16() && !c->native_bf16)
+        log_warn("cpu.bf16", "reason=a trial product came out wrong; bf16 is widened to f32");
+    c->pack_f32 = c->product == CPU_PRODUCT_PRIMITIVES || primitives_pack_f32();
+    if (!c->native_bf16 && !c->pack_f32) {
+        primitives_free(c->primitives);
+        c->primitives = NULL;
+        return;
+    }
+    c->tile_rows = 256;
+    c->tile_cols = 512;
+}
+
 enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {
     *out = NULL;
     if (threads > TEAM_MAX_THREADS)
@@ -259,8 +280,10 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
     c->k = product == CPU_PRODUCT_PLAIN ? &kernels_base : kernels_best();
     c->team = team_new(threads > 0 ? threads : cores());
     c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
-    if (product == CPU_PRODUCT_BEST)
-        c->bf16 = bf16_products_new(c);
+    c->tile_rows = 128;
+    c->tile_cols = 256;
+    if (product == CPU_PRODUCT_BEST || product == CPU_PRODUCT_PRIMITIVES)
+        choose_products(c);
     *out = &c->base;
     return ERR_OK;
 }

@@ -16,15 +16,23 @@
 #include "engine/ops/cpu/team.h"
 #include "engine/ops/ops.h"
 
-/* How products are computed. BEST: oneDNN, with bf16 products where the processor has them.
- * EMULATED: oneDNN in f32, bf16 matrices are widened. PLAIN: our own C, baseline kernels. The last
- * two exist so that tests reach every path on every machine. */
-enum cpu_product { CPU_PRODUCT_BEST, CPU_PRODUCT_EMULATED, CPU_PRODUCT_PLAIN };
+/* How products are computed. BEST: oneDNN, each type as the processor does it fastest. PRIMITIVES:
+ * f32 by oneDNN's primitives and packed matrices, as bf16 is where it is native. WIDENED: bf16
+ * matrices are widened to f32. PLAIN: our own C, baseline kernels. The last three exist so that
+ * tests reach every path on every machine. */
+enum cpu_product {
+    CPU_PRODUCT_BEST,
+    CPU_PRODUCT_PRIMITIVES,
+    CPU_PRODUCT_WIDENED,
+    CPU_PRODUCT_PLAIN
+};
 
 /* Pieces of scratch memory that are in use at the same time. */
 enum cpu_slot {
     SLOT_GEMM_A,
     SLOT_GEMM_B,
+    SLOT_GEMM_C,
+    SLOT_GEMM_WORK,
     SLOT_TILE, /* a tile of a result before it is rounded */
     SLOT_ROW,
     SLOT_ROW_2,
@@ -38,15 +46,18 @@ struct cpu_scratch {
     size_t size[SLOT_COUNT];
 };
 
-struct bf16_products; /* gemm_bf16.h */
+struct primitives; /* primitives.h */
 
 struct cpu {
     struct device base;
     struct team *team;
     const struct kernels *k;
     enum cpu_product product;
-    struct bf16_products *bf16;  /* NULL: no bf16 products in hardware */
-    struct cpu_scratch *scratch; /* [threads + 1]; the last is shared by the workers of a run */
+    struct primitives *primitives; /* NULL: not used */
+    bool native_bf16;              /* bf16 products in hardware */
+    bool pack_f32;                 /* f32 weights are packed for the primitives */
+    int64_t tile_rows, tile_cols;  /* largest tiles of a product; multiples of 64 */
+    struct cpu_scratch *scratch;   /* [threads + 1]; the last is shared by the workers of a run */
 };
 
 static inline struct cpu *cpu_of(struct device *dev) {
@@ -90,7 +101,8 @@ static inline int64_t tiling_count(const struct tiling *t, int64_t i) {
     return t->n - i * t->size < t->size ? t->n - i * t->size : t->size;
 }
 
-/* Memory, see ops.h */
+/* Memory, see ops.h. The block is freed with free(); NULL if there is none. */
+void *cpu_block_alloc(size_t bytes);
 enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) NODISCARD;
 void cpu_mem_free(struct device *dev, void *p);
 size_t cpu_memory_total(void);

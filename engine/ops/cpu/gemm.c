@@ -2,10 +2,10 @@
 #include "engine/ops/cpu/gemm.h"
 
 #include <dnnl.h>
-#include <stdlib.h>
+#include <math.h>
+#include <string.h>
 
-#include "base/log.h"
-#include "engine/ops/cpu/gemm_bf16.h"
+#include "engine/ops/cpu/primitives.h"
 
 /* Columns of the shared dimension that are widened at a time. */
 #define WIDEN_DEPTH 512
@@ -36,7 +36,8 @@ static struct operand widen_part(const struct cpu *c, struct operand op, bool co
     int64_t rows = cols_first ? kn : other, cols = cols_first ? other : kn;
     for (int64_t r = 0; r < rows; r++)
         cpu_widen(c, op.dtype, (const char *)op.data + r * op.stride * size, cols, buf + r * cols);
-    return (struct operand){buf, DTYPE_F32, cols, op.transposed};
+    return (struct operand){
+        .data = buf, .dtype = DTYPE_F32, .stride = cols, .transposed = op.transposed};
 }
 
 static void product_widened(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k,
@@ -53,37 +54,124 @@ static void product_widened(struct cpu *c, int worker, int64_t m, int64_t n, int
     }
 }
 
-/* op as bf16, dense. rows, cols: as stored. */
-static struct operand to_bf16(const struct cpu *c, struct operand op, int64_t rows, int64_t cols,
-                              uint16_t *buf) {
-    if (op.dtype == DTYPE_BF16)
-        return op;
-    const float *src = op.data;
-    for (int64_t r = 0; r < rows; r++)
-        c->k->narrow_bf16(buf + r * cols, src + r * op.stride, cols);
-    return (struct operand){buf, DTYPE_BF16, cols, op.transposed};
+/* ---- primitives ----------------------------------------------------------------------------- */
+
+/* Columns of the shared dimension that one primitive takes, for the same reason as PRIMITIVE_UNIT:
+ * sums over tokens would need a primitive for every number of tokens. */
+#define PRIMITIVE_DEPTH 1024
+
+static int64_t round_to_unit(int64_t n) {
+    return (n + PRIMITIVE_UNIT - 1) / PRIMITIVE_UNIT * PRIMITIVE_UNIT;
 }
 
-static bool product_bf16(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k,
-                         struct operand a, struct operand b, float *out, int64_t ldc,
-                         bool accumulate) {
-    uint16_t *abuf = NULL, *bbuf = NULL;
-    if (a.dtype == DTYPE_F32)
-        abuf = cpu_scratch(c, worker, SLOT_GEMM_A, (size_t)(m * k) * sizeof *abuf);
-    if (b.dtype == DTYPE_F32)
-        bbuf = cpu_scratch(c, worker, SLOT_GEMM_B, (size_t)(n * k) * sizeof *bbuf);
-    struct operand a16 = to_bf16(c, a, a.transposed ? k : m, a.transposed ? m : k, abuf);
-    struct operand b16 = to_bf16(c, b, b.transposed ? n : k, b.transposed ? k : n, bbuf);
-    return gemm_bf16(c->bf16, worker, m, n, k, a16, b16, out, ldc, accumulate);
+/* A copy of op in `to`, with zeros up to padded_rows x padded_cols; sizes are as stored. */
+static struct operand padded_copy(struct cpu *c, int worker, enum cpu_slot slot, struct operand op,
+                                  enum dtype to, int64_t rows, int64_t cols, int64_t padded_rows,
+                                  int64_t padded_cols) {
+    int64_t from_size = (int64_t)dtype_size(op.dtype), size = (int64_t)dtype_size(to);
+    char *buf = cpu_scratch(c, worker, slot, (size_t)(padded_rows * padded_cols * size));
+    for (int64_t r = 0; r < padded_rows; r++) {
+        char *dst = buf + r * padded_cols * size;
+        int64_t filled = r < rows ? cols : 0;
+        const char *src = (const char *)op.data + r * op.stride * from_size;
+        if (filled && op.dtype == to)
+            memcpy(dst, src, (size_t)(filled * size));
+        else if (filled)
+            cpu_narrow(c, to, dst, (const float *)(const void *)src, filled);
+        memset(dst + filled * size, 0, (size_t)((padded_cols - filled) * size));
+    }
+    return (struct operand){
+        .data = buf, .dtype = to, .stride = padded_cols, .transposed = op.transposed};
+}
+
+/* op with both sizes multiples of the unit and its elements of type `to`: itself where it is so
+ * already. rows, cols: of op(x). */
+static struct operand prepare(struct cpu *c, int worker, enum cpu_slot slot, struct operand op,
+                              enum dtype to, int64_t rows, int64_t cols) {
+    int64_t r = op.transposed ? cols : rows, n = op.transposed ? rows : cols;
+    int64_t pr = round_to_unit(r), pn = round_to_unit(n);
+    if (op.packed || (op.dtype == to && pr == r && pn == n))
+        return op;
+    return padded_copy(c, worker, slot, op, to, r, n, pr, pn);
+}
+
+/* Columns k0 … of op(a), or rows k0 … of op(b). */
+static struct operand from_depth(struct operand op, bool depth_is_stored_rows, int64_t k0) {
+    int64_t step = (depth_is_stored_rows ? op.stride : 1) * (int64_t)dtype_size(op.dtype);
+    if (!op.packed)
+        op.data = (const char *)op.data + k0 * step;
+    return op;
+}
+
+static bool product_primitives(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k,
+                               struct operand a, struct operand b, float *out, int64_t ldc,
+                               bool accumulate) {
+    int64_t pm = round_to_unit(m), pn = round_to_unit(n);
+    int64_t depth = b.packed || k < PRIMITIVE_DEPTH ? k : PRIMITIVE_DEPTH;
+    enum dtype type = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
+    bool aside = pm != m || pn != n; /* the padded result does not fit where it goes */
+    float *to = aside ? cpu_scratch_f32(c, worker, SLOT_GEMM_C, pm * pn) : out;
+    for (int64_t k0 = 0; k0 < k; k0 += depth) {
+        int64_t kn = k - k0 < depth ? k - k0 : depth;
+        struct operand ak =
+            prepare(c, worker, SLOT_GEMM_A, from_depth(a, a.transposed, k0), type, m, kn);
+        struct operand bk =
+            prepare(c, worker, SLOT_GEMM_B, from_depth(b, !b.transposed, k0), type, kn, n);
+        if (!primitives_run(c, worker, pm, pn, round_to_unit(kn), ak, bk, to, aside ? pn : ldc,
+                            k0 > 0 || (accumulate && !aside)))
+            return false;
+    }
+    for (int64_t i = 0; aside && i < m; i++)
+        if (accumulate)
+            c->k->axpy(out + i * ldc, out + i * ldc, 1.0f, to + i * pn, n);
+        else
+            memcpy(out + i * ldc, to + i * pn, (size_t)n * sizeof *out);
+    return true;
+}
+
+bool gemm_bf16_works(struct cpu *c) {
+    enum { N = 64 };
+    uint16_t a[N * N], b[N * N];
+    float wide_a[N * N], wide_b[N * N], got[N * N], want[N * N], worst = 0.0f;
+    for (int i = 0; i < N * N; i++) {
+        wide_a[i] = (float)(i * 7 % 19) - 9.0f; /* exact in bf16 */
+        wide_b[i] = (float)(i * 5 % 23) - 11.0f;
+    }
+    c->k->narrow_bf16(a, wide_a, N * N);
+    c->k->narrow_bf16(b, wide_b, N * N);
+    struct operand a16 = {.data = a, .dtype = DTYPE_BF16, .stride = N};
+    struct operand b16 = {.data = b, .dtype = DTYPE_BF16, .stride = N, .transposed = true};
+    if (!primitives_run(c, 0, N, N, N, a16, b16, got, N, false))
+        return false;
+    c->k->product(N, N, N, wide_a, N, false, wide_b, N, true, want, N, false);
+    for (int i = 0; i < N * N; i++)
+        worst = fmaxf(worst, fabsf(got[i] - want[i]));
+    return worst == 0.0f;
+}
+
+/* ---- choice --------------------------------------------------------------------------------- */
+
+/* A packed matrix that the primitives refuse for this shape: it is laid out plainly first. */
+static struct operand unpack(struct cpu *c, int worker, int64_t n, int64_t k, struct operand b) {
+    size_t bytes = (size_t)(n * k) * dtype_size(b.dtype);
+    void *to = cpu_scratch(c, worker, SLOT_GEMM_C, bytes);
+    if (!primitives_unpack(c, worker, b.packed, n, k, b.dtype, to))
+        memset(to, 0xff, bytes); /* NaN: the loss shows it */
+    return (struct operand){.data = to, .dtype = b.dtype, .stride = n};
 }
 
 void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct operand a,
           struct operand b, float *out, int64_t ldc, bool accumulate) {
     if (m <= 0 || n <= 0)
         return;
-    bool any_bf16 = a.dtype == DTYPE_BF16 || b.dtype == DTYPE_BF16;
-    if (!any_bf16)
+    bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
+    bool primitives = b.packed || (f32 ? c->product == CPU_PRODUCT_PRIMITIVES : c->native_bf16);
+    if (primitives && product_primitives(c, worker, m, n, k, a, b, out, ldc, accumulate))
+        return;
+    if (b.packed)
+        b = unpack(c, worker, n, k, b);
+    if (f32)
         product_f32(c, m, n, k, a, b, out, ldc, accumulate);
-    else if (!c->bf16 || !product_bf16(c, worker, m, n, k, a, b, out, ldc, accumulate))
+    else
         product_widened(c, worker, m, n, k, a, b, out, ldc, accumulate);
 }

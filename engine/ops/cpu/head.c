@@ -9,11 +9,9 @@
 #include "engine/ops/cpu/linear.h"
 
 #define LOGIT_BYTES ((int64_t)32 << 20) /* of a chunk */
-#define CHUNK_ROWS 512
+#define CHUNK_ROWS 256
 #define CHUNK_ROWS_MIN 16
-#define VOCAB_COLS 512
 #define DX_ROWS 64
-#define DX_COLS 192
 
 /* One row of one tile of columns. */
 struct tile_max {
@@ -32,7 +30,7 @@ struct head_run {
     uint8_t *correct;
     float *logits;           /* [rows, V] */
     struct tile_max *maxima; /* [rows, tiles of columns] */
-    struct tiling cols, dx_rows, dx_cols;
+    struct tiling cols, dx_rows;
 };
 
 static struct tile_max find_max(const struct kernels *k, const float *logits, int64_t col,
@@ -55,8 +53,8 @@ static void logits_item(void *arg, int64_t item, int worker) {
     const float *bias = r->head->bias ? r->head->bias + col : NULL;
     for (int64_t i = 0; bias && i < rows; i++)
         memcpy(tile + i * vocab, bias, (size_t)n * sizeof *bias);
-    gemm(r->c, worker, rows, n, r->head->in, operand_of(r->x),
-         transposed(weight_at(r->head, col, 0)), tile, vocab, bias != NULL);
+    gemm(r->c, worker, rows, n, r->head->in, operand_of(r->x), weight_forward(r->head, 0, item),
+         tile, vocab, bias != NULL);
     for (int64_t i = 0; i < rows; i++)
         r->maxima[i * r->cols.count + item] = find_max(r->c->k, tile + i * vocab, col, n);
 }
@@ -89,13 +87,14 @@ static void dx_item(void *arg, int64_t item, int worker) {
     struct cpu *c = r->c;
     int64_t row = item % r->dx_rows.count, tile_col = item / r->dx_rows.count;
     int64_t first = tiling_first(&r->dx_rows, row), count = tiling_count(&r->dx_rows, row);
-    int64_t col = tiling_first(&r->dx_cols, tile_col), n = tiling_count(&r->dx_cols, tile_col);
+    int64_t col = tiling_first(&r->head->backward, tile_col),
+            n = tiling_count(&r->head->backward, tile_col);
     struct tensor dx = tensor_rows(tensor_columns(r->dx, col, n), first, count);
     bool direct = dx.dtype == DTYPE_F32;
     float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
     int64_t stride = direct ? dx.stride : n, vocab = r->head->out;
-    struct operand d = {r->logits + first * vocab, DTYPE_F32, vocab, false};
-    gemm(c, worker, count, n, vocab, d, weight_at(r->head, 0, col), tile, stride, false);
+    struct operand d = operand_f32(r->logits + first * vocab, vocab);
+    gemm(c, worker, count, n, vocab, d, weight_backward(r->head, tile_col), tile, stride, false);
     for (int64_t i = 0; !direct && i < count; i++)
         cpu_narrow(c, dx.dtype, row_at(dx, i), tile + i * stride, n);
 }
@@ -108,8 +107,7 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
     most = most > CHUNK_ROWS ? CHUNK_ROWS : most < CHUNK_ROWS_MIN ? CHUNK_ROWS_MIN : most;
     struct tiling chunks = tiling_make(x.rows, most, 1);
     struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL, .grad_scale = grad_scale};
-    r.cols = tiling_make(head->out, VOCAB_COLS, 64);
-    r.dx_cols = tiling_make(head->in, DX_COLS, 64);
+    r.cols = head->forward[0];
     r.logits = cpu_shared(c, SLOT_TILE, (size_t)(chunks.size * head->out) * sizeof(float));
     r.maxima = cpu_shared(c, SLOT_ROW, (size_t)(chunks.size * r.cols.count) * sizeof *r.maxima);
     r.lse = cpu_shared(c, SLOT_ROW_2, (size_t)chunks.size * sizeof(float));
@@ -124,7 +122,7 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
         if (!dx)
             continue;
         r.dx = tensor_rows(*dx, first, count);
-        r.dx_rows = tiling_make(count, DX_ROWS, 8);
-        team_run(c->team, r.dx_rows.count * r.dx_cols.count, dx_item, &r);
+        r.dx_rows = tiling_make(count, DX_ROWS, 32);
+        team_run(c->team, r.dx_rows.count * head->backward.count, dx_item, &r);
     }
 }

@@ -11,17 +11,18 @@
 #include "engine/ops/cpu/cpu.h"
 #include "engine/ops/cpu/gemm.h"
 
-/* Largest tiles of a result: rows (tokens) and columns. A tile and its inputs stay in cache. */
-#define TILE_ROWS 256
-#define TILE_COLS 512
-
+/* The frozen matrix is stored plainly, or packed: tile by tile in the blocks that the products of
+ * the forward pass read, and once more for those of the backward pass. */
 struct linear {
     int64_t in, out; /* out: of all parts together */
     int n_parts;
     int64_t first[LINEAR_PARTS + 1]; /* first row of a part; the last is out */
     enum dtype dtype;
-    void *weight; /* [out, in], the parts one below the other */
-    float *bias;  /* [out], or NULL */
+    void *weight;   /* [out, stride], the parts one below the other; NULL: packed */
+    int64_t stride; /* elements between rows of weight */
+    float *bias;    /* [out], or NULL */
+    struct tiling forward[LINEAR_PARTS], backward; /* tiles of a part's rows; of columns */
+    struct packed **packed_forward[LINEAR_PARTS], **packed_backward; /* a matrix for each tile */
 };
 
 /* A_i that lie one after the other in the adapter are one matrix [Σrank, in]. */
@@ -40,23 +41,14 @@ struct lora_plan {
 };
 struct lora_plan lora_plan_make(const struct linear *lin, const struct lora *lora);
 
-/* Rows first … first + rows - 1, columns col … of the frozen weights. */
-static inline struct operand weight_at(const struct linear *lin, int64_t first, int64_t col) {
-    int64_t size = (int64_t)dtype_size(lin->dtype);
-    return (struct operand){.data = (const char *)lin->weight + (first * lin->in + col) * size,
-                            .dtype = lin->dtype,
-                            .stride = lin->in};
-}
+/* Wᵀ [in, n] of tile i of a part, and W [Σout, n] of tile i of the columns. */
+struct operand weight_forward(const struct linear *lin, int part, int64_t i);
+struct operand weight_backward(const struct linear *lin, int64_t i);
 
 /* Element `offset` of the adapter as an operand for a product with matrices of dtype `with`: the
  * bf16 copy for bf16 products, else the f32 weights themselves. */
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
                                int64_t stride, enum dtype with);
-
-static inline struct operand transposed(struct operand op) {
-    op.transposed = !op.transposed;
-    return op;
-}
 
 static inline bool dropout_on(const struct dropout *d) {
     return d && d->p > 0.0f;

@@ -19,7 +19,7 @@ struct backward_run {
     const struct tensor *dx;
     struct lora_plan plan;
     float *ds, *scaled; /* [T, Σrank]: dS, and scale · s */
-    struct tiling rows, in_cols, out_rows[LINEAR_PARTS];
+    struct tiling rows;
     int64_t n_dx, n_da; /* items of dx, then of dA; the rest are dB's */
 };
 
@@ -54,8 +54,7 @@ static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64
     int64_t sum_stride = masked ? n : stride;
     for (int g = 0; g < r->plan.n_groups; g++) {
         const struct lora_group *group = &r->plan.group[g];
-        struct operand ds = {r->ds + first * r->plan.rank + group->first, DTYPE_F32, r->plan.rank,
-                             false};
+        struct operand ds = operand_f32(r->ds + first * r->plan.rank + group->first, r->plan.rank);
         struct operand a =
             adapter_operand(c, r->ad, group->offset + (size_t)col, r->lin->in, r->dy.dtype);
         gemm(c, worker, count, n, group->rank, ds, a, sum, sum_stride, !masked || g > 0);
@@ -71,13 +70,14 @@ static void dx_item(struct backward_run *r, int worker, int64_t item) {
     struct cpu *c = r->c;
     int64_t row = item % r->rows.count, tile_col = item / r->rows.count;
     int64_t first = tiling_first(&r->rows, row), count = tiling_count(&r->rows, row);
-    int64_t col = tiling_first(&r->in_cols, tile_col), n = tiling_count(&r->in_cols, tile_col);
+    int64_t col = tiling_first(&r->lin->backward, tile_col),
+            n = tiling_count(&r->lin->backward, tile_col);
     struct tensor dx = tensor_rows(tensor_columns(*r->dx, col, n), first, count);
     bool direct = dx.dtype == DTYPE_F32;
     float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
     int64_t stride = direct ? dx.stride : n;
     gemm(c, worker, count, n, r->lin->out, operand_of(tensor_rows(r->dy, first, count)),
-         weight_at(r->lin, 0, col), tile, stride, false);
+         weight_backward(r->lin, tile_col), tile, stride, false);
     if (r->plan.rank > 0)
         add_lora_dx(r, worker, first, count, col, n, tile, stride);
     for (int64_t i = 0; !direct && i < count; i++)
@@ -87,7 +87,7 @@ static void dx_item(struct backward_run *r, int worker, int64_t item) {
 /* Columns of dA += dSᵀ drop(x). */
 static void da_item(struct backward_run *r, int worker, int64_t item) {
     struct cpu *c = r->c;
-    int64_t col = tiling_first(&r->in_cols, item), n = tiling_count(&r->in_cols, item);
+    int64_t col = tiling_first(&r->lin->backward, item), n = tiling_count(&r->lin->backward, item);
     int64_t tokens = r->x.rows, rank = r->plan.rank;
     bool masked = dropout_on(r->drop);
     int64_t step = masked ? DROPPED_ROWS : tokens;
@@ -101,12 +101,12 @@ static void da_item(struct backward_run *r, int worker, int64_t item) {
             c->k->dropout(buf + i * n, src, r->drop, r->b->keys[t + i], col, n);
         }
         if (masked)
-            xs = (struct operand){buf, DTYPE_F32, n, false};
+            xs = operand_f32(buf, n);
         for (int g = 0; g < r->plan.n_groups; g++) {
             const struct lora_group *group = &r->plan.group[g];
-            struct operand ds = {r->ds + t * rank + group->first, DTYPE_F32, rank, true};
-            gemm(c, worker, group->rank, n, count, ds, xs, r->ad->g + group->offset + col,
-                 r->lin->in, true);
+            struct operand ds = operand_f32(r->ds + t * rank + group->first, rank);
+            gemm(c, worker, group->rank, n, count, transposed(ds), xs,
+                 r->ad->g + group->offset + col, r->lin->in, true);
         }
     }
 }
@@ -114,15 +114,15 @@ static void da_item(struct backward_run *r, int worker, int64_t item) {
 /* Rows of dB_i += dy_iᵀ (scale · s_i). */
 static void db_item(struct backward_run *r, int worker, int64_t item) {
     int i = 0;
-    while (item >= r->out_rows[i].count)
-        item -= r->out_rows[i++].count;
+    while (item >= r->lin->forward[i].count)
+        item -= r->lin->forward[i++].count;
     int64_t ri = r->lora->rank[i];
     if (ri == 0)
         return;
-    int64_t first = tiling_first(&r->out_rows[i], item);
-    int64_t count = tiling_count(&r->out_rows[i], item);
+    int64_t first = tiling_first(&r->lin->forward[i], item);
+    int64_t count = tiling_count(&r->lin->forward[i], item);
     struct tensor dy = tensor_columns(r->dy, r->lin->first[i] + first, count);
-    struct operand s = {r->scaled + r->plan.first[i], DTYPE_F32, r->plan.rank, false};
+    struct operand s = operand_f32(r->scaled + r->plan.first[i], r->plan.rank);
     gemm(r->c, worker, count, ri, r->dy.rows, transposed(operand_of(dy)), s,
          r->ad->g + r->lora->b[i] + first * ri, ri, true);
 }
@@ -152,20 +152,17 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                              .s = s,
                              .dx = dx,
                              .plan = lora_plan_make(lin, lora),
-                             .rows = tiling_make(dy.rows, TILE_ROWS, 8),
-                             .in_cols = tiling_make(lin->in, TILE_COLS, 64)};
+                             .rows = tiling_make(dy.rows, cpu_of(dev)->tile_rows, 32)};
     int64_t n_db = 0;
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(dy.rows * r.plan.rank) * sizeof(float);
         r.ds = cpu_shared(r.c, SLOT_TILE, bytes);
         r.scaled = cpu_shared(r.c, SLOT_ROW, bytes);
         team_run(r.c->team, r.rows.count, shrink_item, &r);
-        r.n_da = r.in_cols.count;
-        for (int i = 0; i < lin->n_parts; i++) {
-            r.out_rows[i] = tiling_make(lin->first[i + 1] - lin->first[i], TILE_COLS, 64);
-            n_db += r.out_rows[i].count;
-        }
+        r.n_da = lin->backward.count;
+        for (int i = 0; i < lin->n_parts; i++)
+            n_db += lin->forward[i].count;
     }
-    r.n_dx = dx ? r.in_cols.count * r.rows.count : 0;
+    r.n_dx = dx ? lin->backward.count * r.rows.count : 0;
     team_run(r.c->team, r.n_dx + r.n_da + n_db, backward_item, &r);
 }

@@ -17,7 +17,7 @@ struct forward_run {
     const struct tensor *residual;
     struct lora_plan plan;
     float *scaled; /* [T, Σrank] scale · s */
-    struct tiling rows, cols[LINEAR_PARTS];
+    struct tiling rows;
 };
 
 /* Rows of drop(x) as an operand. */
@@ -32,7 +32,7 @@ static struct operand dropped_rows(struct forward_run *r, int worker, int64_t fi
         const float *src = cpu_widen(r->c, x.dtype, row_at(x, i), x.cols, row);
         r->c->k->dropout(row, src, r->drop, r->b->keys[first + i], 0, x.cols);
     }
-    return (struct operand){buf, DTYPE_F32, x.cols, false};
+    return operand_f32(buf, x.cols);
 }
 
 static void shrink_item(void *arg, int64_t item, int worker) {
@@ -80,21 +80,23 @@ static bool begin_tile(struct forward_run *r, int worker, int64_t first, int64_t
     return true;
 }
 
-/* Columns [col, col + n) of y, all in part i; rows [first, first + count). */
-static void forward_tile(struct forward_run *r, int worker, int i, int64_t first, int64_t count,
-                         int64_t col, int64_t n) {
+/* Tile `tile_col` of the columns of part i, rows [first, first + count). */
+static void forward_tile(struct forward_run *r, int worker, int i, int64_t tile_col, int64_t first,
+                         int64_t count) {
     struct cpu *c = r->c;
+    const struct tiling *cols = &r->lin->forward[i];
+    int64_t col = r->lin->first[i] + tiling_first(cols, tile_col), n = tiling_count(cols, tile_col);
     struct tensor y = tensor_rows(tensor_columns(r->y, col, n), first, count);
     bool direct = y.dtype == DTYPE_F32;
     float *tile = direct ? y.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
     int64_t stride = direct ? y.stride : n, in = r->lin->in;
     bool begun = begin_tile(r, worker, first, count, col, n, tile, stride);
     gemm(c, worker, count, n, in, operand_of(tensor_rows(r->x, first, count)),
-         transposed(weight_at(r->lin, col, 0)), tile, stride, begun);
+         weight_forward(r->lin, i, tile_col), tile, stride, begun);
     int64_t rank = r->lora ? r->lora->rank[i] : 0;
     if (rank > 0) {
-        struct operand s = {r->scaled + first * r->plan.rank + r->plan.first[i], DTYPE_F32,
-                            r->plan.rank, false};
+        struct operand s =
+            operand_f32(r->scaled + first * r->plan.rank + r->plan.first[i], r->plan.rank);
         size_t offset = r->lora->b[i] + (size_t)((col - r->lin->first[i]) * rank);
         struct operand b = adapter_operand(c, r->ad, offset, rank, r->x.dtype);
         gemm(c, worker, count, n, rank, s, transposed(b), tile, stride, true);
@@ -107,10 +109,9 @@ static void forward_item(void *arg, int64_t item, int worker) {
     struct forward_run *r = arg;
     int64_t row = item % r->rows.count, col = item / r->rows.count;
     int i = 0;
-    while (col >= r->cols[i].count)
-        col -= r->cols[i++].count;
-    forward_tile(r, worker, i, tiling_first(&r->rows, row), tiling_count(&r->rows, row),
-                 r->lin->first[i] + tiling_first(&r->cols[i], col), tiling_count(&r->cols[i], col));
+    while (col >= r->lin->forward[i].count)
+        col -= r->lin->forward[i++].count;
+    forward_tile(r, worker, i, col, tiling_first(&r->rows, row), tiling_count(&r->rows, row));
 }
 
 void cpu_linear_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
@@ -128,16 +129,14 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                             .s = s,
                             .residual = residual,
                             .plan = lora_plan_make(lin, lora),
-                            .rows = tiling_make(x.rows, TILE_ROWS, 8)};
+                            .rows = tiling_make(x.rows, cpu_of(dev)->tile_rows, 32)};
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);
         r.scaled = cpu_shared(r.c, SLOT_TILE, bytes);
         team_run(r.c->team, r.rows.count, shrink_item, &r);
     }
     int64_t tiles = 0;
-    for (int i = 0; i < lin->n_parts; i++) {
-        r.cols[i] = tiling_make(lin->first[i + 1] - lin->first[i], TILE_COLS, 64);
-        tiles += r.cols[i].count;
-    }
+    for (int i = 0; i < lin->n_parts; i++)
+        tiles += lin->forward[i].count;
     team_run(r.c->team, tiles * r.rows.count, forward_item, &r);
 }

@@ -213,11 +213,9 @@ void each_device(void (*run)(struct scene *s, const void *arg), const void *arg)
         const char *label;
         enum cpu_product product;
         int threads;
-    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},
-                 {"2 threads", CPU_PRODUCT_BEST, 2},
-                 {"3 threads", CPU_PRODUCT_BEST, 3},
-                 {"widened", CPU_PRODUCT_EMULATED, 2},
-                 {"plain", CPU_PRODUCT_PLAIN, 2}};
+    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},   {"2 threads", CPU_PRODUCT_BEST, 2},
+                 {"3 threads", CPU_PRODUCT_BEST, 3},  {"primitives", CPU_PRODUCT_PRIMITIVES, 2},
+                 {"widened", CPU_PRODUCT_WIDENED, 2}, {"plain", CPU_PRODUCT_PLAIN, 2}};
     for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
         uint64_t first = 0;
         for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {

@@ -69,7 +69,7 @@ void scene_check_padding(struct scene *s, const char *what, struct tensor t);
 double limit_of(enum dtype dtype);
 
 /* Runs a case on every kind of CPU device and in f32 and bf16: 1, 2 and 3 threads (whose results
- * must agree to the byte), bf16 by widening, and plain C. */
+ * must agree to the byte), oneDNN's primitives, bf16 by widening, and plain C. */
 void each_device(void (*run)(struct scene *s, const void *arg), const void *arg);
 
 /* Central difference of loss(arg) by *at. */
