@@ -33,8 +33,8 @@ CHAT_SHARE, COPY_SHARE = 1 / 12, 1 / 6
 COPY_FROM, SIGNS_FROM = 900, 1350  # steps from which copying is taught: of words, then also of numbers and signs
 RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.25
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 
@@ -222,7 +222,7 @@ def main():
     ap.add_argument("--text", required=True, type=pathlib.Path)
     ap.add_argument("--out", required=True, type=pathlib.Path)
     ap.add_argument("--work", default=pathlib.Path("work"), type=pathlib.Path)
-    ap.add_argument("--steps", default=2600, type=int)
+    ap.add_argument("--steps", default=2400, type=int)
     a = ap.parse_args()
     torch.set_num_threads(1)
     a.work.mkdir(parents=True, exist_ok=True)
