@@ -85,6 +85,7 @@ static enum err open_rows(struct eval *v, struct err_msg *em) {
     if (e != ERR_OK)
         return e;
     dataset_model_options(&v->texts, model_config(v->model)->max_positions, &options);
+    options.every_row = true;
     e = dataset_open(v->data, &options, &v->rows, NULL, em);
     for (int64_t i = 0; e == ERR_OK && i < dataset_rows(v->rows); i++) {
         int32_t tokens = dataset_row_tokens(v->rows, i), trained = dataset_row_trained(v->rows, i);

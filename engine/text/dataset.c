@@ -108,7 +108,7 @@ static enum err take_row(struct scan *s, const struct jsonl_line *line, struct e
     }
     truncate_row(o, &s->ids, &s->labels);
     int32_t trained = count_trained(&s->labels);
-    if (trained == 0) {
+    if (trained == 0 && !o->every_row) {
         r->untrained++;
         return ERR_OK;
     }
@@ -191,6 +191,8 @@ static enum err verdict(const struct dataset *ds, const struct dataset_report *r
                        "%s: %" PRId64 " bad lines; line %" PRId64 ", byte %" PRId64 ": %s",
                        ds->path, r->bad, first->line, first->offset, first->reason);
     }
+    if (ds->options.every_row)
+        return ERR_OK;
     if (r->rows == 0)
         return err_set(em, ERR_INPUT, "%s has no rows%s", ds->path,
                        r->bytes == 0 ? ": the file is empty" : "");

@@ -30,6 +30,7 @@ struct dataset_options {
     int max_seq_len;                      /* tokens */
     enum long_examples long_examples;
     enum train_on train_on;
+    bool every_row; /* evaluation: rows without a trained token are kept, no rows are no error */
 };
 
 struct bad_line {

@@ -127,7 +127,8 @@ static void end_duplicates(struct dataset_pass *p) {
             line = b->line, of = a->line;
     }
     if (line != 0)
-        warn(p->report, "%" PRId64 " rows repeat an earlier row (the first: line %u repeats %u)",
+        warn(p->report,
+             "rows that repeat an earlier row: %" PRId64 " (the first: line %u repeats %u)",
              p->report->duplicates, line, of);
 }
 
@@ -153,13 +154,13 @@ void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *opti
         r->max_tokens = quantile(p, 100);
     }
     if (r->truncated > 0)
-        warn(r, "%" PRId64 " rows are longer than %d tokens and are cut there", r->truncated,
-             options->max_seq_len);
+        warn(r, "rows cut to max_seq_len (%d tokens): %" PRId64, options->max_seq_len,
+             r->truncated);
     if (r->dropped > 0)
-        warn(r, "%" PRId64 " rows are longer than %d tokens and are left out", r->dropped,
-             options->max_seq_len);
+        warn(r, "rows longer than max_seq_len (%d tokens), left out: %" PRId64,
+             options->max_seq_len, r->dropped);
     if (r->untrained > 0)
-        warn(r, "%" PRId64 " rows have no token to train on and are left out", r->untrained);
+        warn(r, "rows without a token to train on, left out: %" PRId64, r->untrained);
     end_duplicates(p);
     if (p->unused_rows > 0)
         warn(r,
@@ -169,5 +170,6 @@ void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *opti
     if (r->kind == ROW_CHAT && note != NULL)
         warn(r, "%s", note);
     if (r->rows > 0 && r->rows < 10)
-        warn(r, "only %" PRId64 " rows; a useful fine-tune rarely has fewer than 10", r->rows);
+        warn(r, "the file has fewer than 10 rows (%" PRId64 "); results will hardly be useful",
+             r->rows);
 }

@@ -216,7 +216,7 @@ Test(dataset, long_rows_are_cut_dropped_or_refused) {
     cr_assert_eq(dataset_rows(ds), 1);
     done();
     cr_assert_eq(open_text(LONG_ROW), ERR_INPUT);
-    cr_assert_not_null(strstr(em.text, "none of the 1 rows"), "%s", em.text);
+    cr_assert_not_null(strstr(em.text, "none of its rows (1)"), "%s", em.text);
     done();
     options.long_examples = LONG_FAIL;
     expect_bad(GOOD LONG_ROW, 2, 22, "has 10 tokens and max_seq_len is 8");
@@ -235,8 +235,20 @@ Test(dataset, rows_without_a_trained_token_are_left_out) {
     cr_assert_eq(report.rows, 4);
     done();
     cr_assert_eq(open_text("{\"input_ids\":[1]}\n"), ERR_INPUT);
-    cr_assert_not_null(strstr(em.text, "no token to train on"), "%s", em.text);
+    cr_assert_not_null(strstr(em.text, "without a token to train on"), "%s", em.text);
     done();
+}
+
+Test(dataset, evaluation_keeps_every_row) {
+    options.every_row = true;
+    cr_assert_eq(open_text("{\"input_ids\":[1]}\n" GOOD), ERR_OK, "%s", em.text);
+    cr_assert_eq(dataset_rows(ds), 2);
+    cr_assert_eq(dataset_row_trained(ds, 0), 0);
+    done();
+    cr_assert_eq(open_text(""), ERR_OK);
+    cr_assert_eq(dataset_rows(ds), 0);
+    done();
+    expect_bad("{\"input_ids\":[]}\n", 1, 0, "is empty");
 }
 
 Test(dataset, duplicates_and_unused_keys_are_warnings) {
