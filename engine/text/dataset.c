@@ -197,7 +197,7 @@ static enum err verdict(const struct dataset *ds, const struct dataset_report *r
         return err_set(em, ERR_INPUT, "%s has no rows%s", ds->path,
                        r->bytes == 0 ? ": the file is empty" : "");
     if (ds->n == 0)
-        return err_set(em, ERR_INPUT, "%s: none of the %" PRId64 " rows can be trained on: %s",
+        return err_set(em, ERR_INPUT, "%s: none of its rows (%" PRId64 ") can be trained on: %s",
                        ds->path, r->rows, r->n_warnings > 0 ? r->warnings[0] : "");
     return ERR_OK;
 }
