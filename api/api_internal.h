@@ -49,6 +49,9 @@ enum err api__model_lora(struct api *api, const char *project, const char *model
 /* Is this the name of a fine-tuned model? */
 bool api__model_is_tuned(const char *model);
 
+/* Schemas by name, for openapi.json (new reference). */
+json_t *api__schemas(void);
+
 /* ---- handlers ------------------------------------------------------------------------------- */
 
 #define API_HANDLER(name)                                                                          \
@@ -72,5 +75,6 @@ API_HANDLER(api__models_list);
 API_HANDLER(api__models_get);
 API_HANDLER(api__system_health);
 API_HANDLER(api__system_ready);
+API_HANDLER(api__system_openapi);
 
 #endif

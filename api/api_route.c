@@ -35,6 +35,7 @@ static const struct api_route routes[] = {
     {HTTP_GET, "/v1/models/{model...}", NOTHING, false, api__models_get},
     {HTTP_GET, "/healthz", NOTHING, true, api__system_health},
     {HTTP_GET, "/readyz", NOTHING, true, api__system_ready},
+    {HTTP_GET, "/openapi.json", NOTHING, true, api__system_openapi},
 };
 enum { N_ROUTES = sizeof routes / sizeof routes[0] };
 
