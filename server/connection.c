@@ -75,6 +75,14 @@ static bool body_is_late(const struct connection *c, const struct config_limits 
     return seconds > allowed || seconds > (double)limits->transfer_seconds;
 }
 
+/* libmicrohttpd 0.9.75 does not see the end of a connection that came together with the last bytes
+ * it read: the event is edge-triggered, and a short read counts as "nothing more". */
+static bool has_gone(const struct connection *c) {
+    char byte;
+    return (c->phase == PHASE_HEAD || c->phase == PHASE_BODY) && c->fd >= 0 &&
+           recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static bool is_late(const struct connection *c, const struct config_limits *limits, double now) {
     double seconds = now - c->since;
     switch (c->phase) {
@@ -102,7 +110,7 @@ void connection_cut(struct connection *c) {
 int connection_sweep(struct connections *all, const struct config_limits *limits, double now) {
     int n = 0;
     for (struct connection *c = all->first; c != NULL; c = c->next) {
-        if (!is_late(c, limits, now))
+        if (!has_gone(c) && !is_late(c, limits, now))
             continue;
         connection_cut(c);
         n++;

@@ -54,17 +54,15 @@ static bool is_named(const struct guard_header *h, const char *name) {
     return h->name_len == strlen(name) && strncasecmp(h->name, name, h->name_len) == 0;
 }
 
-/* -1: not a plain decimal number of at most 19 digits. */
+/* -1: not a plain decimal number. What does not fit is INT64_MAX. */
 static int64_t decimal(const char *s, size_t n) {
     int64_t v = 0;
-    if (n == 0 || n > 19)
-        return -1;
     for (size_t i = 0; i < n; i++) {
-        if (s[i] < '0' || s[i] > '9' || v > (INT64_MAX - 9) / 10)
+        if (s[i] < '0' || s[i] > '9')
             return -1;
-        v = v * 10 + (s[i] - '0');
+        v = v > (INT64_MAX - 9) / 10 ? INT64_MAX : v * 10 + (s[i] - '0');
     }
-    return v;
+    return n > 0 ? v : -1;
 }
 
 struct counts {

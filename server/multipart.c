@@ -61,31 +61,28 @@ static enum err give(struct multipart *m, const char *bytes, size_t n, struct er
     return m->sink->data(m->sink->arg, bytes, n, em);
 }
 
-/* Preamble and data: up to and including the next delimiter. *used: bytes consumed. */
+/* Preamble and data: up to and including the next delimiter. *used: bytes consumed. What is data is
+ * handed on in one piece, so that a carriage return in it costs nothing. */
 static enum err scan(struct multipart *m, const char *p, size_t n, size_t *used,
                      struct err_msg *em) {
     size_t i = 0;
+    size_t before = m->matched; /* matched bytes that came with earlier pieces */
     enum err e = ERR_OK;
     while (e == ERR_OK && i < n && m->matched < m->delimiter_len) {
-        if (m->matched > 0) {
-            if (p[i] == m->delimiter[m->matched]) {
-                m->matched++;
-                i++;
-            } else {
-                e = give(m, m->delimiter, m->matched, em);
-                m->matched = 0;
-            }
-            continue;
-        }
-        const char *cr = memchr(p + i, '\r', n - i);
-        size_t plain = cr == NULL ? n - i : (size_t)(cr - (p + i));
-        e = give(m, p + i, plain, em);
-        i += plain;
-        if (cr != NULL) {
-            m->matched = 1;
+        if (m->matched > 0 && p[i] == m->delimiter[m->matched]) {
+            m->matched++;
             i++;
+        } else if (m->matched > 0) {
+            e = give(m, m->delimiter, before, em);
+            before = m->matched = 0;
+        } else {
+            const char *cr = memchr(p + i, '\r', n - i);
+            i = cr == NULL ? n : (size_t)(cr - p) + 1;
+            m->matched = cr != NULL;
         }
     }
+    if (e == ERR_OK)
+        e = give(m, p, i - (m->matched - before), em);
     *used = i;
     if (e != ERR_OK || m->matched < m->delimiter_len)
         return e;

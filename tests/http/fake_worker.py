@@ -80,7 +80,7 @@ class Job:
         self.mute = bool(self.how.get("mute"))
 
     def event(self, message, kind="message", data=None, attempt=None):
-        say(type="event", job=self.id, attempt=attempt or self.attempt,
+        say(type="event", job=self.id, attempt=self.attempt if attempt is None else attempt,
             event={"object": "fine_tuning.job.event", "created_at": int(time.time()),
                    "level": "info", "message": message, "type": kind, "data": data or {}})
 

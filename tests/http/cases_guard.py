@@ -1,0 +1,160 @@
+"""Raw bytes: requests that two parsers could read differently, and clients that are slow."""
+import socket
+import time
+
+from harness import FORM, Server, form, request, test, until
+
+NEXT = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+BODY = b"Content-Type: application/json\r\n"
+JOBS = b"POST /v1/fine_tuning/jobs HTTP/1.1\r\n"
+
+
+def refused(s, data, statuses=(400,), close=True):
+    c = s.connect()
+    c.send(data)
+    try:
+        a = c.answer()
+    except (EOFError, OSError):
+        a = None  # closed without an answer
+    if a is not None:
+        assert a.status in statuses, (data, a.status, a.body)
+    assert not close or c.ended(), data
+    assert b"smuggled" not in s.log().encode(), data
+    return a
+
+
+@test
+def ambiguous_framing_is_refused():
+    s = Server()
+    host = b"Host: x\r\n"
+    for head in (
+        b"Content-Length: 0\r\nContent-Length: 40\r\n",
+        b"Content-Length: 5\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: identity, chunked\r\n",
+        b"Content-Length : 5\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Content-Length: +5\r\n", b"Content-Length: -5\r\n", b"Content-Length: 0x5\r\n",
+        b"Content-Length: \r\n", b"Content-Length: 5, 5\r\n",
+        b"Content-Length: 9223372036854775808\r\n",
+        b"Content-Length: 18446744073709551616\r\n",
+        b"Host: y\r\n",
+        b"X[]: y\r\n",
+        b"X: a\x01b\r\n",
+    ):
+        refused(s, JOBS + host + BODY + head + b"\r\n0\r\n\r\n" + NEXT, (400, 413))
+        refused(s, b"GET /v1/models HTTP/1.1\r\n" + host + head + b"\r\n0\r\n\r\n" + NEXT, (400, 413))
+    refused(s, b"GET /v1/models HTTP/1.1\r\n\r\n")
+    refused(s, JOBS + host + BODY + b"Content-Length: 9223372036854775807\r\n\r\n", (413,))
+    a = refused(s, b"GET /v1/models HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n")
+    assert set(a.error) == {"message", "type", "param", "code"}
+    assert s.get("/healthz").status == 200
+
+
+@test
+def odd_targets_are_refused():
+    s = Server()
+    for target in (b"/a%00b", b"http://evil/x", b"*", b"/a%zz", b"/a%", b"x", b"/\x01"):
+        refused(s, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    for target in (b"/v1/files/%2e%2e%2f%2e%2e%2fetc%2fpasswd/content", b"/v1/files/../../etc",
+                   b"/v1/files/..%2fffwd.db/content", b"/v1/fine_tuning/jobs/..%2f..%2fx/adapter"):
+        refused(s, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n", (400, 404), close=False)
+    refused(s, b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (414,))
+    refused(s, b"GET /" + b"a" * 50000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", (400, 414))
+    many = b"".join(b"x%d: y\r\n" % i for i in range(101))
+    refused(s, b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + many + b"\r\n", (431,))
+    refused(s, b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 50000 + b"\r\n\r\n", (400, 431))
+    for junk in (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0" * 100, b"GET\r\n\r\n",
+                 b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        c = s.connect()
+        c.send(junk + b"\r\n\r\n")
+        c.socket.shutdown(socket.SHUT_WR)
+        assert c.ended()
+    assert s.get("/healthz").status == 200
+
+
+@test
+def bad_chunks_end_the_connection():
+    s = Server()
+    head = JOBS + b"Host: x\r\n" + BODY + b"Transfer-Encoding: chunked\r\n\r\n"
+    for chunk in (b"zz\r\n", b"0x5\r\nhello\r\n", b"-5\r\nhello\r\n", b"1" * 17 + b"\r\n"):
+        refused(s, head + chunk + b"0\r\n\r\n", (400, 413))
+
+
+@test
+def requests_one_after_another():
+    s = Server()
+    c = s.connect()
+    one = request("GET", "/v1/models")
+    c.send(one * 50)
+    assert all(c.answer().status == 200 for _ in range(50))
+    refusal = request("POST", "/v1/nothing", b"x" * 1000)
+    c.send(refusal + one)
+    assert c.answer().status == 404 and c.answer().status == 200
+
+
+@test
+def slow_clients_are_cut():
+    s = Server(config={"limits": {"header_seconds": 1, "body_grace_seconds": 1, "idle_seconds": 2,
+                                  "body_bytes_per_second": 1000}})
+    start = time.time()
+    head, body, late, silent = (s.connect() for _ in range(4))
+    data = request("POST", "/v1/files", form([("file", "t", b"x" * 5000)]), kind=FORM)
+    body.send(data[:300])
+    late.send(request("GET", "/v1/models"))
+    assert late.answer().status == 200
+    closed = {}
+    clients = {"head": head, "body": body, "silent": silent, "late": late}
+    trickle = {"head": request("GET", "/v1/models"), "body": data[300:],
+               "late": request("GET", "/v1/models")}
+    while clients and time.time() - start < 10:
+        for name, c in list(clients.items()):
+            c.socket.settimeout(0.05)
+            try:
+                if name in trickle:
+                    c.send(trickle[name][:1])
+                    trickle[name] = trickle[name][1:]
+                if not c.more():
+                    raise ConnectionError
+            except socket.timeout:
+                continue
+            except OSError:
+                closed[name] = time.time() - start
+                del clients[name]
+        assert s.get("/healthz").status == 200
+    assert set(closed) == {"head", "body", "silent", "late"}, closed
+    assert max(closed.values()) < 8, closed
+
+
+@test
+def connection_limit_recovers():
+    s = Server(config={"limits": {"connections": 3, "idle_seconds": 2, "header_seconds": 30}})
+    held = [s.connect() for _ in range(3)]
+    for c in held:
+        c.send(request("GET", "/v1/models"))
+        assert c.answer().status == 200
+    start = time.time()
+    c = s.connect()
+    c.send(request("GET", "/v1/models"))
+    assert c.answer().status == 200
+    assert time.time() - start < 6
+
+
+@test
+def many_slow_clients_leave_room_for_others():
+    s = Server(config={"limits": {"header_seconds": 30}})
+    slow = [s.connect() for _ in range(200)]
+    for c in slow:
+        c.send(b"GET /v1/mod")
+    times = []
+    for _ in range(50):
+        start = time.time()
+        assert s.get("/v1/models").status == 200
+        times.append(time.time() - start)
+    assert sorted(times)[45] < 0.5, sorted(times)[-5:]
+    until(lambda: s.get("/healthz").status == 200)

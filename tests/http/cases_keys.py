@@ -1,0 +1,127 @@
+"""API keys, origins, the command line."""
+import json
+import os
+import stat
+import subprocess
+
+from harness import FORM, ROW, Server, form, test, until
+
+
+def keys(s, *args):
+    return subprocess.run(s.command("keys", *args, "--data", s.data), capture_output=True,
+                          text=True, timeout=30)
+
+
+def bearer(key):
+    return [("Authorization", "Bearer " + key)]
+
+
+@test
+def keys_take_effect_at_once():
+    s = Server()
+    assert s.get("/v1/models").status == 200
+    made = keys(s, "create", "--name", "laptop", "--project", "one")
+    assert made.returncode == 0 and made.stdout.count("\n") == 1, made
+    key = made.stdout.strip()
+    assert key.startswith("sk-ffwd-")
+    refused = s.get("/v1/models")
+    assert refused.status == 401 and refused.headers["www-authenticate"].startswith("Bearer")
+    assert refused.error["code"] == "invalid_api_key"
+    assert s.get("/v1/models", headers=bearer(key)).status == 200
+    assert s.get("/v1/models", headers=[("api-key", key)]).status == 200
+    wrong = [s.get("/v1/models", headers=bearer(k)) for k in (key[:-1] + "x", "sk-ffwd-x", "x" * 999)]
+    assert {w.status for w in wrong} == {401} and len({w.body for w in wrong}) == 1
+    assert s.get("/healthz").status == 200 and s.get("/openapi.json").status == 200
+    for method, path in (("GET", "/v1/files"), ("POST", "/v1/files"), ("GET", "/v1/unknown"),
+                         ("GET", "/openai/v1/models"), ("GET", "/openai/models"),
+                         ("GET", "/v1/fine_tuning/jobs/x/events?stream=true"),
+                         ("DELETE", "/v1/models")):
+        assert s.ask(method, path).status == 401, path
+    listed = keys(s, "list").stdout
+    id = [line.split()[0] for line in listed.splitlines() if "laptop" in line][0]
+    assert key not in listed and key not in s.log()
+    assert keys(s, "revoke", id).returncode == 0
+    assert s.get("/v1/models", headers=bearer(key)).status == 401
+    assert s.get("/v1/models").status == 401, "a revoked last key must not open the server"
+    assert keys(s, "revoke", "key_none").returncode == 2
+    mode = os.stat(os.path.join(s.data, "admin.sock")).st_mode
+    assert stat.S_IMODE(mode) == 0o600
+
+
+@test
+def keys_separate_projects():
+    s = Server()
+    one = keys(s, "create", "--project", "one").stdout.strip()
+    two = keys(s, "create", "--project", "two").stdout.strip()
+    a = s.ask("POST", "/v1/files", form([("purpose", None, b"fine-tune"),
+                                         ("file", "t", ROW.encode())]), bearer(one), FORM)
+    file = a.json()["id"]
+    assert s.get(f"/v1/files/{file}", headers=bearer(one)).status == 200
+    assert s.get(f"/v1/files/{file}", headers=bearer(two)).status == 404
+    assert s.get("/v1/files", headers=bearer(two)).json()["data"] == []
+
+
+@test
+def keys_without_a_server():
+    s = Server(start=False)
+    key = keys(s, "create").stdout.strip()
+    s.start()
+    assert s.get("/v1/models").status == 401
+    assert s.get("/v1/models", headers=bearer(key)).status == 200
+    assert s.stop() == 0
+    assert "default" in keys(s, "list").stdout
+
+
+@test
+def without_keys_only_loopback():
+    s = Server(start=False)
+    s.start(listen="0.0.0.0:0", wait=False)
+    assert s.process.wait(10) == 2 and "keys create" in s.log()
+    keys(s, "create")
+    s.start(listen="0.0.0.0:0")
+    assert s.get("/v1/models").status == 401
+    second = subprocess.run(s.command("--data", s.data, "--listen", "127.0.0.1:0"),
+                            capture_output=True, text=True, timeout=20)
+    assert second.returncode != 0 and second.stderr, "one server a data folder"
+
+
+@test
+def origins():
+    s = Server(config={"cors_origins": ["https://good.example"]})
+    pre = [("Origin", "https://good.example"), ("Access-Control-Request-Method", "POST")]
+    a = s.ask("OPTIONS", "/v1/fine_tuning/jobs", headers=pre)
+    assert a.status == 204 and a.headers["access-control-allow-origin"] == "https://good.example"
+    assert "authorization" in a.headers["access-control-allow-headers"]
+    assert "POST" in a.headers["access-control-allow-methods"]
+    b = s.ask("OPTIONS", "/v1/fine_tuning/jobs", headers=[("Origin", "https://bad.example")])
+    assert b.status == 204 and "access-control-allow-origin" not in b.headers
+    assert "access-control-allow-origin" not in s.get("/v1/models",
+                                                      headers=[("Origin", "null")]).headers
+    a = s.get("/v1/models", headers=[("Origin", "https://good.example")])
+    assert a.headers["access-control-allow-origin"] == "https://good.example"
+    evil = s.post("/v1/fine_tuning/jobs", {}, headers=[("Origin", "https://bad.example")])
+    assert evil.status == 403, "a foreign page must not drive a server without keys"
+    keys(s, "create")
+    assert s.ask("OPTIONS", "/v1/models", headers=pre).status == 204
+
+
+@test
+def configuration_is_checked():
+    s = Server(start=False)
+    for value, word in (({"limits": {"filebytes": 1}}, "limits.filebytes"), ({"port": 1}, "port"),
+                        ({"limits": {"connections": 0}}, "limits.connections"),
+                        ({"cors_origins": ["*"]}, "cors_origins"), ({"device": "tpu"}, "device")):
+        with open(s.config, "w") as f:
+            json.dump(value, f)
+        run = subprocess.run(s.command("--config", s.config, "--data", s.data),
+                             capture_output=True, text=True, timeout=10)
+        assert run.returncode in (2, 20) and word in run.stderr, (value, run)
+    for args, word in ((["--what"], "--what"), (["--listen", "nowhere"], "nowhere"),
+                       (["--threads", "x"], "threads"), (["extra"], "extra"),
+                       (["--listen"], "--listen")):
+        run = subprocess.run(s.command("--data", s.data, *args), capture_output=True, text=True,
+                             timeout=10)
+        assert run.returncode == 2 and word in run.stderr, (args, run)
+    help_text = subprocess.run(s.command("--help"), capture_output=True, text=True, timeout=10)
+    assert help_text.returncode == 0 and "--models" in help_text.stdout
+    until(lambda: True)
