@@ -1,6 +1,4 @@
 /* cmd_train: `ffwd train`, one job without HTTP. Events go to standard output. */
-#include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +7,7 @@
 #include "base/file.h"
 #include "base/limits.h"
 #include "engine/cli/cli.h"
+#include "engine/cli/options.h"
 #include "engine/cli/progress.h"
 #include "engine/train/job.h"
 #include "engine/train/report.h"
@@ -24,7 +23,7 @@ static const char usage[] =
 
 struct options {
     const char *model, *train, *valid, *out, *device, *dtype, *config, *init_adapter;
-    int threads;
+    int64_t threads;
     bool resume;
 };
 
@@ -47,73 +46,32 @@ static void catch_signals(void) {
 
 /* ---- options -------------------------------------------------------------------------------- */
 
-static enum err parse_threads(const char *text, int *out, struct err_msg *em) {
-    char *end;
-    errno = 0;
-    long n = strtol(text, &end, 10);
-    if (errno != 0 || *end != '\0' || end == text || n < 0 || n > LIMIT_THREADS)
-        return err_set(em, ERR_USAGE, "--threads is a number from 0 (all cores) to %d, not '%s'",
-                       LIMIT_THREADS, text);
-    *out = (int)n;
-    return ERR_OK;
-}
-
-static enum err set_option(struct options *o, int letter, const char *value, struct err_msg *em) {
-    const char **const texts[] = {
-        ['m'] = &o->model,  ['t'] = &o->train, ['v'] = &o->valid,  ['o'] = &o->out,
-        ['d'] = &o->device, ['y'] = &o->dtype, ['c'] = &o->config, ['i'] = &o->init_adapter,
+static enum err read_options(int argc, char **argv, struct options *o, bool *help,
+                             struct err_msg *em) {
+    const struct cli_option options[] = {
+        {.name = "--model", .text = &o->model},
+        {.name = "--train", .text = &o->train},
+        {.name = "--valid", .text = &o->valid},
+        {.name = "--out", .text = &o->out},
+        {.name = "--device", .text = &o->device},
+        {.name = "--dtype", .text = &o->dtype},
+        {.name = "--config", .text = &o->config},
+        {.name = "--init-adapter", .text = &o->init_adapter},
+        {.name = "--threads", .number = &o->threads, .lo = 0, .hi = LIMIT_THREADS},
+        {.name = "--resume", .flag = &o->resume},
     };
-    if (letter == 'n')
-        return parse_threads(value, &o->threads, em);
-    if (letter == 'r')
-        o->resume = true;
-    else
-        *texts[letter] = value;
-    return ERR_OK;
-}
-
-static enum err check_options(const struct options *o, struct err_msg *em) {
+    *o = (struct options){.device = "auto"};
+    enum err e =
+        cli_options_read(argc, argv, options, (int)(sizeof options / sizeof options[0]), help, em);
+    if (e != ERR_OK || *help)
+        return e;
     const char *missing = o->model == NULL   ? "--model"
                           : o->train == NULL ? "--train"
                           : o->out == NULL   ? "--out"
                                              : NULL;
-    if (missing != NULL)
-        return err_set(em, ERR_USAGE, "%s is missing; `ffwd train --help` lists the options",
-                       missing);
-    if (o->dtype != NULL && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
-        return err_set(em, ERR_USAGE, "--dtype is bf16 or f32, not '%s'", o->dtype);
-    return ERR_OK;
-}
-
-static enum err parse_options(int argc, char **argv, struct options *o, bool *help,
-                              struct err_msg *em) {
-    static const struct option longs[] = {
-        {"model", required_argument, NULL, 'm'},   {"train", required_argument, NULL, 't'},
-        {"valid", required_argument, NULL, 'v'},   {"out", required_argument, NULL, 'o'},
-        {"device", required_argument, NULL, 'd'},  {"dtype", required_argument, NULL, 'y'},
-        {"config", required_argument, NULL, 'c'},  {"init-adapter", required_argument, NULL, 'i'},
-        {"threads", required_argument, NULL, 'n'}, {"resume", no_argument, NULL, 'r'},
-        {"help", no_argument, NULL, 'h'},          {0},
-    };
-    opterr = 0;
-    optind = 1;
-    for (int c; (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1;) {
-        if (c == 'h') {
-            *help = true;
-            return ERR_OK;
-        }
-        if (c == '?' || c == ':')
-            return err_set(em, ERR_USAGE, "%s %s; `ffwd train --help` lists the options",
-                           c == ':' ? "a value is missing after" : "there is no option",
-                           argv[optind - 1]);
-        enum err e = set_option(o, c, optarg, em);
-        if (e != ERR_OK)
-            return e;
-    }
-    if (optind < argc)
-        return err_set(em, ERR_USAGE, "'%s' is not an option; `ffwd train --help` lists them",
-                       argv[optind]);
-    return check_options(o, em);
+    return missing == NULL
+               ? ERR_OK
+               : err_set(em, ERR_USAGE, "%s is missing; --help lists the options", missing);
 }
 
 static enum err read_config(const char *path, struct job_request *request, struct err_msg *em) {
@@ -169,13 +127,13 @@ static enum err train(const struct options *o, const struct job_request *request
                       const struct train_hooks *hooks, struct err_msg *em) {
     struct device *dev = NULL;
     struct model *model = NULL;
-    struct device_info info;
-    enum err e = device_open(o->device != NULL ? o->device : "auto", o->threads, &dev, em);
+    enum dtype dtype;
+    enum err e = device_open(o->device, (int)o->threads, &dev, em);
     if (e != ERR_OK)
         return e;
-    dev->ops->info(dev, &info);
-    bool bf16 = o->dtype != NULL ? strcmp(o->dtype, "bf16") == 0 : info.native_bf16;
-    e = model_open(dev, o->model, bf16 ? DTYPE_BF16 : DTYPE_F32, &model, em);
+    e = cli_dtype(o->dtype, dev, &dtype, em);
+    if (e == ERR_OK)
+        e = model_open(dev, o->model, dtype, &model, em);
     if (e == ERR_OK) {
         const struct train_job job = {
             .model = model,
@@ -196,11 +154,11 @@ static enum err train(const struct options *o, const struct job_request *request
 }
 
 int cmd_train(int argc, char **argv) {
-    struct options o = {0};
+    struct options o;
     struct err_msg em = ERR_MSG_INIT;
     struct job_request request;
     bool help = false;
-    enum err e = parse_options(argc, argv, &o, &help, &em);
+    enum err e = read_options(argc, argv, &o, &help, &em);
     if (help)
         fputs(usage, stdout);
     if (help || e != ERR_OK)

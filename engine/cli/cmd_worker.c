@@ -1,5 +1,4 @@
 /* cmd_worker: `ffwd worker`, which trains the jobs a server sends (docs/WORKER_PROTOCOL.md). */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/cli/cli.h"
+#include "engine/cli/options.h"
 #include "engine/cli/worker_pipe.h"
 
 static const char usage[] =
@@ -170,59 +170,28 @@ static enum err serve(struct worker *w) {
 
 struct options {
     const char *device, *dtype;
-    int threads;
-    bool help;
+    int64_t threads;
 };
 
-static enum err parse_options(int argc, char **argv, struct options *o, struct err_msg *em) {
-    static const struct option longs[] = {
-        {"device", required_argument, NULL, 'd'},
-        {"threads", required_argument, NULL, 'n'},
-        {"dtype", required_argument, NULL, 'y'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+static enum err read_options(int argc, char **argv, struct options *o, bool *help,
+                             struct err_msg *em) {
+    const struct cli_option options[] = {
+        {.name = "--device", .text = &o->device},
+        {.name = "--dtype", .text = &o->dtype},
+        {.name = "--threads", .number = &o->threads, .lo = 0, .hi = LIMIT_THREADS},
     };
     *o = (struct options){.device = "auto"};
-    opterr = 0;
-    optind = 1;
-    for (int c; (c = getopt_long(argc, argv, ":h", longs, NULL)) != -1;) {
-        char *end = NULL;
-        long n = 0;
-        switch (c) {
-        case 'd':
-            o->device = optarg;
-            break;
-        case 'y':
-            o->dtype = optarg;
-            break;
-        case 'n':
-            n = strtol(optarg, &end, 10);
-            if (*end != '\0' || end == optarg || n < 0 || n > LIMIT_THREADS)
-                return err_set(em, ERR_USAGE, "--threads is a number from 0 to %d", LIMIT_THREADS);
-            o->threads = (int)n;
-            break;
-        case 'h':
-            o->help = true;
-            break;
-        default:
-            return err_set(em, ERR_USAGE, "%s: unknown, or without its value", argv[optind - 1]);
-        }
-    }
-    if (optind < argc)
-        return err_set(em, ERR_USAGE, "'%s' is not an option", argv[optind]);
-    if (o->dtype != NULL && strcmp(o->dtype, "bf16") != 0 && strcmp(o->dtype, "f32") != 0)
-        return err_set(em, ERR_USAGE, "--dtype is bf16 or f32, not '%s'", o->dtype);
-    return ERR_OK;
+    return cli_options_read(argc, argv, options, 3, help, em);
 }
 
 static enum err work(const struct options *o, struct err_msg *em) {
     struct worker *w = xcalloc(1, sizeof *w);
-    enum err e = device_open(o->device, o->threads, &w->dev, em);
+    enum err e = device_open(o->device, (int)o->threads, &w->dev, em);
     if (e == ERR_OK) {
         w->dev->ops->info(w->dev, &w->info);
-        bool bf16 = o->dtype != NULL ? strcmp(o->dtype, "bf16") == 0 : w->info.native_bf16;
-        w->dtype = bf16 ? DTYPE_BF16 : DTYPE_F32;
-        e = worker_pipe_open(&w->pipe, em);
+        e = cli_dtype(o->dtype, w->dev, &w->dtype, em);
+        if (e == ERR_OK)
+            e = worker_pipe_open(&w->pipe, em);
         if (e == ERR_OK) {
             worker_pipe_send_object(&w->pipe, json_pack("{sss{sssssi}}", "type", "ready", "device",
                                                         "kind", w->info.kind, "name", w->info.name,
@@ -241,10 +210,11 @@ int cmd_worker(int argc, char **argv) {
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     struct err_msg em = ERR_MSG_INIT;
     struct options o;
-    enum err e = parse_options(argc, argv, &o, &em);
-    if (e == ERR_OK && o.help)
+    bool help = false;
+    enum err e = read_options(argc, argv, &o, &help, &em);
+    if (help)
         fputs(usage, stdout);
-    if (e != ERR_OK || o.help)
+    if (e != ERR_OK || help)
         return cli_report("worker", e, &em);
     /* An interrupt at the terminal is the server's to handle: it says `stop`, or is gone. */
     sigaction(SIGINT, &ignore, NULL);

@@ -82,13 +82,13 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
     return e;
 }
 
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t last_tau,
+enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess,
                                 struct fast_forward_stage *out, struct err_msg *em) {
     struct trial trial = {.ff = ff, .best_loss = INFINITY, .accuracy_before = NAN};
     const struct line_search search = {
         .kind = ff->config.search,
         .max_tau = ff->config.max_steps,
-        .guess = last_tau,
+        .guess = guess,
         .loss_at = loss_at,
         .arg = &trial,
     };

@@ -47,8 +47,8 @@ bool fast_forward_due(const struct fast_forward *ff, int64_t step);
 /* Around the optimizer's update of such a step. */
 void fast_forward_before_update(struct fast_forward *ff);
 void fast_forward_after_update(struct fast_forward *ff);
-/* last_tau: of the stage before, 0 if there was none. */
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t last_tau,
+/* guess: a tau to start at, 0 if there is none. */
+enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess,
                                 struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
 
 #endif

@@ -37,6 +37,11 @@ static bool is_done(const struct run *r) {
            (r->state.finished || r->state.step >= r->plan.total_steps);
 }
 
+static bool reached_target(const struct run *r) {
+    double target = r->job->request->training.target_loss;
+    return target > 0 && r->state.last_full_loss <= target;
+}
+
 /* The step is complete: report it, then make it safe. Reported first, so that no step is missing
  * from the events of a job that is killed here; it may be there twice. */
 static enum err close_step(struct run *r, struct err_msg *em) {
@@ -45,6 +50,12 @@ static enum err close_step(struct run *r, struct err_msg *em) {
         return e;
     r->state.seconds = run_seconds(r);
     report_step(r->hooks, &r->state, r->plan.total_steps);
+    if (r->state.finished)
+        report_message(r->hooks, EVENT_INFO, json_pack("{sI}", "step", (json_int_t)r->state.step),
+                       "Training ends at step %lld: the full validation loss %s",
+                       (long long)r->state.step,
+                       reached_target(r) ? "has reached training.target_loss"
+                                         : "has stopped falling (training.early_stopping)");
     bool checkpoint = checkpoint_due(r);
     if (checkpoint)
         e = run_write_checkpoint(r, em);

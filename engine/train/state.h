@@ -35,8 +35,8 @@ struct run_state {
     int64_t tokens, trained_tokens; /* of all rows trained on so far; labels among them */
     double flops_training, flops_fast_forward;
     double seconds;                         /* spent by this run and those it goes on from */
-    int64_t ff_last_tau, ff_wait;           /* tau of the last stage; stages left out next */
-    int64_t ff_failures;                    /* stages in a row that found nothing better */
+    int64_t ff_last_tau;                    /* tau of the last stage */
+    double ff_last_rate;                    /* and the learning rate of its direction */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */
     int64_t evaluations_without_gain;                       /* for early stopping */

@@ -125,13 +125,20 @@ enum err run_step(struct run *r, struct err_msg *em) {
 
 /* ---- Fast Forward --------------------------------------------------------------------------- */
 
+/* Where to start: the last stage's tau, for a direction whose length follows the learning rate. */
+static int64_t first_guess(const struct run_state *s) {
+    double tau = (double)s->ff_last_tau * s->ff_last_rate / s->result.learning_rate;
+    return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
+}
+
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
-    enum err e = fast_forward_stage_run(&r->ff, s->ff_last_tau, &stage, em);
+    enum err e = fast_forward_stage_run(&r->ff, first_guess(s), &stage, em);
     if (e != ERR_OK)
         return e;
     s->result.ff_tau = s->ff_last_tau = stage.search.tau;
+    s->ff_last_rate = s->result.learning_rate;
     s->result.ff_evaluations = stage.search.evaluations;
     s->result.ff_loss_before = stage.search.loss_before;
     s->result.ff_loss_after = stage.search.loss_after;

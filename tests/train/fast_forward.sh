@@ -1,0 +1,75 @@
+# Fast Forward inside runs. Sourced by run.sh.
+# shellcheck shell=bash
+
+# ff_run NAME SEARCH: a run at a low constant rate, where stages have far to go.
+ff_run() {
+    cat >"$work/ff.json" <<END
+{"seed": 3, "hyperparameters": {"n_epochs": 2, "batch_size": 8},
+ "fast_forward": {"search": "$2", "max_steps": 200},
+ "training": {"learning_rate": 0.0003, "lr_schedule": "constant"}}
+END
+    train "$work/$1" --config "$work/ff.json" >"$work/$1.log"
+}
+
+# tau, evaluations, loss before and after of every stage, a line each
+stages() { # LOG
+    sed -n 's/.*"fast_forward":{"tau":\([0-9]*\),"evaluations":\([0-9]*\),"loss_before":\([^,]*\),"loss_after":\([^}]*\)}.*/\1 \2 \3 \4/p' "$1"
+}
+
+linear_stages() {
+    ff_run linear linear && stages "$work/linear.log" |
+        awk '{ n++; if ($4 > $3 || ($1 == 0 && $3 != $4) || $2 != $1 + 2) bad++; sum += $1; print }
+             END { exit n != 5 || bad > 0 || sum < 20 }'
+}
+check linear_stages linear_stages
+
+quick_stages_lower_the_loss_with_fewer_evaluations() {
+    ff_run quick auto && stages "$work/quick.log" |
+        awk '{ n++; if ($4 > $3 || ($1 == 0 && $3 != $4)) bad++; print } END { exit n != 5 || bad > 0 }' || return 1
+    local linear quick first_linear first_quick
+    linear=$(stages "$work/linear.log" | awk '{ n += $2 } END { print n }')
+    quick=$(stages "$work/quick.log" | awk '{ n += $2 } END { print n }')
+    # both searches see the same curve in the first stage
+    first_linear=$(stages "$work/linear.log" | awk 'NR == 1 { print $4 }')
+    first_quick=$(stages "$work/quick.log" | awk 'NR == 1 { print $4 }')
+    echo "evaluations: linear $linear, quick $quick; first stage $first_linear, $first_quick"
+    [ "$quick" -lt "$linear" ] && close_to "$first_linear" "$first_quick" 0.02
+}
+check quick_stages_lower_the_loss_with_fewer_evaluations quick_stages_lower_the_loss_with_fewer_evaluations
+
+# At a rate that is much too high the stage fails; the run is then the same as without any.
+failed_stages_change_nothing() {
+    local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 8}, "fast_forward": {"enabled": true, "search": "linear"}, "training": {"learning_rate": 1.0, "lr_schedule": "constant", "warmup_ratio": 0, "max_steps": 11}}'
+    run_with "$config" && stages "$work/end.log" | awk '{ print; if ($1 != 0 || $3 != $4) bad++ } END { exit NR != 1 || bad > 0 }' || return 1
+    cp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
+    run_with "${config/\"enabled\": true/\"enabled\": false}" &&
+        cmp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
+}
+check failed_stages_change_nothing failed_stages_change_nothing
+
+published_search() {
+    ff_run paper paper && grep '"fast_forward":{"tau"' "$work/paper.log" |
+        awk '!/"loss_before":null/ { bad++ } END { exit NR != 5 || bad > 0 }'
+}
+check published_search published_search
+
+# Without a validation file a tenth of the rows is set apart: 12 of 120.
+rows_set_apart() {
+    rm -rf "$work/end"
+    echo '{"training": {"max_steps": 6}}' >"$work/end.json"
+    "$ffwd" train --model "$model" --train "$work/train.jsonl" --device cpu --dtype f32 --threads 1 \
+        --config "$work/end.json" --out "$work/end" >"$work/end.log" &&
+        grep -q '"training_rows":108,"fast_forward_rows":12,"validation_rows":0' "$work/end.log" &&
+        [ "$(stages "$work/end.log" | wc -l)" = 1 ] && ! grep -q full_valid_loss "$work/end.log"
+}
+check rows_set_apart rows_set_apart
+
+# flops: training 2 forwards of every step's rows; Fast Forward 1 forward of its rows per evaluation.
+flops_add_up() {
+    local total training ff
+    total=$(grep '"total_steps":80' "$work/reference.log" | tail -n 1 | field flops)
+    training=$(tail -n 1 "$work/reference.log" | field training)
+    ff=$(tail -n 1 "$work/reference.log" | field fast_forward)
+    awk -v t="$total" -v a="$training" -v b="$ff" 'BEGIN { exit !(a > 0 && b > 0 && t == a + b) }'
+}
+check flops_add_up flops_add_up
