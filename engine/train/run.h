@@ -31,7 +31,7 @@ struct run {
     char *resume_dir, *adapter_dir; /* OUT/resume, OUT/adapter */
     int lock;                       /* the locked OUT folder, -1: none */
 
-    struct dataset_model text; /* tokenizer and chat template, where the model has them */
+    struct dataset_model text;     /* tokenizer and chat template, where the model has them */
     struct dataset *train, *valid; /* valid NULL: none */
     struct dataset_report train_report, valid_report;
     int32_t max_seq_len;
