@@ -7,6 +7,64 @@
 #include "base/mem.h"
 #include "engine/model/internal.h"
 
+/* ---- checking, before anything is allocated ------------------------------------------------- */
+
+static enum err check_site(const struct model_config *c, struct weights *w, int layer,
+                           enum site site, struct err_msg *em) {
+    enum err e = ERR_OK;
+    for (int i = 0; i < site_parts(c, site) && e == ERR_OK; i++) {
+        char name[MODULE_PATH_MAX];
+        family_tensor(c, layer, c->family->module[site][i], ".weight", name);
+        e = weights_check(w, name, site_part_out(c, site, i), site_in(c, site), em);
+        family_tensor(c, layer, c->family->module[site][i], ".bias", name);
+        if (e == ERR_OK && site_bias(c, site))
+            e = weights_check(w, name, site_part_out(c, site, i), 0, em);
+    }
+    return e;
+}
+
+static enum err check_norm(const struct model_config *c, struct weights *w, int layer,
+                           const char *module, struct err_msg *em) {
+    char name[MODULE_PATH_MAX];
+    family_tensor(c, layer, module, ".weight", name);
+    return weights_check(w, name, c->hidden, 0, em);
+}
+
+/* Every tensor of the model is there in its shape, and no other. */
+static enum err check_tensors(const struct model_config *c, struct weights *w, struct err_msg *em) {
+    const struct family *f = c->family;
+    enum err e = weights_check(w, f->embed, c->vocab, c->hidden, em);
+    if (e == ERR_OK && !c->tied_head)
+        e = weights_check(w, f->head, c->vocab, c->hidden, em);
+    if (e == ERR_OK)
+        e = check_norm(c, w, -1, f->norm, em);
+    for (int l = 0; l < c->layers && e == ERR_OK; l++) {
+        e = check_norm(c, w, l, f->norm1, em);
+        if (e == ERR_OK)
+            e = check_norm(c, w, l, f->norm2, em);
+        for (enum site s = 0; s < SITES && e == ERR_OK; s++)
+            e = check_site(c, w, l, s, em);
+    }
+    return e != ERR_OK ? e : weights_finish(w, f->ignored, f->embed, f->head, em);
+}
+
+static enum err open_folder(const char *dir, struct model_config *cfg, struct weights **w,
+                            struct err_msg *em) {
+    enum err e = model_config_read(dir, cfg, em);
+    if (e == ERR_OK)
+        e = weights_open(dir, w, em);
+    return e != ERR_OK ? e : check_tensors(cfg, *w, em);
+}
+
+enum err model_check(const char *dir, struct model_config *out, struct err_msg *em) {
+    struct weights *w = NULL;
+    enum err e = open_folder(dir, out, &w, em);
+    weights_close(w);
+    return e;
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
 /* A norm's weight and a bias vector, f32 in host memory until the device has its copy. */
 static enum err take_f32(struct weights *w, const char *name, int64_t n, float **out,
                          struct err_msg *em) {
@@ -135,8 +193,6 @@ static enum err load_all(struct model *m, struct weights *w, struct err_msg *em)
     if (e == ERR_OK)
         e = load_norm(m, w, -1, f->norm, norms + (size_t)m->cfg.layers * 2 * (size_t)m->cfg.hidden,
                       &m->norm, em);
-    if (e == ERR_OK)
-        e = weights_finish(w, f->ignored, f->embed, f->head, em);
     return e != ERR_OK ? e : m->dev->ops->sync(m->dev, em);
 }
 
@@ -160,9 +216,7 @@ enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struc
     struct model_config cfg;
     struct weights *w = NULL;
     *out = NULL;
-    enum err e = model_config_read(dir, &cfg, em);
-    if (e == ERR_OK)
-        e = weights_open(dir, &w, em);
+    enum err e = open_folder(dir, &cfg, &w, em);
     if (e == ERR_OK)
         e = open_from(dev, &cfg, w, dtype, out, em);
     weights_close(w);
@@ -181,6 +235,8 @@ enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtyp
     weights_close(w);
     return e;
 }
+
+/* ---- the open model ------------------------------------------------------------------------- */
 
 void model_close(struct model *m) {
     if (m == NULL)

@@ -21,7 +21,10 @@ struct model;
 struct adapter; /* engine/model/adapter.h */
 struct pass;
 
-/* dtype: of frozen weights and activations. */
+/* Reads config.json and the headers of the weight files and checks that they fit, as model_open
+ * does before it allocates anything. Needs no device. */
+enum err model_check(const char *dir, struct model_config *out, struct err_msg *em) NODISCARD;
+/* dtype: of frozen weights and activations, DTYPE_BF16 or DTYPE_F32. */
 enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struct model **out,
                     struct err_msg *em) NODISCARD;
 /* A named shape (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b) with random weights. */

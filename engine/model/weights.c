@@ -15,7 +15,7 @@
 struct slot {
     const struct safetensor *tensor;
     const struct safetensors *file;
-    bool taken;
+    bool known; /* somebody asked for it */
 };
 
 struct weights {
@@ -246,29 +246,46 @@ static enum err take_random(struct weights *w, const char *name, struct host_ten
     return ERR_OK;
 }
 
-enum err weights_take(struct weights *w, const char *name, int64_t rows, int64_t cols,
-                      struct host_tensor *out, struct err_msg *em) {
-    *out = (struct host_tensor){.rows = rows, .cols = cols != 0 ? cols : 1};
+static struct slot *find_slot(const struct weights *w, const char *name) {
+    const struct safetensor tensor = {.name = name};
+    const struct slot key = {.tensor = &tensor};
+    return bsearch(&key, w->slots, w->n_slots, sizeof *w->slots, by_name);
+}
+
+enum err weights_check(struct weights *w, const char *name, int64_t rows, int64_t cols,
+                       struct err_msg *em) {
+    enum dtype dtype;
     if (w->random)
-        return take_random(w, name, out);
-    const struct safetensor key_tensor = {.name = name};
-    const struct slot key = {.tensor = &key_tensor};
-    struct slot *s = bsearch(&key, w->slots, w->n_slots, sizeof *w->slots, by_name);
+        return ERR_OK;
+    struct slot *s = find_slot(w, name);
     if (s == NULL)
         return err_set(em, ERR_INPUT, "%s: the tensor \"%.200s\" is missing", w->dir, name);
     enum err e = check_shape(s, rows, cols, em);
     if (e != ERR_OK)
         return e;
-    if (!find_dtype(s->tensor->dtype, &out->dtype))
+    if (!find_dtype(s->tensor->dtype, &dtype))
         return err_set(em, ERR_UNSUPPORTED,
                        "%s: the tensor \"%.200s\" is stored as %s; F32, F16 and BF16 are read",
                        safetensors_path(s->file), name, s->tensor->dtype);
-    s->taken = true;
-    out->data = s->tensor->data;
+    s->known = true;
+    return ERR_OK;
+}
+
+enum err weights_take(struct weights *w, const char *name, int64_t rows, int64_t cols,
+                      struct host_tensor *out, struct err_msg *em) {
+    *out = (struct host_tensor){.rows = rows, .cols = cols != 0 ? cols : 1};
+    if (w->random)
+        return take_random(w, name, out);
+    enum err e = weights_check(w, name, rows, cols, em);
+    if (e != ERR_OK)
+        return e;
+    const struct safetensor *t = find_slot(w, name)->tensor;
+    (void)find_dtype(t->dtype, &out->dtype);
+    out->data = t->data;
     /* a header need not be padded, so data may start at any byte */
     if ((uintptr_t)out->data % dtype_size(out->dtype) != 0) {
-        out->owned = xmalloc(s->tensor->bytes);
-        memcpy(out->owned, out->data, s->tensor->bytes);
+        out->owned = xmalloc(t->bytes);
+        memcpy(out->owned, out->data, t->bytes);
         out->data = out->owned;
     }
     return ERR_OK;
@@ -301,12 +318,9 @@ static bool ends_as(const char *name, const char *const *endings) {
 }
 
 static bool same_bytes(const struct weights *w, const struct safetensor *t, const char *name) {
-    for (size_t i = 0; i < w->n_slots; i++) {
-        const struct safetensor *o = w->slots[i].tensor;
-        if (strcmp(o->name, name) == 0)
-            return o->bytes == t->bytes && memcmp(o->data, t->data, t->bytes) == 0;
-    }
-    return false;
+    const struct slot *s = find_slot(w, name);
+    return s != NULL && s->tensor->bytes == t->bytes &&
+           memcmp(s->tensor->data, t->data, t->bytes) == 0;
 }
 
 enum err weights_finish(struct weights *w, const char *const *ignored, const char *embed,
@@ -314,7 +328,7 @@ enum err weights_finish(struct weights *w, const char *const *ignored, const cha
     for (size_t i = 0; i < w->n_slots; i++) {
         const struct slot *s = &w->slots[i];
         const char *name = s->tensor->name;
-        if (s->taken || ends_as(name, ignored))
+        if (s->known || ends_as(name, ignored))
             continue;
         bool is_head = strcmp(name, head) == 0;
         if (is_head && same_bytes(w, s->tensor, embed))

@@ -150,6 +150,7 @@ struct ops {
     void (*mem_free)(struct device *dev, void *p);
     void (*mem_zero)(struct device *dev, void *p, size_t bytes);
     void (*mem_copy)(struct device *dev, void *dst, const void *src, size_t bytes);
+    /* host may be reused or freed on return */
     void (*upload)(struct device *dev, void *dst, const void *host, size_t bytes);
     enum err (*download)(struct device *dev, void *host, const void *src, size_t bytes,
                          struct err_msg *em);

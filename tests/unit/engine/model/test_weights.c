@@ -83,7 +83,7 @@ Test(weights, takes_tensors_of_one_file) {
     weights_close(w);
 }
 
-Test(weights, names_a_tensor_that_nobody_took) {
+Test(weights, names_a_tensor_that_is_not_of_the_model) {
     const struct safetensor t[] = {tensor("a", 2, 3), tensor("x.rotary_emb.inv_freq", 4, 0),
                                    tensor("y", 1, 0)};
     static const char *const ignored[] = {".rotary_emb.inv_freq", NULL};
