@@ -119,6 +119,11 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
     int64_t tokens = json_integer_value(json_object_get(result, "trained_tokens"));
     if (tokens == 0)
         tokens = json_integer_value(json_object_get(r->progress, "tokens"));
+    const json_t *flops = json_object_get(result, "flops");
+    if (r->progress != NULL && flops != NULL) {
+        json_object_set(r->progress, "flops", (json_t *)(uintptr_t)flops);
+        r->progress_dirty = true;
+    }
     if (e == ERR_OK)
         e = scheduler__store_progress(sc, em);
     if (e == ERR_OK)
