@@ -103,9 +103,11 @@ static void add_category(struct text *items, const char *category) {
     add(items, "\\p{");
     add(items, category);
     add(items, "}");
-    for (size_t i = 0; i < tok_unicode_new_len; i++)
-        if (belongs(tok_unicode_new[i].category, category))
-            add_range(items, tok_unicode_new[i].lo, tok_unicode_new[i].hi);
+    for (size_t i = 0; i < tok_unicode_new.n; i++) {
+        const struct tok_new_range *r = &tok_unicode_new.range[i];
+        if (belongs(r->category, category))
+            add_range(items, r->lo, r->hi);
+    }
 }
 
 static bool add_script(struct text *items, const char *name) {

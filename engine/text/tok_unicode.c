@@ -8,8 +8,9 @@
 #include "base/mem.h"
 #include "engine/text/tok_unicode_data.h"
 
-static bool in_ranges(const struct tok_range *r, size_t n, uint32_t cp) {
-    size_t lo = 0;
+static bool in_class(const struct tok_class *c, uint32_t cp) {
+    const struct tok_range *r = c->range;
+    size_t lo = 0, n = c->n;
     while (lo < n) {
         size_t mid = lo + (n - lo) / 2;
         if (cp > r[mid].hi)
@@ -32,23 +33,23 @@ bool tok_is_whitespace(uint32_t cp) {
 bool tok_is_numeric(uint32_t cp) {
     if (cp < 0x80)
         return cp >= '0' && cp <= '9';
-    return in_ranges(tok_unicode_numeric, tok_unicode_numeric_len, cp);
+    return in_class(&tok_unicode_numeric, cp);
 }
 
 bool tok_is_punctuation(uint32_t cp) {
-    return in_ranges(tok_unicode_punctuation, tok_unicode_punctuation_len, cp);
+    return in_class(&tok_unicode_punctuation, cp);
 }
 
 bool tok_is_control(uint32_t cp) {
-    return in_ranges(tok_unicode_control, tok_unicode_control_len, cp);
+    return in_class(&tok_unicode_control, cp);
 }
 
 bool tok_is_nonspacing(uint32_t cp) {
-    return in_ranges(tok_unicode_nonspacing, tok_unicode_nonspacing_len, cp);
+    return in_class(&tok_unicode_nonspacing, cp);
 }
 
 bool tok_is_mark(uint32_t cp) {
-    return in_ranges(tok_unicode_mark, tok_unicode_mark_len, cp);
+    return in_class(&tok_unicode_mark, cp);
 }
 
 bool tok_is_chinese(uint32_t cp) {
@@ -56,7 +57,8 @@ bool tok_is_chinese(uint32_t cp) {
         {0x3400, 0x4DBF},   {0x4E00, 0x9FFF},   {0xF900, 0xFAFF},   {0x20000, 0x2A6DF},
         {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF}, {0x2F800, 0x2FA1F},
     };
-    return in_ranges(blocks, sizeof blocks / sizeof blocks[0], cp);
+    static const struct tok_class chinese = {blocks, sizeof blocks / sizeof blocks[0]};
+    return in_class(&chinese, cp);
 }
 
 /* Alphabetic characters that are neither letters, marks nor letter numbers: circled letters. */
@@ -69,9 +71,9 @@ bool tok_is_word(uint32_t cp) {
     if (cp < 0x80)
         return (cp >= 'a' && cp <= 'z') || (cp >= 'A' && cp <= 'Z') || (cp >= '0' && cp <= '9') ||
                cp == '_';
-    for (size_t i = 0; i < tok_unicode_new_len && cp >= tok_unicode_new[i].lo; i++)
-        if (cp <= tok_unicode_new[i].hi) {
-            const char *c = tok_unicode_new[i].category;
+    for (size_t i = 0; i < tok_unicode_new.n && cp >= tok_unicode_new.range[i].lo; i++)
+        if (cp <= tok_unicode_new.range[i].hi) {
+            const char *c = tok_unicode_new.range[i].category;
             return c[0] == 'L' || c[0] == 'M' || strcmp(c, "Nd") == 0;
         }
     switch (utf8proc_category((utf8proc_int32_t)cp)) {
@@ -213,7 +215,7 @@ void tok_normal_form(enum tok_form form, const char *s, size_t n, struct text *o
         size_t len;
         uint32_t cp = utf8_get(s, end, &len);
         s += len;
-        if (in_ranges(tok_unicode_inert, tok_unicode_inert_len, cp)) {
+        if (in_class(&tok_unicode_inert, cp)) {
             segment_flush(&seg, compose, out);
             text_add_cp(out, cp);
         } else {

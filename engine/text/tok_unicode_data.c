@@ -6,7 +6,7 @@
 #include "engine/text/tok_unicode_data.h"
 
 /* Code points assigned after Unicode 14, with the start of their general category. */
-const struct tok_new_range tok_unicode_new[] = {
+static const struct tok_new_range newer[] = {
     {0x897, 0x897, "Mn"},     {0xCF3, 0xCF3, "M"},      {0xECE, 0xECE, "Mn"},
     {0x1B4E, 0x1B4F, "P"},    {0x1B7F, 0x1B7F, "P"},    {0x1C89, 0x1C89, "Lu"},
     {0x1C8A, 0x1C8A, "Ll"},   {0x2427, 0x2429, "S"},    {0x2FFC, 0x2FFF, "S"},
@@ -50,10 +50,10 @@ const struct tok_new_range tok_unicode_new[] = {
     {0x1FAE8, 0x1FAE9, "S"},  {0x1FAF7, 0x1FAF8, "S"},  {0x1FBCB, 0x1FBEF, "S"},
     {0x2B739, 0x2B739, "Lo"}, {0x2EBF0, 0x2EE5D, "Lo"}, {0x31350, 0x323AF, "Lo"},
 };
-const size_t tok_unicode_new_len = sizeof tok_unicode_new / sizeof tok_unicode_new[0];
+const struct tok_new_class tok_unicode_new = {newer, sizeof newer / sizeof newer[0]};
 
 /* Nd, Nl and No of Unicode 17. */
-const struct tok_range tok_unicode_numeric[] = {
+static const struct tok_range numeric[] = {
     {0x30, 0x39},       {0xB2, 0xB3},       {0xB9, 0xB9},       {0xBC, 0xBE},
     {0x660, 0x669},     {0x6F0, 0x6F9},     {0x7C0, 0x7C9},     {0x966, 0x96F},
     {0x9E6, 0x9EF},     {0x9F4, 0x9F9},     {0xA66, 0xA6F},     {0xAE6, 0xAEF},
@@ -92,10 +92,10 @@ const struct tok_range tok_unicode_numeric[] = {
     {0x1ECAD, 0x1ECAF}, {0x1ECB1, 0x1ECB4}, {0x1ED01, 0x1ED2D}, {0x1ED2F, 0x1ED3D},
     {0x1F100, 0x1F10C}, {0x1FBF0, 0x1FBF9},
 };
-const size_t tok_unicode_numeric_len = sizeof tok_unicode_numeric / sizeof tok_unicode_numeric[0];
+const struct tok_class tok_unicode_numeric = {numeric, sizeof numeric / sizeof numeric[0]};
 
 /* P of Unicode 8 and the ASCII symbols. */
-const struct tok_range tok_unicode_punctuation[] = {
+static const struct tok_range punctuation[] = {
     {0x21, 0x2F},       {0x3A, 0x40},       {0x5B, 0x60},       {0x7B, 0x7E},
     {0xA1, 0xA1},       {0xA7, 0xA7},       {0xAB, 0xAB},       {0xB6, 0xB7},
     {0xBB, 0xBB},       {0xBF, 0xBF},       {0x37E, 0x37E},     {0x387, 0x387},
@@ -136,11 +136,11 @@ const struct tok_range tok_unicode_punctuation[] = {
     {0x1173C, 0x1173E}, {0x12470, 0x12474}, {0x16A6E, 0x16A6F}, {0x16AF5, 0x16AF5},
     {0x16B37, 0x16B3B}, {0x16B44, 0x16B44}, {0x1BC9F, 0x1BC9F}, {0x1DA87, 0x1DA8B},
 };
-const size_t tok_unicode_punctuation_len =
-    sizeof tok_unicode_punctuation / sizeof tok_unicode_punctuation[0];
+const struct tok_class tok_unicode_punctuation = {punctuation,
+                                                  sizeof punctuation / sizeof punctuation[0]};
 
 /* Cc without tab and line ends, Cf and Co of Unicode 8. */
-const struct tok_range tok_unicode_control[] = {
+static const struct tok_range control[] = {
     {0x0, 0x8},         {0xB, 0xC},         {0xE, 0x1F},        {0x7F, 0x9F},
     {0xAD, 0xAD},       {0x600, 0x605},     {0x61C, 0x61C},     {0x6DD, 0x6DD},
     {0x70F, 0x70F},     {0x180E, 0x180E},   {0x200B, 0x200F},   {0x202A, 0x202E},
@@ -148,10 +148,10 @@ const struct tok_range tok_unicode_control[] = {
     {0xFFF9, 0xFFFB},   {0x110BD, 0x110BD}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
     {0xE0001, 0xE0001}, {0xE0020, 0xE007F}, {0xF0000, 0xFFFFD}, {0x100000, 0x10FFFD},
 };
-const size_t tok_unicode_control_len = sizeof tok_unicode_control / sizeof tok_unicode_control[0];
+const struct tok_class tok_unicode_control = {control, sizeof control / sizeof control[0]};
 
 /* Mn of Unicode 8. */
-const struct tok_range tok_unicode_nonspacing[] = {
+static const struct tok_range nonspacing[] = {
     {0x300, 0x36F},     {0x483, 0x487},     {0x591, 0x5BD},     {0x5BF, 0x5BF},
     {0x5C1, 0x5C2},     {0x5C4, 0x5C5},     {0x5C7, 0x5C7},     {0x610, 0x61A},
     {0x64B, 0x65F},     {0x670, 0x670},     {0x6D6, 0x6DC},     {0x6DF, 0x6E4},
@@ -220,11 +220,11 @@ const struct tok_range tok_unicode_nonspacing[] = {
     {0x1DA75, 0x1DA75}, {0x1DA84, 0x1DA84}, {0x1DA9B, 0x1DA9F}, {0x1DAA1, 0x1DAAF},
     {0x1E8D0, 0x1E8D6}, {0xE0100, 0xE01EF},
 };
-const size_t tok_unicode_nonspacing_len =
-    sizeof tok_unicode_nonspacing / sizeof tok_unicode_nonspacing[0];
+const struct tok_class tok_unicode_nonspacing = {nonspacing,
+                                                 sizeof nonspacing / sizeof nonspacing[0]};
 
 /* M of Unicode 9. */
-const struct tok_range tok_unicode_mark[] = {
+static const struct tok_range mark[] = {
     {0x300, 0x36F},     {0x483, 0x489},     {0x591, 0x5BD},     {0x5BF, 0x5BF},
     {0x5C1, 0x5C2},     {0x5C4, 0x5C5},     {0x5C7, 0x5C7},     {0x610, 0x61A},
     {0x64B, 0x65F},     {0x670, 0x670},     {0x6D6, 0x6DC},     {0x6DF, 0x6E4},
@@ -289,10 +289,10 @@ const struct tok_range tok_unicode_mark[] = {
     {0x1E01B, 0x1E021}, {0x1E023, 0x1E024}, {0x1E026, 0x1E02A}, {0x1E8D0, 0x1E8D6},
     {0x1E944, 0x1E94A}, {0xE0100, 0xE01EF},
 };
-const size_t tok_unicode_mark_len = sizeof tok_unicode_mark / sizeof tok_unicode_mark[0];
+const struct tok_class tok_unicode_mark = {mark, sizeof mark / sizeof mark[0]};
 
 /* Newer than Unicode 9 with a decomposition or a combining class: left as they are. */
-const struct tok_range tok_unicode_inert[] = {
+static const struct tok_range inert[] = {
     {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},
     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},
     {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},
@@ -306,4 +306,4 @@ const struct tok_range tok_unicode_inert[] = {
     {0x1E030, 0x1E06D}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
     {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
 };
-const size_t tok_unicode_inert_len = sizeof tok_unicode_inert / sizeof tok_unicode_inert[0];
+const struct tok_class tok_unicode_inert = {inert, sizeof inert / sizeof inert[0]};

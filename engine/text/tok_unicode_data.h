@@ -17,19 +17,17 @@ struct tok_new_range {
     char category[3];
 };
 
-extern const struct tok_new_range tok_unicode_new[];
-extern const size_t tok_unicode_new_len;
-extern const struct tok_range tok_unicode_numeric[];
-extern const size_t tok_unicode_numeric_len;
-extern const struct tok_range tok_unicode_punctuation[];
-extern const size_t tok_unicode_punctuation_len;
-extern const struct tok_range tok_unicode_control[];
-extern const size_t tok_unicode_control_len;
-extern const struct tok_range tok_unicode_nonspacing[];
-extern const size_t tok_unicode_nonspacing_len;
-extern const struct tok_range tok_unicode_mark[];
-extern const size_t tok_unicode_mark_len;
-extern const struct tok_range tok_unicode_inert[];
-extern const size_t tok_unicode_inert_len;
+struct tok_class {
+    const struct tok_range *range;
+    size_t n;
+};
+struct tok_new_class {
+    const struct tok_new_range *range;
+    size_t n;
+};
+
+extern const struct tok_new_class tok_unicode_new;
+extern const struct tok_class tok_unicode_numeric, tok_unicode_punctuation, tok_unicode_control,
+    tok_unicode_nonspacing, tok_unicode_mark, tok_unicode_inert;
 
 #endif

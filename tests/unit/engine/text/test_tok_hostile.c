@@ -18,71 +18,72 @@ static struct tokenizer *open_ok(const char *json) {
     return tok;
 }
 
+static const struct {
+    const char *json;
+    enum err code;
+    const char *names; /* what the message must hold */
+} malformed[] = {
+    {"", ERR_INPUT, "line 1"},
+    {"{", ERR_INPUT, "line 1"},
+    {"[]", ERR_INPUT, "object"},
+    {"{}", ERR_INPUT, "model"},
+    {"{\"version\":\"2.0\"," MODEL "}", ERR_UNSUPPORTED, "2.0"},
+    {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_UNSUPPORTED, "Unigram"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", ERR_INPUT, "duplicate"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", ERR_INPUT, "same id"},
+    {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", ERR_INPUT, "model.vocab"},
+    {"{\"model\":{\"vocab\":{\"a\":2097152},\"merges\":[]}}", ERR_INPUT, "below"},
+    {"{\"model\":{\"vocab\":{\"a\":1.5},\"merges\":[]}}", ERR_INPUT, "integer"},
+    {"{\"model\":{\"vocab\":{\"a\":0}}}", ERR_INPUT, "merges"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", ERR_INPUT, "model.merges[0]"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a a\"]}}", ERR_INPUT, "one space"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"a\"]]}}", ERR_INPUT, "vocabulary"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\",1]]}}", ERR_INPUT, "strings"},
+    {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"],"
+     "\"continuing_subword_prefix\":\"##\"}}",
+     ERR_INPUT, "shorter"},
+    {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", ERR_UNSUPPORTED, "dropout"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Uppercase\"}}", ERR_UNSUPPORTED, "Uppercase"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"content\":\"\"}}", ERR_INPUT,
+     "normalizer.pattern"},
+    {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"//8A\"}}",
+     ERR_INPUT, "cut short"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ERR_UNSUPPORTED,
+     "UnicodeScripts"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}}", ERR_INPUT,
+     "at least 1"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"__\"}}", ERR_INPUT,
+     "one character"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Gone\"}}",
+     ERR_UNSUPPORTED, "Gone"},
+    {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{}]}}", ERR_INPUT,
+     "pre_tokenizer.pretokenizers[0]"},
+    {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":"
+     "{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{}}}",
+     ERR_INPUT, "`B`"},
+    {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\",-1]}}", ERR_INPUT,
+     "cls"},
+    {"{" MODEL ",\"decoder\":{\"type\":\"Magic\"}}", ERR_UNSUPPORTED, "Magic"},
+    {ADDED("{\"id\":99999999,\"content\":\"x\"}"), ERR_INPUT, "added_tokens[0]"},
+    {ADDED("{\"id\":5,\"content\":7}"), ERR_INPUT, "content"},
+    {SPLIT("(a"), ERR_INPUT, "not closed"},
+    {SPLIT("a)"), ERR_INPUT, "without its"},
+    {SPLIT("[a"), ERR_INPUT, "class"},
+    {SPLIT("*a"), ERR_INPUT, "quantifier"},
+    {SPLIT("\\\\p{Nonsense}"), ERR_UNSUPPORTED, "property"},
+    {SPLIT("(?~a)"), ERR_UNSUPPORTED, "group"},
+    {SPLIT("(*FAIL)"), ERR_UNSUPPORTED, "(*"},
+};
+
 Test(tok_hostile, malformed_files_are_refused_by_name) {
-    static const struct {
-        const char *json;
-        enum err code;
-        const char *names; /* what the message must hold */
-    } files[] = {
-        {"", ERR_INPUT, "line 1"},
-        {"{", ERR_INPUT, "line 1"},
-        {"[]", ERR_INPUT, "object"},
-        {"{}", ERR_INPUT, "model"},
-        {"{\"version\":\"2.0\"," MODEL "}", ERR_UNSUPPORTED, "2.0"},
-        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":[]}}", ERR_UNSUPPORTED, "Unigram"},
-        {"{\"model\":{\"vocab\":{\"a\":0,\"a\":1},\"merges\":[]}}", ERR_INPUT, "duplicate"},
-        {"{\"model\":{\"vocab\":{\"a\":0,\"b\":0},\"merges\":[]}}", ERR_INPUT, "same id"},
-        {"{\"model\":{\"vocab\":{\"a\":-1},\"merges\":[]}}", ERR_INPUT, "model.vocab"},
-        {"{\"model\":{\"vocab\":{\"a\":2097152},\"merges\":[]}}", ERR_INPUT, "below"},
-        {"{\"model\":{\"vocab\":{\"a\":1.5},\"merges\":[]}}", ERR_INPUT, "integer"},
-        {"{\"model\":{\"vocab\":{\"a\":0}}}", ERR_INPUT, "merges"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", ERR_INPUT, "model.merges[0]"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[\"a a a\"]}}", ERR_INPUT, "one space"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\",\"a\"]]}}", ERR_INPUT, "vocabulary"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[[\"a\",1]]}}", ERR_INPUT, "strings"},
-        {"{\"model\":{\"vocab\":{\"a\":0,\"b\":1},\"merges\":[\"a b\"],"
-         "\"continuing_subword_prefix\":\"##\"}}",
-         ERR_INPUT, "shorter"},
-        {"{\"model\":{\"vocab\":{\"a\":0},\"merges\":[],\"dropout\":0.1}}", ERR_UNSUPPORTED,
-         "dropout"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Uppercase\"}}", ERR_UNSUPPORTED, "Uppercase"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Replace\",\"content\":\"\"}}", ERR_INPUT,
-         "normalizer.pattern"},
-        {"{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"//8A\"}}",
-         ERR_INPUT, "cut short"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}}", ERR_UNSUPPORTED,
-         "UnicodeScripts"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"FixedLength\",\"length\":0}}", ERR_INPUT,
-         "at least 1"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"__\"}}", ERR_INPUT,
-         "one character"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Gone\"}}",
-         ERR_UNSUPPORTED, "Gone"},
-        {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{}]}}", ERR_INPUT,
-         "pre_tokenizer.pretokenizers[0]"},
-        {"{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":"
-         "{\"id\":\"B\",\"type_id\":0}}],\"special_tokens\":{}}}",
-         ERR_INPUT, "`B`"},
-        {"{" MODEL ",\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\",-1]}}",
-         ERR_INPUT, "cls"},
-        {"{" MODEL ",\"decoder\":{\"type\":\"Magic\"}}", ERR_UNSUPPORTED, "Magic"},
-        {ADDED("{\"id\":99999999,\"content\":\"x\"}"), ERR_INPUT, "added_tokens[0]"},
-        {ADDED("{\"id\":5,\"content\":7}"), ERR_INPUT, "content"},
-        {SPLIT("(a"), ERR_INPUT, "not closed"},
-        {SPLIT("a)"), ERR_INPUT, "without its"},
-        {SPLIT("[a"), ERR_INPUT, "class"},
-        {SPLIT("*a"), ERR_INPUT, "quantifier"},
-        {SPLIT("\\\\p{Nonsense}"), ERR_UNSUPPORTED, "property"},
-        {SPLIT("(?~a)"), ERR_UNSUPPORTED, "group"},
-        {SPLIT("(*FAIL)"), ERR_UNSUPPORTED, "(*"},
-    };
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+    for (size_t i = 0; i < sizeof malformed / sizeof malformed[0]; i++) {
         struct tokenizer *tok;
         struct err_msg em = ERR_MSG_INIT;
-        enum err e = support_open(files[i].json, strlen(files[i].json), &tok, &em);
-        cr_expect_eq(e, files[i].code, "%s: %s", files[i].json, em.text);
+        enum err e = support_open(malformed[i].json, strlen(malformed[i].json), &tok, &em);
+        cr_expect_eq(e, malformed[i].code, "%s: %s", malformed[i].json, em.text);
         cr_expect_null(tok);
-        cr_expect_not_null(strstr(em.text, files[i].names), "%s: %s", files[i].json, em.text);
+        cr_expect_not_null(strstr(em.text, malformed[i].names), "%s: %s", malformed[i].json,
+                           em.text);
     }
 }
 
