@@ -196,6 +196,40 @@ Test(chat, what_a_template_cannot_write_is_named) {
     done();
 }
 
+/* Renders row a, then row b, and expects the same ids and labels. */
+static void expect_same(const char *a, const char *b) {
+    cr_assert_eq(render(a, TRAIN_ON_ASSISTANT), ERR_OK, "%s", em.text);
+    size_t n = ids.len;
+    int32_t *first = xcalloc(2 * n, sizeof *first);
+    memcpy(first, ids.data, n * sizeof *first);
+    memcpy(first + n, labels.data, n * sizeof *first);
+    cr_assert_eq(render(b, TRAIN_ON_ASSISTANT), ERR_OK, "%s", em.text);
+    cr_assert_eq(ids.len, n);
+    cr_expect_eq(memcmp(first, ids.data, n * sizeof *first), 0);
+    cr_expect_eq(memcmp(first + n, labels.data, n * sizeof *first), 0);
+    free(first);
+}
+
+#define CALL(arguments)                                                                            \
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"tool_calls\":" \
+    "[{\"id\":\"1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":" arguments   \
+    "}}]}]}"
+
+Test(chat, forms_of_a_message_that_mean_the_same_are_the_same) {
+    static const char *const files[] = {"chat_template.jinja",
+                                        "'<|im_start|>' <tools> <args-json-object>", NULL};
+    open_folder("tiny-bytelevel", files);
+    cr_assert_str_eq(chat_template_name(template), "qwen");
+    expect_same(CALL("{\"a\": [1, \"x\"]}"), CALL("\"{\\\"a\\\":[1,\\\"x\\\"]}\""));
+    expect_same(CALL("{}"), CALL("\"\""));
+    expect_same("{\"messages\":[{\"role\":\"system\",\"content\":\"one two\"},"
+                "{\"role\":\"assistant\",\"content\":\"a\"}]}",
+                "{\"messages\":[{\"role\":\"developer\",\"content\":[{\"type\":\"text\",\"text\":"
+                "\"one \"},{\"type\":\"text\",\"text\":\"two\"}]},"
+                "{\"role\":\"assistant\",\"content\":\"a\",\"weight\":1}]}");
+    done();
+}
+
 Test(chat, a_long_conversation_takes_linear_time, .timeout = 30) {
     open_plain("tiny-metaspace"); /* no special tokens: the worst case for finding the marks */
     struct buf row;

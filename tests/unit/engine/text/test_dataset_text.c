@@ -8,6 +8,8 @@
 
 #include "base/mem.h"
 #include "engine/text/dataset_model.h"
+#include "engine/text/jsonl.h"
+#include "engine/text/rows.h"
 
 #define MODEL "tests/unit/engine/text/data/tiny-bytelevel"
 #define BOS "<|begin_of_text|>"
@@ -131,4 +133,73 @@ Test(dataset_text, chat_rows_name_message_and_line) {
                  ERR_INPUT);
     cr_assert_eq(report.bad_lines[0].line, 2);
     cr_assert_not_null(strstr(report.bad_lines[0].reason, "messages[1].role is `asistant`"));
+}
+
+static uint32_t random_state = 7;
+
+static uint32_t next_random(uint32_t below) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return (uint32_t)(((uint64_t)random_state * below) >> 32);
+}
+
+/* Overwrites, deletes or repeats a stretch of text[0…n), which has room for twice as much. */
+static size_t mutate(char *text, size_t n) {
+    size_t at = next_random((uint32_t)n), len = 1 + next_random(6);
+    len = len < n - at ? len : n - at;
+    switch (next_random(3)) {
+    case 0:
+        text[at] = (char)next_random(256);
+        return n;
+    case 1:
+        memmove(text + at, text + at + len, n - at - len);
+        return n - len > 0 ? n - len : n;
+    default:
+        memmove(text + at + len, text + at, n - at);
+        return n + len;
+    }
+}
+
+Test(dataset_text, mutated_rows_are_read_or_refused_with_a_reason, .timeout = 60) {
+    static const char *const seeds[] = {
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":"
+        "[{\"type\":\"text\",\"text\":\"gr\u00fc\u00dfe\"}]},{\"role\":\"assistant\",\"content\":"
+        "null,"
+        "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]},{\"role\":\"tool\","
+        "\"content\":\"r\"},{\"role\":\"assistant\",\"content\":\"a\",\"weight\":1}],\"tools\":[{}]"
+        "}",
+        "{\"prompt\":\"p \\n\",\"completion\":\"\\u00e9\"}",
+        "{\"text\":\"some text<|endoftext|>\"}",
+        "{\"input_ids\":[1,2,3],\"labels\":[-100,2,3]}",
+    };
+    struct row_encoder enc;
+    int read = 0, refused = 0;
+    cr_assert_eq(row_encoder_init(&enc, &options, &em), ERR_OK);
+    for (int round = 0; round < 20000; round++) {
+        char text[2048];
+        const char *seed = seeds[round % 4];
+        size_t n = strlen(seed);
+        memcpy(text, seed, n);
+        for (uint32_t k = next_random(4); k > 0; k--)
+            n = mutate(text, n);
+        text[n] = '\0';
+        struct jsonl_line line = {.data = text, .len = n, .number = 1, .offset = 50};
+        struct line_fault fault = {.offset = -1};
+        struct err_msg why = ERR_MSG_INIT;
+        enum row_kind kind = ROW_NONE;
+        json_t *row = jsonl_parse(&line, &fault);
+        enum err e = row == NULL ? ERR_INPUT : row_kind_of(row, &kind, &why);
+        if (e == ERR_OK)
+            e = row_encode(&enc, row, kind, &ids, &labels, &why);
+        if (e == ERR_OK)
+            cr_assert(ids.len > 0 && ids.len == labels.len);
+        else if (row == NULL)
+            cr_assert(fault.reason[0] != '\0' && fault.offset >= 50 &&
+                      fault.offset <= 50 + (int64_t)n);
+        else
+            cr_assert(why.text[0] != '\0');
+        read += e == ERR_OK, refused += e != ERR_OK;
+        json_decref(row);
+    }
+    cr_assert(read > 1000 && refused > 1000, "%d read, %d refused", read, refused);
+    row_encoder_clear(&enc);
 }
