@@ -103,6 +103,29 @@ static int by_hash(const void *a, const void *b) {
     return x->line < y->line ? -1 : 1;
 }
 
+/* In place: glibc's qsort copies what it sorts, so it gets one 256th at a time (hashes are evenly
+ * spread). Each entry is swapped into the bucket of its first byte (American flag sort). */
+static void sort_hashes(struct row_hash *h, size_t n) {
+    size_t begin[257] = {0}, next[256];
+    for (size_t i = 0; i < n; i++)
+        begin[(h[i].high >> 24) + 1]++;
+    for (int b = 0; b < 256; b++) {
+        begin[b + 1] += begin[b];
+        next[b] = begin[b];
+    }
+    for (uint32_t b = 0; b < 256; b++) {
+        while (next[b] < begin[b + 1]) {
+            struct row_hash *here = &h[next[b]], *there = &h[next[here->high >> 24]];
+            struct row_hash moved = *here;
+            next[moved.high >> 24]++;
+            *here = *there;
+            *there = moved;
+        }
+        if (begin[b + 1] > begin[b])
+            qsort(h + begin[b], begin[b + 1] - begin[b], sizeof *h, by_hash);
+    }
+}
+
 __attribute__((format(printf, 2, 3))) static void warn(struct dataset_report *r, const char *fmt,
                                                        ...) {
     va_list args;
@@ -116,8 +139,7 @@ __attribute__((format(printf, 2, 3))) static void warn(struct dataset_report *r,
 
 static void end_duplicates(struct dataset_pass *p) {
     uint32_t line = 0, of = 0;
-    if (p->n_hashes > 0)
-        qsort(p->hashes, p->n_hashes, sizeof *p->hashes, by_hash);
+    sort_hashes(p->hashes, p->n_hashes);
     for (size_t i = 1; i < p->n_hashes; i++) {
         const struct row_hash *a = &p->hashes[i - 1], *b = &p->hashes[i];
         if (a->high != b->high || a->low != b->low)
