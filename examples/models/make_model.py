@@ -3,7 +3,7 @@
     python make_model.py --text FOLDER --out ffwd-tiny [--steps N] [--work FOLDER]
 
 FOLDER holds the files named in corpus.py. One thread, float32, fixed seed: every batch depends on (seed, step) alone,
-and the learning rate is constant until the last quarter, so a run stopped at a checkpoint in WORK and started again
+and the learning rate is constant until the last tenth, so a run stopped at a checkpoint in WORK and started again
 with other --steps is the same as one that was given those steps from the start.
 """
 
@@ -31,7 +31,7 @@ VOCABULARY = 2048
 TOKENS_PER_BATCH = 4096
 CHAT_SHARE, COPY_SHARE = 1 / 12, 1 / 6
 COPY_FROM, SIGNS_FROM = 900, 1350  # steps from which copying is taught: of words, then also of numbers and signs
-RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.25
+RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.1
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -222,7 +222,7 @@ def main():
     ap.add_argument("--text", required=True, type=pathlib.Path)
     ap.add_argument("--out", required=True, type=pathlib.Path)
     ap.add_argument("--work", default=pathlib.Path("work"), type=pathlib.Path)
-    ap.add_argument("--steps", default=2400, type=int)
+    ap.add_argument("--steps", default=2000, type=int)
     a = ap.parse_args()
     torch.set_num_threads(1)
     a.work.mkdir(parents=True, exist_ok=True)

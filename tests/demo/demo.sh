@@ -113,32 +113,32 @@ loss() { # ffwd eval's arguments -> loss over rows neither trained on nor seen b
         jq -er 'select(.total) | .total.loss'
 }
 
-# Greedy answer of at most 48 tokens. A guess (at first the right answer) is put behind the
-# question and scored in one pass: as far as it is what the model itself would have said it
-# stands, the first difference is replaced by the model's token, and the rest is guessed no more.
+# The model's most likely answer, token by token. A guess (at first the right answer) is put behind
+# the question and scored in one pass: as far as it is what the model itself says it stands, and the
+# first difference is replaced by the model's token. So an answer takes a pass for each of its
+# tokens that is not the right one, and 24 passes at most.
 answer() { # ROW [--adapter DIR]
-    local row=$1 ids prompt guess scored
+    local row=$1 ids prompt guess said stop scored done=false
     shift
     ids=$("$build/ffwd" tokenize --model "$model" --chat <<<"$row")
     prompt=$(jq -c '.mask as $m | .ids[:($m | index(1))]' <<<"$ids")
     guess=$(jq -c '[.ids, .mask] | transpose | map(select(.[1] == 1)[0])' <<<"$ids")
-    local end
-    end=$(jq '.[-1]' <<<"$guess")
-    for _ in $(seq 48); do
-        jq -nc --argjson p "$prompt" --argjson g "$guess" \
-            '($p + $g) as $i | {input_ids: $i, labels: $i}' >"$work/guess.jsonl"
-        scored=$("$build/ffwd" eval --model "$model" --device cpu --data "$work/guess.jsonl" \
-            --logits "$(jq 'length' <<<"$(jq -c '.input_ids' "$work/guess.jsonl")")" "$@" |
-            jq -c --argjson p "$prompt" --argjson g "$guess" --argjson end "$end" '
+    stop=$(jq '.[-1]' <<<"$guess")
+    for _ in $(seq 24); do
+        jq -nc "($prompt + $guess) | {input_ids: ., labels: .}" >"$work/guess.jsonl"
+        scored=$("$build/ffwd" eval --model "$model" --device cpu --dtype f32 --data "$work/guess.jsonl" \
+            --logits "$(jq -n "$prompt + $guess | length")" "$@" |
+            jq -c --argjson p "$prompt" --argjson g "$guess" --argjson stop "$stop" '
                 select(.logits) | .logits[($p | length) - 1:] | map(index(max)) as $said |
                 ([range($g | length) | select($said[.] != $g[.])][0] // ($g | length)) as $same |
-                ($g[:$same] + if $g[$same - 1] == $end and $same > 0 then [] else [$said[$same]] end) |
-                {ids: ., done: (.[-1] == $end or length >= 48)}')
-        guess=$(jq -c .ids <<<"$scored")
-        [ "$(jq .done <<<"$scored")" = true ] && break
+                $g[:$same] | if .[-1] == $stop then . else . + [$said[$same]] end |
+                ., . + $g[length:], .[-1] == $stop')
+        { read -r said && read -r guess && read -r done; } <<<"$scored"
+        [ "$done" = true ] && break
     done
-    jq -c --argjson end "$end" 'map(select(. != $end))' <<<"$guess" |
-        "$build/ffwd" tokenize --model "$model" --decode | jq -r .
+    jq -c --argjson stop "$stop" 'map(select(. != $stop))' <<<"$said" |
+        "$build/ffwd" tokenize --model "$model" --decode | jq -j .
+    if [ "$done" = true ]; then echo; else echo " ..."; fi
 }
 
 # ---- the demo -------------------------------------------------------------------------------
@@ -214,11 +214,11 @@ fi
 say "result, after $SECONDS seconds"
 printf '  loss on held-out rows   %.4f before, %.4f after\n' "$before" "$after"
 jq -sr '
-    (map(.data | select(.status == "succeeded")) | last) as $end |
+    (map(.data | select(.status == "succeeded")) | last) as $stop |
     map(.data.fast_forward // empty) as $stages |
     "  Fast Forward            \($stages | length) stages, \($stages | map(.tau) | add // 0) simulated steps, " +
     "\($stages | map(.evaluations) | add // 0) evaluations, " +
-    "\(100 * $end.flops.fast_forward / ($end.flops.training + $end.flops.fast_forward) | round) % of the job'\''s arithmetic"
+    "\(100 * $stop.flops.fast_forward / ($stop.flops.training + $stop.flops.fast_forward) | round) % of the job'\''s arithmetic"
     ' "$work/fast.jsonl"
 echo "  adapter                 $adapter"
 jq -en "$after < $before" >/dev/null || die "the loss did not fall"
