@@ -80,7 +80,7 @@ static json_t *checkpoint_json(struct api *api, const struct job_row *job,
     char id[STORE_ID_SIZE];
     checkpoint_id(job, c->step, id);
     char *model = api_fine_tuned_model_name(job);
-    char *name = xasprintf("%s:ckpt-step-%lld", model, (long long)c->step);
+    char *name = xasprintf("%s" API_CHECKPOINT_MARK "%lld", model, (long long)c->step);
     json_t *o = json_object();
     json_object_set_new(o, "object", json_string("fine_tuning.job.checkpoint"));
     json_object_set_new(o, "id", json_string(id));

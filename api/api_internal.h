@@ -13,6 +13,8 @@
 #include "base/job_request.h"
 
 #define API_ORGANIZATION "org-ffwd"
+/* Between the name of a fine-tuned model and the step of one of its checkpoints. */
+#define API_CHECKPOINT_MARK ":ckpt-step-"
 
 /* ---- requests and answers (api.c) ----------------------------------------------------------- */
 

@@ -182,10 +182,11 @@ json_t *api_job_json(struct api *api, const struct job_row *job) {
 
 /* ---- names of what a job makes -------------------------------------------------------------- */
 
-/* "ft:BASE:ORG:SUFFIX:ID" → "BASE"; another name is its own base. The last three parts have no
- * colon in them. */
+/* "ft:BASE:ORG:SUFFIX:ID" and "ft:BASE:ORG:SUFFIX:ID:ckpt-step-N" → "BASE"; another name is its own
+ * base. The parts after BASE have no colon in them. */
 static char *base_of(const char *model) {
-    const char *end = model + strlen(model);
+    const char *end = strstr(model, API_CHECKPOINT_MARK);
+    end = end != NULL ? end : model + strlen(model);
     if (!api__model_is_tuned(model))
         return xstrdup(model);
     for (int i = 0; i < 3; i++) {

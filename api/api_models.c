@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "api/model_roots.h"
+#include "base/file.h"
 #include "base/mem.h"
 
 #define TUNED_PREFIX "ft:"
-#define CHECKPOINT_MARK ":ckpt-step-"
 #define MAX_LINE 64 /* fine-tuned from fine-tuned from … */
 
 bool api__model_is_tuned(const char *model) {
@@ -32,12 +32,12 @@ static enum err unknown(const char *name, struct err_msg *em) {
  * checkpoint. */
 static enum err job_of(struct store *s, const char *project, const char *name, struct job_row *job,
                        int64_t *step, struct err_msg *em) {
-    const char *mark = strstr(name, CHECKPOINT_MARK);
+    const char *mark = strstr(name, API_CHECKPOINT_MARK);
     char *model = mark == NULL ? xstrdup(name) : xstrndup(name, (size_t)(mark - name));
     *step = -1;
     *job = (struct job_row){0};
     enum err e = ERR_OK;
-    if (mark != NULL && !api__integer(mark + strlen(CHECKPOINT_MARK), 0, INT32_MAX, step))
+    if (mark != NULL && !api__integer(mark + strlen(API_CHECKPOINT_MARK), 0, INT32_MAX, step))
         e = unknown(name, em);
     if (e == ERR_OK)
         e = store_job_by_model(s, project, model, job, em);
@@ -90,9 +90,13 @@ static enum err adapter_of(const struct api_config *config, struct store *s, con
     char *folder = blobs_job_dir(config->data_dir, job.id);
     *out = step < 0 ? xasprintf("%s/adapter", folder)
                     : xasprintf("%s/checkpoints/step-%lld", folder, (long long)step);
+    char *weights = xasprintf("%s/adapter_model.safetensors", *out);
+    if (file_size(weights) < 0)
+        e = unknown(name, em);
+    free(weights);
     free(folder);
     job_row_clear(&job);
-    return ERR_OK;
+    return e;
 }
 
 enum err api_model_find(const struct api_config *config, struct store *s, const char *project,
@@ -138,9 +142,8 @@ static json_t *base_json(const char *name, int64_t created) {
                          : model_json(name, created, "local", 5);
 }
 
-static json_t *tuned_json(const struct job_row *job) {
-    return model_json(job->fine_tuned_model, job->finished_at, API_ORGANIZATION,
-                      strlen(API_ORGANIZATION));
+static json_t *tuned_json(const char *name, const struct job_row *job) {
+    return model_json(name, job->finished_at, API_ORGANIZATION, strlen(API_ORGANIZATION));
 }
 
 API_HANDLER(api__models_list) {
@@ -159,31 +162,46 @@ API_HANDLER(api__models_list) {
         json_array_append_new(data, base_json(entries[i].name, entries[i].created));
     model_roots_free(entries, n);
     for (int i = 0; i < n_jobs; i++) {
-        json_array_append_new(data, tuned_json(&jobs[i]));
+        json_array_append_new(data, tuned_json(jobs[i].fine_tuned_model, &jobs[i]));
         job_row_clear(&jobs[i]);
     }
     free(jobs);
     api__ok(resp, json_pack("{s:s, s:o}", "object", "list", "data", data));
 }
 
+/* The object of a fine-tuned model, or of one of its checkpoints. */
+static enum err find_tuned(struct api *api, const char *project, const char *name, json_t **out,
+                           struct err_msg *em) {
+    struct job_row job;
+    int64_t step = -1;
+    char *adapter = NULL;
+    enum err e = job_of(api->store, project, name, &job, &step, em);
+    if (e == ERR_OK)
+        e = adapter_of(api->config, api->store, project, name, &adapter, em);
+    if (e == ERR_OK)
+        *out = tuned_json(name, &job);
+    free(adapter);
+    job_row_clear(&job);
+    return e;
+}
+
 API_HANDLER(api__models_get) {
     struct err_msg em = ERR_MSG_INIT;
     const char *name = params->value[0];
-    struct job_row job = {0};
-    char *dir = NULL;
+    json_t *model = NULL;
     enum err e = ERR_NOT_FOUND;
     if (api__model_is_tuned(name)) {
-        e = store_job_by_model(api->store, req->project, name, &job, &em);
+        e = find_tuned(api, req->project, name, &model, &em);
     } else {
-        dir = model_roots_find(api->config->model_roots, name);
+        char *dir = model_roots_find(api->config->model_roots, name);
         e = dir != NULL ? ERR_OK : ERR_NOT_FOUND;
+        model = dir != NULL ? base_json(name, model_roots_created(dir)) : NULL;
+        free(dir);
     }
     if (e == ERR_NOT_FOUND)
         api_error(resp, 404, "model_not_found", "model", "The model '%s' does not exist", name);
     else if (e != ERR_OK)
         api_error_from(resp, &em);
     else
-        api__ok(resp, dir != NULL ? base_json(name, model_roots_created(dir)) : tuned_json(&job));
-    free(dir);
-    job_row_clear(&job);
+        api__ok(resp, model);
 }

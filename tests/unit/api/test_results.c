@@ -221,6 +221,39 @@ Test(results, models_are_found_in_every_layout) {
         expect_error(send_request(HTTP_GET, unknown[i], NULL, NULL), 404, "model");
 }
 
+Test(results, checkpoint_of_a_model_can_be_trained_further) {
+    struct api_model m;
+    struct job_row first, second;
+    finish(job_id);
+    cr_assert_eq(store_job_get(api.store, "p", job_id, &first, NULL), ERR_OK);
+    char *name = xasprintf("%s:ckpt-step-10", first.fine_tuned_model);
+    char *body = job_body(name, file, "");
+    expect_error(send_request(HTTP_POST, JOBS, NULL, body), 400, "model");
+    free(body);
+    char *weights = xasprintf("jobs/%s/checkpoints/step-10/adapter_model.safetensors", job_id);
+    char *path = xasprintf("/v1/models/%s", name);
+    expect_error(send_request(HTTP_GET, path, NULL, NULL), 404, "model");
+    put(weights, "x");
+    free(weights);
+    expect_model(path, name, "org-ffwd");
+    free(path);
+    json_t *job = add_job(name, file, "");
+    finish(text_of(job, "id"));
+    cr_assert_eq(api_model_find(&config, api.store, "p", name, &m, NULL), ERR_OK);
+    char *want = xasprintf("%s/jobs/%s/checkpoints/step-10", dir, job_id);
+    cr_expect_str_eq(m.init_adapter, want);
+    cr_expect_str_eq(m.base, "tiny");
+    cr_assert_eq(store_job_get(api.store, "p", text_of(job, "id"), &second, NULL), ERR_OK);
+    cr_expect_eq(strncmp(second.fine_tuned_model, "ft:tiny:ffwd::", 14), 0, "%s",
+                 second.fine_tuned_model);
+    api_model_clear(&m);
+    job_row_clear(&first);
+    job_row_clear(&second);
+    json_decref(job);
+    free(want);
+    free(name);
+}
+
 /* The name of a fine-tuned model stands for its base and its adapter, over several rounds. */
 Test(results, fine_tuned_model_can_be_trained_further) {
     struct api_model m;
