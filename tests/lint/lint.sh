@@ -89,9 +89,12 @@ for f in $sources $(git ls-files '*.py' '*.sh'); do
     [ "$n" -le 500 ] || finding "$f: $n lines; a file has at most 500"
 done
 while IFS= read -r line; do finding "$line"; done < <(
-    awk 'FNR == 1 { start = 0 }
-         /^[a-zA-Z_].*\{$/ && !/^(struct|enum|union|static const struct|static struct|typedef|extern|#)/ { start = FNR; name = $0 }
-         /^\}/ && start { n = FNR - start + 1; if (n > 60) print FILENAME ":" start ": " n " lines; a function has at most 60"; start = 0 }' $sources
+    awk 'FNR == 1 { inside = 0; head = 0 }
+         /^[a-zA-Z_]/ && !inside { head = FNR }
+         /\) \{$/ && !inside && head { inside = 1 }
+         /^\}/ { n = FNR - head + 1
+                 if (inside && n > 60) print FILENAME ":" head ": " n " lines; a function has at most 60"
+                 inside = 0; head = 0 }' $sources
 )
 
 # ---- banned -----------------------------------------------------------------------------------
