@@ -32,9 +32,9 @@ static double setting(const struct run *r, const char *key) {
     return json_number_value(json_object_get(json_object_get(r->c.expected, "train"), key));
 }
 
-static void run_open(struct run *r, const char *name, int threads) {
+static void run_open(struct run *r, const char *name, enum dtype dtype, int threads) {
     struct err_msg em = ERR_MSG_INIT;
-    ref_case_open(&r->c, name, DTYPE_F32, threads);
+    ref_case_open(&r->c, name, dtype, threads);
     ref_case_adapter(&r->c);
     r->p = ref_pass(&r->c, true);
     size_t bytes = adapter_size(r->c.adapter) * sizeof(float);
@@ -106,7 +106,7 @@ static void check_trajectory(const char *name, int threads, int pieces) {
     struct run r;
     size_t i;
     json_t *want;
-    run_open(&r, name, threads);
+    run_open(&r, name, DTYPE_F32, threads);
     const json_t *norms = json_object_get(json_object_get(r.c.expected, "train"), "grad_norms");
     json_array_foreach(json_object_get(json_object_get(r.c.expected, "train"), "losses"), i, want) {
         double norm, loss = step(&r, (int)i + 1, pieces, &norm);
@@ -124,6 +124,20 @@ ParameterizedTest(const int *number, training, fifty_losses_agree_with_torch) {
     check_trajectory(ref_cases[*number], 2, 1);
 }
 
+CASE_PARAMETERS(training, fifty_losses_in_bf16_agree_within_a_hundredth)
+ParameterizedTest(const int *number, training, fifty_losses_in_bf16_agree_within_a_hundredth) {
+    struct run r;
+    size_t i;
+    json_t *want;
+    run_open(&r, ref_cases[*number], DTYPE_BF16, 2);
+    json_array_foreach(json_object_get(json_object_get(r.c.expected, "train"), "losses"), i, want) {
+        double norm, loss = step(&r, (int)i + 1, 1, &norm), torch = json_number_value(want);
+        cr_expect_float_eq(loss, torch, 1e-2 * torch, "step %zu: loss %.5g, not %.5g", i + 1, loss,
+                           torch);
+    }
+    run_close(&r);
+}
+
 Test(training, micro_batches_give_the_same_losses) {
     check_trajectory("llama-gqa", 1, 2);
     check_trajectory("qwen2", 2, 4);
@@ -135,7 +149,7 @@ Test(training, weights_do_not_depend_on_the_number_of_threads) {
         struct run r;
         struct err_msg em = ERR_MSG_INIT;
         double norm;
-        run_open(&r, "llama-gqa", threads);
+        run_open(&r, "llama-gqa", DTYPE_F32, threads);
         for (int i = 1; i <= 5; i++)
             (void)step(&r, i, 1, &norm);
         struct adapter_mem *mem = adapter_mem(r.c.adapter);
