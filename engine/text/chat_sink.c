@@ -62,7 +62,7 @@ static void flush(struct chat_sink *s) {
         add_labels(s, first + done, s->ids->len, s->trained);
     s->started = s->started || s->piece.len > 0;
     buf_reset(&s->piece);
-    s->n_marks = 0;
+    s->n_marks = s->mark_bytes = 0;
 }
 
 void chat_sink_bytes(struct chat_sink *s, const char *bytes, size_t n) {
@@ -92,9 +92,9 @@ void chat_sink_marker(struct chat_sink *s, const struct chat_marker *marker) {
 void chat_sink_train(struct chat_sink *s, bool trained) {
     if (s->e != ERR_OK)
         return;
-    /* Only a template none of whose markers is a token fills the list: then the piece ends here. */
-    if (s->n_marks == CHAT_SINK_MARKS)
+    if (s->n_marks == CHAT_SINK_MARKS || (s->n_marks > 2 && s->mark_bytes > CHAT_SINK_BYTES))
         flush(s);
+    s->mark_bytes += s->piece.len;
     s->marks[s->n_marks].at = s->piece.len;
     s->marks[s->n_marks++].trained = trained;
 }

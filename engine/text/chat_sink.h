@@ -28,7 +28,12 @@ struct chat_marker {
     int32_t id; /* -1: not a token, written as text */
 };
 
-#define CHAT_SINK_MARKS 4
+/* Finding a mark costs encoding the piece up to it. Only a template none of whose markers is a
+ * token puts more than two into a piece: it is then ended after CHAT_SINK_MARKS marks, or sooner
+ * when the marks cost more than CHAT_SINK_BYTES, which keeps a long conversation's cost in bounds.
+ */
+#define CHAT_SINK_MARKS 32
+#define CHAT_SINK_BYTES ((size_t)1 << 20)
 
 struct chat_sink {
     const struct tokenizer *tok;
@@ -39,8 +44,9 @@ struct chat_sink {
         bool trained;
     } marks[CHAT_SINK_MARKS];
     size_t n_marks;
-    bool trained; /* at the start of piece */
-    bool all;     /* train every token, whatever the marks say */
+    size_t mark_bytes; /* sum of the marks' `at` */
+    bool trained;      /* at the start of piece */
+    bool all;          /* train every token, whatever the marks say */
     bool started; /* a piece or token was written: the next piece is not the start of the text */
     enum err e;
     struct err_msg *em;

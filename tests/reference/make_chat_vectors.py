@@ -221,7 +221,8 @@ def byte_level(path):
     t.save(path)
 
 
-def sentencepiece_like(path):
+def sentencepiece_like(path, prepend=False):
+    """prepend: the older form of such files, a normalizer instead of a pre-tokenizer."""
     t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
     t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
     special = ["<unk>", "<s>", "</s>"]
@@ -229,7 +230,11 @@ def sentencepiece_like(path):
     t.train_from_iterator(CORPUS, trainer)
     data = json.loads(t.to_str())
     data["added_tokens"] = data["added_tokens"][:3]  # byte tokens are part of the model, not added
-    data["pre_tokenizer"]["split"] = False
+    if prepend:
+        data["pre_tokenizer"] = None
+        data["normalizer"] = json.loads(normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]).__getstate__())
+    else:
+        data["pre_tokenizer"]["split"] = False
     data["decoder"] = json.loads(decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]).__getstate__())
     t = Tokenizer.from_str(json.dumps(data))
     t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
@@ -246,6 +251,7 @@ def tiny(out):
     for name, make, bos, eos, templates in (
         ("tiny-bytelevel", byte_level, "<|begin_of_text|>", "<|endoftext|>", ["chatml", "chatml-default", "qwen", "llama3", "llama3.1"]),
         ("tiny-metaspace", sentencepiece_like, "<s>", "</s>", ["mistral", "mistral-system", "llama2", "zephyr", "chatml"]),
+        ("tiny-prepend", lambda path: sentencepiece_like(path, True), "<s>", "</s>", ["mistral", "llama2", "zephyr", "chatml"]),
     ):
         folder = os.path.join(out, name)
         os.makedirs(folder, exist_ok=True)
