@@ -217,13 +217,21 @@ static json_t *paths_json(void) {
     return paths;
 }
 
+/* Without any key the server asks for none. */
+static json_t *security_json(struct api *api) {
+    int64_t keys = 0;
+    if (store_key_count(api->store, &keys, NULL) == ERR_OK && keys == 0)
+        return json_array();
+    return json_pack("[{s:[]}]", "bearer");
+}
+
 API_HANDLER(api__system_openapi) {
     (void)req;
     (void)params;
     json_t *doc =
-        json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:[{s:[]}]}", "openapi",
-                  "3.1.0", "info", "title", "ffwd", "version", api->config->version, "paths",
-                  paths_json(), "components", "schemas", api__schemas(), "securitySchemes",
-                  "bearer", "type", "http", "scheme", "bearer", "security", "bearer");
+        json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:o}", "openapi", "3.1.0",
+                  "info", "title", "ffwd", "version", api->config->version, "paths", paths_json(),
+                  "components", "schemas", api__schemas(), "securitySchemes", "bearer", "type",
+                  "http", "scheme", "bearer", "security", security_json(api));
     api__ok(resp, doc);
 }
