@@ -1,7 +1,8 @@
 /* tok_unicode_data: character classes as the reference library sees them.
  *
- * The tables are what tokenizers 0.23 answers for every code point: its parts were built from
- * different versions of Unicode, so no one version of a library here gives the same ids.
+ * The tables are what tokenizers 0.23 answers for every code point (make_tokenizer_unicode.py
+ * --ranges): its parts were built from different versions of Unicode, so no one version of a
+ * library here gives the same ids. test_tok_unicode.c checks all of them.
  */
 #include "engine/text/tok_unicode_data.h"
 
