@@ -104,9 +104,10 @@ static void take_signal(struct worker_pipe *p, const json_t *o, enum train_signa
         log_warn("worker.refused", "reason=\"not the job in hand\"");
 }
 
+/* `now` may still be set: the server answers `done` faster than this process puts the job away. */
 static void take_run(struct worker_pipe *p, const json_t *o) {
     if (!json_is_string(json_object_get(o, "job")) ||
-        !json_is_integer(json_object_get(o, "attempt")) || p->now != NULL || p->next != NULL) {
+        !json_is_integer(json_object_get(o, "attempt")) || p->next != NULL) {
         log_warn("worker.refused", "reason=\"run while busy, or without job and attempt\"");
         return;
     }
