@@ -49,6 +49,13 @@ def nll(model, ids, mask):
     return sum(picked), len(picked)
 
 
+def agree(model, masks, measured):
+    for row, line in zip(masks, measured):
+        expected, n = nll(model, row["ids"], row["mask"])
+        assert line["tokens"] == n
+        assert line["nll"] == pytest.approx(expected, abs=1e-5 * n)
+
+
 def test_loss_is_the_same_in_transformers(adapter):
     base = AutoModelForCausalLM.from_pretrained(MODELS / BASE, dtype=torch.float32)
     rows = [json.loads(x) for x in open(DATA / "orders-valid.jsonl")][:24]
@@ -57,12 +64,8 @@ def test_loss_is_the_same_in_transformers(adapter):
     subset.write_text("".join(json.dumps(r) + "\n" for r in rows))
     before, _ = ffwd_eval(subset)
     tuned, total = ffwd_eval(subset, adapter)
-    for model, measured in ((base, before), (PeftModel.from_pretrained(base, adapter), tuned)):
-        model.eval()
-        for row, line in zip(masks, measured):
-            expected, n = nll(model, row["ids"], row["mask"])
-            assert line["tokens"] == n
-            assert line["nll"] == pytest.approx(expected, abs=1e-4 * n)
+    agree(base.eval(), masks, before)
+    agree(PeftModel.from_pretrained(base, adapter).eval(), masks, tuned)
     assert total["loss"] < sum(x["nll"] for x in before) / sum(x["tokens"] for x in before)
 
 
