@@ -186,6 +186,7 @@ struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n) {
                     e->cols = b ? lora->rank[part] : site_in(c, s);
                     e->offset = b ? lora->b[part] : lora->a[part];
                     e->index = (uint32_t)((l * SITES + (int)s) * LINEAR_PARTS + part);
+                    e->site = s;
                     e->is_b = b;
                     ++*n;
                 }

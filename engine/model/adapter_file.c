@@ -50,22 +50,38 @@ static enum err write_config(const struct adapter *ad, const char *dir, const ch
     return e;
 }
 
-static enum err write_tensors(const struct adapter *ad, const char *dir, const float *values,
+/* Copies a matrix between the flat buffer and the order of the file's rows. */
+static void copy_rows(const struct model_config *c, const struct adapter_entry *e, float *flat,
+                      float *file, bool to_file) {
+    size_t bytes = (size_t)e->cols * sizeof *flat;
+    for (int64_t r = 0; r < e->rows; r++) {
+        float *ours = flat + r * e->cols;
+        float *theirs = file + (e->is_b ? site_stored_row(c, e->site, r) : r) * e->cols;
+        memcpy(to_file ? theirs : ours, to_file ? ours : theirs, bytes);
+    }
+}
+
+static enum err write_tensors(const struct adapter *ad, const char *dir, float *values,
                               struct err_msg *em) {
     size_t n;
     char *path = xasprintf("%s/adapter_model.safetensors", dir);
     struct adapter_entry *list = adapter_entries(ad, &n);
     struct safetensor *tensors = xcalloc(n, sizeof *tensors);
-    for (size_t i = 0; i < n; i++)
+    float *rows = xmalloc(ad->mem.n * sizeof *rows); /* the flat buffer in the files' row order */
+    for (size_t i = 0; i < n; i++) {
+        const struct adapter_entry *a = &list[i];
+        copy_rows(&ad->model->cfg, a, values + a->offset, rows + a->offset, true);
         tensors[i] = (struct safetensor){
-            .name = list[i].name,
+            .name = a->name,
             .dtype = "F32",
             .rank = 2,
-            .shape = {(uint64_t)list[i].rows, (uint64_t)list[i].cols},
-            .data = values + list[i].offset,
-            .bytes = (size_t)(list[i].rows * list[i].cols) * sizeof(float),
+            .shape = {(uint64_t)a->rows, (uint64_t)a->cols},
+            .data = rows + a->offset,
+            .bytes = (size_t)(a->rows * a->cols) * sizeof(float),
         };
+    }
     enum err e = safetensors_write(path, tensors, n, em);
+    free(rows);
     free(tensors);
     free(list);
     free(path);
@@ -189,8 +205,8 @@ static enum err read_options(const struct config_json *c, const char ***targets,
 
 /* ---- reading the tensors -------------------------------------------------------------------- */
 
-static enum err load_entry(const struct safetensors *st, const struct adapter_entry *e,
-                           float *values, struct err_msg *em) {
+static enum err load_entry(const struct model_config *c, const struct safetensors *st,
+                           const struct adapter_entry *e, float *values, struct err_msg *em) {
     const struct safetensor *t = safetensors_find(st, e->name);
     const char *path = safetensors_path(st);
     if (t == NULL)
@@ -211,7 +227,10 @@ static enum err load_entry(const struct safetensors *st, const struct adapter_en
                        path, e->name, t->dtype);
     void *aligned = xmalloc(t->bytes);
     memcpy(aligned, t->data, t->bytes);
-    convert_elements(aligned, dtype, values + e->offset, DTYPE_F32, e->rows * e->cols);
+    float *rows = xmalloc((size_t)(e->rows * e->cols) * sizeof *rows);
+    convert_elements(aligned, dtype, rows, DTYPE_F32, e->rows * e->cols);
+    copy_rows(c, e, values + e->offset, rows, false);
+    free(rows);
     free(aligned);
     return ERR_OK;
 }
@@ -226,7 +245,7 @@ static enum err load_tensors(struct adapter *ad, const struct safetensors *st, s
     float *values = xcalloc(ad->mem.n, sizeof *values);
     enum err e = ERR_OK;
     for (size_t i = 0; i < n && e == ERR_OK; i++)
-        e = load_entry(st, &list[i], values, em);
+        e = load_entry(&ad->model->cfg, st, &list[i], values, em);
     qsort(list, n, sizeof *list, by_entry_name);
     for (size_t i = 0; i < safetensors_count(st) && e == ERR_OK; i++) {
         struct adapter_entry key;

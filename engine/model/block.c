@@ -3,6 +3,8 @@
  *   x ─ norm1 ─ q|k|v ─ rope ─ attention ─ o ─ + ─ norm2 ─ gate|up ─ act ─ down ─ + ─ x_out
  *   └──────────────────────────────────────────┘ └────────────────────────────────┘
  *
+ * A parallel block (GPT-NeoX) reads x instead of x_mid in norm2.
+ *
  * Kept for the backward pass: x, q|k|v after rope, attention's output and log-sum-exp, x_mid,
  * gate|up, the norms' statistics and LoRA's s = drop(input) Aᵀ. The normalised inputs and the
  * activation's output are computed again: they cost little and are as wide as what is kept. */
@@ -91,7 +93,7 @@ void block_forward(struct pass *p, int l, struct tensor x_out) {
     rotate(p, t, false);
     ops->attention_forward(dev, &a, &p->batch, t.q, t.k, t.v, att, sv->lse);
     linear(p, l, SITE_O, att, &x, x_mid);
-    ops->norm_forward(dev, &ly->norm2, x_mid, x_norm, sv->stats2);
+    ops->norm_forward(dev, &ly->norm2, c->parallel ? x : x_mid, x_norm, sv->stats2);
     linear(p, l, SITE_UP, x_norm, NULL, gate_up);
     ops->act_forward(dev, &c->act, gate_up, h);
     linear(p, l, SITE_DOWN, h, &x_mid, x_out);
@@ -107,14 +109,28 @@ static bool is_lowest(const struct pass *p, int l, enum site site) {
     return true;
 }
 
-/* dx: gradient of x_out, then of x_mid. Returns false if the backward pass ends here. */
+/* Input of norm2. */
+static struct tensor mlp_input(const struct pass *p, int l) {
+    const struct model_config *c = &p->m->cfg;
+    return view(p, c->parallel ? p->saved[l].x : p->saved[l].x_mid, c->hidden);
+}
+
+/* Adds what came through the MLP to the gradient of its input. */
+static void norm2_back(struct pass *p, int l, struct tensor dx) {
+    p->m->dev->ops->norm_backward(p->m->dev, &p->m->layers[l].norm2,
+                                  view(p, p->dx_norm, p->m->cfg.hidden), mlp_input(p, l),
+                                  p->saved[l].stats2, dx);
+}
+
+/* dx: gradient of x_out, then of x_mid. In a parallel block these are the same, and dx_norm is
+ * added once attention has read dx. Returns false if the backward pass ends here. */
 static bool backward_mlp(struct pass *p, int l, struct tensor dx) {
     const struct model_config *c = &p->m->cfg;
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
     const struct layer *ly = &p->m->layers[l];
     struct saved *sv = &p->saved[l];
-    struct tensor x_mid = view(p, sv->x_mid, c->hidden), dh = view(p, p->dh, c->intermediate);
+    struct tensor dh = view(p, p->dh, c->intermediate);
     struct tensor x_norm = view(p, p->x_norm, c->hidden), h = view(p, p->h, c->intermediate);
     struct tensor dx_norm = view(p, p->dx_norm, c->hidden);
     struct tensor gate_up = view(p, sv->gate_up, site_out(c, SITE_UP));
@@ -128,10 +144,10 @@ static bool backward_mlp(struct pass *p, int l, struct tensor dx) {
     ops->act_backward(dev, &c->act, dh, gate_up);
     last = is_lowest(p, l, SITE_UP);
     if (site_lora(p, l, SITE_UP) != NULL)
-        ops->norm_apply(dev, &ly->norm2, x_mid, sv->stats2, x_norm);
+        ops->norm_apply(dev, &ly->norm2, mlp_input(p, l), sv->stats2, x_norm);
     linear_back(p, l, SITE_UP, gate_up, x_norm, last ? NULL : &dx_norm);
-    if (!last)
-        ops->norm_backward(dev, &ly->norm2, dx_norm, x_mid, sv->stats2, dx);
+    if (!last && !c->parallel)
+        norm2_back(p, l, dx);
     return !last;
 }
 
@@ -154,6 +170,8 @@ static void backward_attention(struct pass *p, int l, struct tensor dx) {
     linear_back(p, l, SITE_O, dx, att, last ? NULL : &d_att);
     if (last)
         return;
+    if (c->parallel)
+        norm2_back(p, l, dx);
     ops->attention_backward(dev, &a, &p->batch, t.q, t.k, t.v, att, sv->lse, d_att, d.q, d.k, d.v);
     rotate(p, d, true);
     last = is_lowest(p, l, SITE_QKV);

@@ -35,9 +35,10 @@ static enum err read_rope(const struct config_json *c, struct model_config *out,
     double theta;
     const char *type;
     *r = (struct rope_config){.factor = 1, .partial = 1};
-    enum err e = config_number(c, "rope_theta", 1, 1e15, 10000, &theta, em);
+    enum err e = config_number(c, out->family->theta_key, 1, 1e15, 10000, &theta, em);
     if (e == ERR_OK)
-        e = config_number(c, "partial_rotary_factor", 0, 1, 1, &r->partial, em);
+        e = config_number(c, out->family->partial_key, 0, 1, out->family->default_partial,
+                          &r->partial, em);
     if (e != ERR_OK)
         return e;
     const char *key = config_get(c, "rope_scaling") != NULL ? "rope_scaling" : "rope_parameters";
@@ -99,11 +100,6 @@ static enum err read_heads(const struct config_json *c, struct model_config *out
                        c->path, out->hidden, out->heads);
     if (out->head_dim == 0)
         out->head_dim = out->hidden / out->heads;
-    if (out->head_dim % 2 != 0)
-        return err_set(em, ERR_INPUT,
-                       "%s: a head of %d columns cannot be rotated in halves; "
-                       "\"head_dim\" must be even",
-                       c->path, out->head_dim);
     if ((int64_t)out->heads * out->head_dim > LIMIT_HIDDEN)
         return err_set(em, ERR_INPUT, "%s: %d heads of %d columns are wider than %d", c->path,
                        out->heads, out->head_dim, LIMIT_HIDDEN);
@@ -139,12 +135,12 @@ static enum err read_act(const struct config_json *c, struct model_config *out,
                 {"gelu_new", ACT_GELU_TANH},
                 {"gelu_pytorch_tanh", ACT_GELU_TANH}};
     const char *name;
-    enum err e = config_string(c, "hidden_act", "silu", &name, em);
+    enum err e = config_string(c, "hidden_act", out->family->default_act, &name, em);
     if (e != ERR_OK)
         return e;
     for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++)
         if (strcmp(acts[i].name, name) == 0) {
-            out->act = (struct act){acts[i].kind, true};
+            out->act = (struct act){acts[i].kind, out->family->gated};
             return ERR_OK;
         }
     return err_set(em, ERR_UNSUPPORTED,
@@ -180,7 +176,7 @@ static enum err read_common(const struct config_json *c, struct model_config *ou
     if (e == ERR_OK)
         e = read_sizes(c, out, em);
     if (e == ERR_OK)
-        e = config_number(c, "rms_norm_eps", 0, 1, 1e-6, &eps, em);
+        e = config_number(c, out->family->eps_key, 0, 1, out->family->default_eps, &eps, em);
     if (e == ERR_OK)
         e = read_act(c, out, em);
     if (e == ERR_OK)
@@ -193,21 +189,26 @@ static enum err read_common(const struct config_json *c, struct model_config *ou
         e = read_token(c, "eos_token_id", out->vocab, &out->eos_id, em);
     if (e != ERR_OK)
         return e;
-    out->norm = NORM_RMS;
+    out->norm = out->family->norm_kind;
     out->norm_eps = (float)eps;
     out->embed_scale = 1;
     out->attention_scale = (float)(1 / sqrt(out->head_dim));
     return ERR_OK;
 }
 
-/* What a family may ask for and the pass cannot do (yet). */
-static enum err check_supported(const struct config_json *c, const struct model_config *out,
-                                struct err_msg *em) {
-    if (out->rope.partial < 1)
+/* Llama's own code ignores the key where its rotary embedding is the default one and obeys it
+ * elsewhere; no checkpoint uses it. */
+static enum err check_rotation(const struct config_json *c, const struct model_config *out,
+                               struct err_msg *em) {
+    if (out->rope.partial < 1 && out->family->default_partial >= 1)
         return err_set(em, ERR_UNSUPPORTED,
-                       "%s: \"partial_rotary_factor\": only whole heads are "
-                       "rotated for model type %s",
-                       c->path, out->family->model_type);
+                       "%s: \"%s\": only whole heads are rotated for model type %s", c->path,
+                       out->family->partial_key, out->family->model_type);
+    if (rope_columns(out) < 2 || rope_columns(out) % 2 != 0)
+        return err_set(em, ERR_INPUT,
+                       "%s: %d of a head's %d columns are rotated; the number must "
+                       "be even",
+                       c->path, rope_columns(out), out->head_dim);
     return ERR_OK;
 }
 
@@ -226,7 +227,7 @@ static enum err read_object(const struct config_json *c, struct model_config *ou
     e = read_common(c, out, em);
     if (e == ERR_OK)
         e = out->family->read(c, out, em);
-    return e != ERR_OK ? e : check_supported(c, out, em);
+    return e != ERR_OK ? e : check_rotation(c, out, em);
 }
 
 enum err model_config_read(const char *dir, struct model_config *out, struct err_msg *em) {

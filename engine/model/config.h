@@ -36,7 +36,8 @@ struct model_config {
     struct act act;
     struct rope_config rope;
     bool qkv_bias, o_bias, mlp_bias, tied_head;
-    int32_t window;                              /* keys seen by a windowed layer, 0: no window */
+    bool parallel;  /* attention and MLP both read the block's input (GPT-NeoX) */
+    int32_t window; /* keys seen by a windowed layer, 0: no window */
     uint64_t windowed_layers[LIMIT_LAYERS / 64]; /* bit l: layer l has the window */
     float embed_scale, attention_scale;          /* of embeddings; of q·k */
     int32_t bos_id, eos_id;                      /* -1: none; the first of a list */
@@ -45,7 +46,8 @@ struct model_config {
 /* Reads DIR/config.json, in the transformers 4 and the transformers 5 form. */
 enum err model_config_read(const char *dir, struct model_config *out, struct err_msg *em) NODISCARD;
 
-/* A named shape of DESIGN's list (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b). */
+/* A named shape of DESIGN's list (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b,
+ * pythia-1.4b). */
 enum err model_config_shape(const char *shape, struct model_config *out,
                             struct err_msg *em) NODISCARD;
 

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "engine/model/family_llama.h"
+#include "engine/model/family_neox.h"
 
-static const struct family *const families[] = {&family_llama, &family_mistral, &family_qwen2};
+static const struct family *const families[] = {&family_llama, &family_mistral, &family_qwen2,
+                                                &family_neox};
 
 const struct family *family_find(const char *model_type) {
     for (size_t i = 0; i < sizeof families / sizeof families[0]; i++)
@@ -16,7 +18,7 @@ const struct family *family_find(const char *model_type) {
 }
 
 const char *family_list(void) {
-    return "llama, mistral, qwen2";
+    return "gpt_neox, llama, mistral, qwen2";
 }
 
 int64_t site_in(const struct model_config *c, enum site site) {
@@ -40,6 +42,8 @@ int site_parts(const struct model_config *c, enum site site) {
 int64_t site_part_out(const struct model_config *c, enum site site, int part) {
     switch (site) {
     case SITE_QKV:
+        if (c->family->module[SITE_QKV][1] == NULL) /* q, k and v are one module */
+            return ((int64_t)c->heads + 2 * c->kv_heads) * c->head_dim;
         return (int64_t)(part == 0 ? c->heads : c->kv_heads) * c->head_dim;
     case SITE_UP:
         return c->intermediate;
@@ -82,6 +86,18 @@ void family_tensor(const struct model_config *c, int layer, const char *module, 
 void site_module(const struct model_config *c, int layer, enum site site, int part,
                  char out[MODULE_PATH_MAX]) {
     family_tensor(c, layer, c->family->module[site][part], "", out);
+}
+
+int32_t rope_columns(const struct model_config *c) {
+    return (int32_t)(c->head_dim * c->rope.partial);
+}
+
+bool site_is_reordered(const struct model_config *c, enum site site) {
+    return site == SITE_QKV && c->family->stored_row != NULL;
+}
+
+int64_t site_stored_row(const struct model_config *c, enum site site, int64_t row) {
+    return site_is_reordered(c, site) ? c->family->stored_row(c, row) : row;
 }
 
 int32_t layer_window(const struct model_config *c, int layer) {

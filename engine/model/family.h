@@ -24,11 +24,21 @@ struct family {
     const char *module[SITES][LINEAR_PARTS]; /* modules that share an input, in column order */
     const char *const *ignored; /* endings of tensors that are not weights; NULL-terminated */
 
-    /* defaults of keys that a config.json may leave out */
+    /* LayerNorm has a bias; RMSNorm has none */
+    enum norm_kind norm_kind;
+    bool gated; /* act(gate) · up; else act(up) */
+
+    /* names of keys that differ, and defaults of keys that a config.json may leave out */
+    const char *eps_key, *theta_key, *partial_key;
+    double default_eps, default_partial;
+    const char *default_act;
     int32_t default_kv_heads; /* 0: as many as heads */
     int32_t default_positions;
     /* Fills what only this family has; everything common is already in *out. */
     enum err (*read)(const struct config_json *c, struct model_config *out, struct err_msg *em);
+
+    /* Row of the stored matrix that is row `row` of q|k|v; NULL: stored in that order. */
+    int64_t (*stored_row)(const struct model_config *c, int64_t row);
 };
 
 /* NULL if model_type is not known. */
@@ -51,6 +61,12 @@ void site_module(const struct model_config *c, int layer, enum site site, int pa
 /* A tensor of a block or outside: prefix of `layer` (-1: none) + module + suffix. */
 void family_tensor(const struct model_config *c, int layer, const char *module, const char *suffix,
                    char out[MODULE_PATH_MAX]);
+
+/* Columns of a head that are rotated. */
+int32_t rope_columns(const struct model_config *c);
+/* The stored row of a row of a site's matrix, bias or LoRA B. */
+int64_t site_stored_row(const struct model_config *c, enum site site, int64_t row);
+bool site_is_reordered(const struct model_config *c, enum site site);
 
 /* Keys seen in attention by this layer; 0: all. */
 int32_t layer_window(const struct model_config *c, int layer);

@@ -10,7 +10,9 @@ static const char *const llama_ignored[] = {".rotary_emb.inv_freq", NULL};
 #define LLAMA_NAMES                                                                                \
     .embed = "model.embed_tokens.weight", .norm = "model.norm", .head = "lm_head.weight",          \
     .layer = "model.layers.%d.", .norm1 = "input_layernorm", .norm2 = "post_attention_layernorm",  \
-    .ignored = llama_ignored,                                                                      \
+    .ignored = llama_ignored, .norm_kind = NORM_RMS, .gated = true, .eps_key = "rms_norm_eps",     \
+    .default_eps = 1e-6, .theta_key = "rope_theta", .partial_key = "partial_rotary_factor",        \
+    .default_partial = 1, .default_act = "silu",                                                   \
     .module = {                                                                                    \
         [SITE_QKV] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"},                 \
         [SITE_O] = {"self_attn.o_proj"},                                                           \

@@ -55,6 +55,7 @@ struct adapter_entry {
     int64_t rows, cols;
     size_t offset;  /* in the flat buffer */
     uint32_t index; /* of the projection in the whole model, whether it carries LoRA or not */
+    enum site site;
     bool is_b;
 };
 /* All matrices, in the order of the flat buffer; the caller frees. */
@@ -63,7 +64,7 @@ struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n);
 enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
                       struct err_msg *em) NODISCARD;
 
-/* cos and sin of positions 0…n-1, [n, head_dim / 2] each, into host memory. */
+/* cos and sin of positions 0…n-1, [n, rope_columns / 2] each, into host memory. */
 void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out);
 
 /* Saved activations of a block, in device memory. In evaluation all blocks share one set. */

@@ -27,6 +27,10 @@ static enum err check_norm(const struct model_config *c, struct weights *w, int 
                            const char *module, struct err_msg *em) {
     char name[MODULE_PATH_MAX];
     family_tensor(c, layer, module, ".weight", name);
+    enum err e = weights_check(w, name, c->hidden, 0, em);
+    if (e != ERR_OK || c->norm != NORM_LAYER)
+        return e;
+    family_tensor(c, layer, module, ".bias", name);
     return weights_check(w, name, c->hidden, 0, em);
 }
 
@@ -83,13 +87,64 @@ static enum err load_norm(struct model *m, struct weights *w, int layer, const c
                           float *slab, struct norm *out, struct err_msg *em) {
     char name[MODULE_PATH_MAX];
     float *host;
+    *out = (struct norm){m->cfg.norm, m->cfg.norm_eps, slab, NULL};
     family_tensor(&m->cfg, layer, module, ".weight", name);
     enum err e = take_f32(w, name, m->cfg.hidden, &host, em);
     if (e != ERR_OK)
         return e;
     m->dev->ops->upload(m->dev, slab, host, (size_t)m->cfg.hidden * sizeof *host);
     free(host);
-    *out = (struct norm){m->cfg.norm, m->cfg.norm_eps, slab, NULL};
+    if (m->cfg.norm != NORM_LAYER)
+        return ERR_OK;
+    out->bias = slab + m->cfg.hidden;
+    family_tensor(&m->cfg, layer, module, ".bias", name);
+    e = take_f32(w, name, m->cfg.hidden, &host, em);
+    if (e != ERR_OK)
+        return e;
+    m->dev->ops->upload(m->dev, slab + m->cfg.hidden, host, (size_t)m->cfg.hidden * sizeof *host);
+    free(host);
+    return ERR_OK;
+}
+
+/* Values of a norm in the slab: weight, and bias where it has one. */
+static size_t norm_values(const struct model_config *c) {
+    return (size_t)c->hidden * (c->norm == NORM_LAYER ? 2 : 1);
+}
+
+/* The rows of a matrix or bias (cols 1) in q|k|v order, as a copy. */
+static void *reorder_rows(const struct model_config *c, enum site site, const void *stored,
+                          int64_t rows, size_t row_bytes) {
+    char *out = xmalloc((size_t)rows * row_bytes);
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(out + (size_t)r * row_bytes,
+               (const char *)stored + (size_t)site_stored_row(c, site, r) * row_bytes, row_bytes);
+    return out;
+}
+
+static enum err take_part(const struct model_config *c, struct weights *w, int layer,
+                          enum site site, int part, struct host_tensor *weight, float **bias,
+                          struct err_msg *em) {
+    char name[MODULE_PATH_MAX];
+    int64_t rows = site_part_out(c, site, part);
+    family_tensor(c, layer, c->family->module[site][part], ".weight", name);
+    enum err e = weights_take(w, name, rows, site_in(c, site), weight, em);
+    if (e == ERR_OK && site_bias(c, site)) {
+        family_tensor(c, layer, c->family->module[site][part], ".bias", name);
+        e = take_f32(w, name, rows, bias, em);
+    }
+    if (e != ERR_OK || !site_is_reordered(c, site))
+        return e;
+    struct host_tensor ordered = *weight;
+    ordered.owned =
+        reorder_rows(c, site, weight->data, rows, (size_t)weight->cols * dtype_size(weight->dtype));
+    ordered.data = ordered.owned;
+    host_tensor_release(weight);
+    *weight = ordered;
+    if (*bias != NULL) {
+        float *stored = *bias;
+        *bias = reorder_rows(c, site, stored, rows, sizeof *stored);
+        free(stored);
+    }
     return ERR_OK;
 }
 
@@ -102,15 +157,9 @@ static enum err load_site(struct model *m, struct weights *w, int layer, enum si
     struct linear_spec spec = {.in = site_in(c, site), .n_parts = site_parts(c, site)};
     enum err e = ERR_OK;
     for (int i = 0; i < spec.n_parts && e == ERR_OK; i++) {
-        char name[MODULE_PATH_MAX];
-        int64_t rows = site_part_out(c, site, i);
-        family_tensor(c, layer, c->family->module[site][i], ".weight", name);
-        e = weights_take(w, name, rows, spec.in, &weight[i], em);
-        if (e == ERR_OK && site_bias(c, site)) {
-            family_tensor(c, layer, c->family->module[site][i], ".bias", name);
-            e = take_f32(w, name, rows, &bias[i], em);
-        }
-        spec.part[i] = (struct linear_part){weight[i].data, weight[i].dtype, bias[i], rows};
+        e = take_part(c, w, layer, site, i, &weight[i], &bias[i], em);
+        spec.part[i] = (struct linear_part){weight[i].data, weight[i].dtype, bias[i],
+                                            site_part_out(c, site, i)};
     }
     if (e == ERR_OK)
         e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, out, em);
@@ -158,7 +207,7 @@ static enum err load_embedding(struct model *m, struct weights *w, struct err_ms
 
 static enum err alloc_slab(struct model *m, float **norms, struct err_msg *em) {
     const struct model_config *c = &m->cfg;
-    size_t norm_bytes = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden * sizeof(float);
+    size_t norm_bytes = ((size_t)c->layers * 2 + 1) * norm_values(c) * sizeof(float);
     size_t table = (size_t)c->vocab * (size_t)c->hidden * dtype_size(m->dtype);
     table = (table + 63) / 64 * 64;
     enum err e = m->dev->ops->mem_alloc(m->dev, table + norm_bytes, &m->slab, em);
@@ -175,7 +224,7 @@ static enum err load_layer(struct model *m, struct weights *w, int l, float *nor
     struct layer *ly = &m->layers[l];
     enum err e = load_norm(m, w, l, f->norm1, norms, &ly->norm1, em);
     if (e == ERR_OK)
-        e = load_norm(m, w, l, f->norm2, norms + m->cfg.hidden, &ly->norm2, em);
+        e = load_norm(m, w, l, f->norm2, norms + norm_values(&m->cfg), &ly->norm2, em);
     for (enum site s = 0; s < SITES && e == ERR_OK; s++)
         e = load_site(m, w, l, s, &ly->lin[s], em);
     return e;
@@ -189,9 +238,9 @@ static enum err load_all(struct model *m, struct weights *w, struct err_msg *em)
     if (e == ERR_OK)
         e = load_embedding(m, w, em);
     for (int l = 0; l < m->cfg.layers && e == ERR_OK; l++)
-        e = load_layer(m, w, l, norms + (size_t)l * 2 * (size_t)m->cfg.hidden, em);
+        e = load_layer(m, w, l, norms + (size_t)l * 2 * norm_values(&m->cfg), em);
     if (e == ERR_OK)
-        e = load_norm(m, w, -1, f->norm, norms + (size_t)m->cfg.layers * 2 * (size_t)m->cfg.hidden,
+        e = load_norm(m, w, -1, f->norm, norms + (size_t)m->cfg.layers * 2 * norm_values(&m->cfg),
                       &m->norm, em);
     return e != ERR_OK ? e : m->dev->ops->sync(m->dev, em);
 }

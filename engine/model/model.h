@@ -27,7 +27,7 @@ enum err model_check(const char *dir, struct model_config *out, struct err_msg *
 /* dtype: of frozen weights and activations, DTYPE_BF16 or DTYPE_F32. */
 enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struct model **out,
                     struct err_msg *em) NODISCARD;
-/* A named shape (smollm2-135m, qwen2.5-0.5b, llama-3.2-1b, llama-3-8b) with random weights. */
+/* A named shape (model_config_shape) with random weights. */
 enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
                           struct model **out, struct err_msg *em) NODISCARD;
 void model_close(struct model *m);

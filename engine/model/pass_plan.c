@@ -123,9 +123,9 @@ static void plan_scratch(struct pass *p, struct plan *pl) {
 static void plan_rope(struct pass *p, struct plan *pl) {
     const struct model_config *c = &p->m->cfg;
     int32_t n = p->limits.tokens < c->max_positions ? p->limits.tokens : c->max_positions;
-    int64_t values = (int64_t)n * (c->head_dim / 2);
+    int64_t values = (int64_t)n * (rope_columns(c) / 2);
     p->rope.positions = n;
-    p->rope.dim = c->head_dim;
+    p->rope.dim = rope_columns(c);
     p->rope.cos = take(pl, values, sizeof(float));
     p->rope.sin = take(pl, values, sizeof(float));
 }

@@ -34,9 +34,9 @@ static float frequency(const struct rope_config *r, int32_t dim, int32_t i) {
 }
 
 void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out) {
-    int32_t half = c->head_dim / 2;
+    int32_t dim = rope_columns(c), half = dim / 2;
     for (int32_t i = 0; i < half; i++) {
-        float f = frequency(&c->rope, c->head_dim, i);
+        float f = frequency(&c->rope, dim, i);
         for (int32_t p = 0; p < n; p++) {
             float angle = (float)p * f;
             cos_out[(int64_t)p * half + i] = cosf(angle);

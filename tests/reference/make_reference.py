@@ -30,6 +30,7 @@ BASE = dict(vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_l
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16, rope_theta=500.0)
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+NEOX_ALL = ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"]
 
 # name: (model type, keys of the configuration, keys of the LoRA configuration, how to write it)
 VARIANTS = {
@@ -46,6 +47,11 @@ VARIANTS = {
     "qwen2": ("qwen2", dict(tie_word_embeddings=True), {}, dict(form=4)),
     "mistral-window": ("mistral", dict(sliding_window=7, head_dim=16),
                        dict(target_modules=["down_proj", "o_proj"]), dict(shards=True)),
+    "neox": ("gpt_neox", {}, dict(target_modules=NEOX_ALL), {}),
+    "neox-sequential": ("gpt_neox", dict(use_parallel_residual=False,
+                                         rope_parameters=dict(rope_type="default", rope_theta=500.0,
+                                                              partial_rotary_factor=0.5)),
+                        dict(target_modules=["query_key_value", "dense_4h_to_h"]), dict(form=4)),
     "llama-bf16": ("llama", dict(num_hidden_layers=1), dict(target_modules="all-linear"),
                    dict(dtype=torch.bfloat16)),
 }
@@ -53,7 +59,11 @@ VARIANTS = {
 
 def build_model(kind, keys, seed):
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(kind, **{**BASE, **keys})
+    keys = {**BASE, **keys}
+    if kind == "gpt_neox":
+        keys = {k: v for k, v in keys.items()
+                if k not in ("num_key_value_heads", "rms_norm_eps", "head_dim")}
+    config = AutoConfig.for_model(kind, **keys)
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
@@ -72,7 +82,10 @@ def write_config(folder, form):
     config.pop("transformers_version", None)
     if form == 4:
         rope = config.pop("rope_parameters")
-        config["rope_theta"] = rope.pop("rope_theta")
+        neox = config["model_type"] == "gpt_neox"
+        config["rotary_emb_base" if neox else "rope_theta"] = rope.pop("rope_theta")
+        if neox:
+            config["rotary_pct"] = rope.pop("partial_rotary_factor")
         config["rope_scaling"] = None if rope["rope_type"] == "default" else rope
         config["torch_dtype"] = config.pop("dtype")
     path.write_text(json.dumps(config, indent=1) + "\n")

@@ -112,6 +112,33 @@ Test(config, mistral_has_its_window_unless_it_is_null) {
     cr_assert_eq(layer_window(&c, 0), 0);
 }
 
+Test(config, gpt_neox_is_the_same_in_both_forms) {
+    static const char *const forms[] = {
+        "\"rotary_pct\":0.5,\"rotary_emb_base\":500",
+        "\"rope_parameters\":{\"rope_theta\":500.0,\"partial_rotary_factor\":0.5}"};
+    for (int i = 0; i < 2; i++) {
+        char more[256];
+        (void)snprintf(more, sizeof more,
+                       "\"model_type\":\"gpt_neox\",\"num_key_value_heads\":8,%s", forms[i]);
+        struct model_config c = read_good(more);
+        cr_expect(c.rope.theta == 500 && rope_columns(&c) == 4, "form %d", i);
+        cr_expect(c.parallel && c.qkv_bias && c.o_bias && c.mlp_bias && c.norm == NORM_LAYER);
+        cr_expect(c.act.kind == ACT_GELU && !c.act.gated);
+        cr_expect_float_eq(c.norm_eps, 1e-5, 1e-10);
+    }
+    cr_assert_eq(rope_columns(&(struct model_config){.head_dim = 80, .rope = {.partial = 0.25}}),
+                 20);
+}
+
+/* Stored [heads, 3, head_dim]; q|k|v is [3, heads, head_dim]. */
+Test(config, gpt_neox_rows_are_reordered_onto_all_stored_rows) {
+    struct model_config c = {.family = family_find("gpt_neox"), .heads = 3, .head_dim = 2};
+    static const int64_t want[18] = {0, 1, 6, 7, 12, 13, 2, 3, 8, 9, 14, 15, 4, 5, 10, 11, 16, 17};
+    for (int64_t r = 0; r < 18; r++)
+        cr_assert_eq(site_stored_row(&c, SITE_QKV, r), want[r]);
+    cr_assert_eq(site_stored_row(&c, SITE_O, 5), 5);
+}
+
 struct bad {
     char more[160];
     enum err code;
@@ -186,8 +213,9 @@ Test(config, named_shapes_have_their_published_sizes) {
     } shapes[] = {{"smollm2-135m", 134.5},
                   {"qwen2.5-0.5b", 493.9},
                   {"llama-3.2-1b", 1235.7},
-                  {"llama-3-8b", 7504.9}};
-    for (int i = 0; i < 4; i++) {
+                  {"llama-3-8b", 7504.9},
+                  {"pythia-1.4b", 1311.0}};
+    for (int i = 0; i < 5; i++) {
         struct model m = {0};
         struct err_msg em = ERR_MSG_INIT;
         cr_assert_eq(model_config_shape(shapes[i].name, &m.cfg, &em), ERR_OK);
