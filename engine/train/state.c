@@ -30,6 +30,8 @@ static const struct field fields[] = {
     REAL(seconds),
     INT(ff_last_tau),
     REAL(ff_last_rate),
+    INT(ff_gap),
+    INT(ff_next),
     INT(stages),
     INT(simulated),
     INT(evaluations),
@@ -73,6 +75,7 @@ void step_result_init(struct step_result *r) {
 
 void run_state_init(struct run_state *s) {
     *s = (struct run_state){
+        .ff_gap = 1,
         .first_full_loss = NAN,
         .best_full_loss = NAN,
         .last_full_loss = NAN,

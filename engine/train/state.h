@@ -37,6 +37,7 @@ struct run_state {
     double seconds;                         /* spent by this run and those it goes on from */
     int64_t ff_last_tau;                    /* tau of the last stage */
     double ff_last_rate;                    /* and the learning rate of its direction */
+    int64_t ff_gap, ff_next;                /* intervals to the next stage; its step */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */
     int64_t evaluations_without_gain;                       /* for early stopping */

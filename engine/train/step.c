@@ -8,6 +8,11 @@
 /* Updates left out in a row before the job is given up. */
 #define MAX_SKIPPED 3
 
+/* tau of a stage that found next to nothing, and of one that was worth its cost. */
+#define HARDLY_ANY 1
+#define WORTHWHILE 4
+#define MAX_GAP 8 /* intervals */
+
 bool run_epoch_ends(const struct run *r) {
     int64_t n = r->train_rows.n, b = r->plan.batch_size, s = r->state.step;
     return s * b / n > (s - 1) * b / n || s * b >= r->plan.n_epochs * n;
@@ -64,6 +69,14 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
     }
 }
 
+/* FF_AUTO leaves out stages that would hardly help: see wait_for_stage. A direction at less than
+ * half the learning rate of the last one is worth a look in any case. */
+static bool stage_due(const struct run *r) {
+    const struct run_state *s = &r->state;
+    return fast_forward_due(&r->ff, s->step) &&
+           (s->step >= s->ff_next || s->result.learning_rate < 0.5 * s->ff_last_rate);
+}
+
 static void update(struct run *r, bool stage, const struct step_result *result) {
     if (stage)
         fast_forward_before_update(&r->ff);
@@ -116,7 +129,7 @@ enum err run_step(struct run *r, struct err_msg *em) {
         return ERR_OK;
     if (!isfinite(norm) || !isfinite(s->result.train_loss))
         return skip(r, em);
-    bool stage = fast_forward_due(&r->ff, s->step);
+    bool stage = stage_due(r);
     update(r, stage, &s->result);
     if (stage)
         s->phase = PHASE_STAGE;
@@ -131,6 +144,18 @@ static int64_t first_guess(const struct run_state *s) {
     return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
 }
 
+/* Near the best learning rate a stage finds little and costs two evaluations or more, which with
+ * small batches is as much as the steps between: after a stage that found next to nothing the wait
+ * doubles, up to MAX_GAP intervals; a good one ends it. */
+static void wait_for_stage(struct run *r, int64_t tau) {
+    struct run_state *s = &r->state;
+    if (r->ff.config.search != FF_AUTO || tau >= WORTHWHILE)
+        s->ff_gap = 1;
+    else if (tau <= HARDLY_ANY)
+        s->ff_gap = s->ff_gap < MAX_GAP ? s->ff_gap * 2 : MAX_GAP;
+    s->ff_next = s->step + s->ff_gap * r->ff.config.interval;
+}
+
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
@@ -139,6 +164,7 @@ enum err run_stage(struct run *r, struct err_msg *em) {
         return e;
     s->result.ff_tau = s->ff_last_tau = stage.search.tau;
     s->ff_last_rate = s->result.learning_rate;
+    wait_for_stage(r, stage.search.tau);
     s->result.ff_evaluations = stage.search.evaluations;
     s->result.ff_loss_before = stage.search.loss_before;
     s->result.ff_loss_after = stage.search.loss_after;

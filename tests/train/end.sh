@@ -1,17 +1,6 @@
 # The ways a run ends, and what is refused. Sourced by run.sh.
 # shellcheck shell=bash
 
-# run_with JSON [ARGUMENT...]: a run in a new folder with that configuration; events in end.log.
-run_with() {
-    printf '%s' "$1" >"$work/end.json"
-    shift
-    rm -rf "$work/end"
-    train "$work/end" --config "$work/end.json" "$@" >"$work/end.log"
-}
-last_line() {
-    tail -n 1 "$work/end.log"
-}
-
 max_steps() {
     run_with '{"training": {"max_steps": 5}, "hyperparameters": {"batch_size": 2}}' &&
         last_line | grep -q '"status":"succeeded","steps":5,' &&

@@ -80,3 +80,14 @@ status_is() { # WANTED COMMAND...
         return 1
     }
 }
+
+# run_with JSON [ARGUMENT...]: a run in a new folder with that configuration; events in end.log.
+run_with() {
+    printf '%s' "$1" >"$work/end.json"
+    shift
+    rm -rf "$work/end"
+    train "$work/end" --config "$work/end.json" "$@" >"$work/end.log"
+}
+last_line() {
+    tail -n 1 "$work/end.log"
+}
