@@ -38,15 +38,27 @@ static void on_events_added(void *arg, const char *job_id) {
 
 /* ---- stop ----------------------------------------------------------------------------------- */
 
+/* Also after a start that did not get far. */
 static void close_all(struct server *s) {
-    (void)uv_timer_stop(&s->stop_timer);
-    uv_close((uv_handle_t *)&s->stop_timer, NULL);
-    for (int i = 0; i < 2; i++)
-        uv_close((uv_handle_t *)&s->signals[i], NULL);
-    http_close(s->http);
-    streams_close(s->streams);
-    scheduler_close(s->scheduler);
-    admin_close(s->admin);
+    if (s->streams != NULL) {
+        uv_close((uv_handle_t *)&s->stop_timer, NULL);
+        for (int i = 0; i < 2; i++)
+            uv_close((uv_handle_t *)&s->signals[i], NULL);
+        streams_close(s->streams);
+        scheduler_close(s->scheduler);
+    }
+    if (s->http != NULL)
+        http_close(s->http);
+    if (s->admin != NULL)
+        admin_close(s->admin);
+}
+
+static void free_all(struct server *s) {
+    http_free(s->http);
+    streams_free(s->streams);
+    scheduler_free(s->scheduler);
+    admin_free(s->admin);
+    (void)uv_loop_close(&s->loop);
 }
 
 /* libmicrohttpd ends the process when it is stopped with a suspended connection. */
@@ -233,17 +245,15 @@ enum err server_run(struct config *config, struct err_msg *em) {
     enum err e = open_data(&s, em);
     if (e == ERR_OK)
         e = start(&s, em);
-    if (e != ERR_OK) /* the process ends now; parts that did start need no farewell */
-        return e;
+    if (e != ERR_OK)
+        close_all(&s);
     int left = uv_run(&s.loop, UV_RUN_DEFAULT);
-    if (left == 0) {
-        http_free(s.http);
-        streams_free(s.streams);
-        scheduler_free(s.scheduler);
-        admin_free(s.admin);
-        (void)uv_loop_close(&s.loop);
-    }
-    store_close(s.store);
+    if (left == 0)
+        free_all(&s);
+    if (s.store != NULL)
+        store_close(s.store);
+    if (e != ERR_OK)
+        return e;
     log_info("server.stop", "clean=%s", left == 0 ? "yes" : "no");
     if (s.result != ERR_OK)
         return err_set(em, s.result, "stopped after an error of the database; see the log");

@@ -156,5 +156,5 @@ def many_slow_clients_leave_room_for_others():
         start = time.time()
         assert s.get("/v1/models").status == 200
         times.append(time.time() - start)
-    assert sorted(times)[45] < 0.5, sorted(times)[-5:]
+    assert sorted(times)[45] < 2, sorted(times)[-5:]
     until(lambda: s.get("/healthz").status == 200)

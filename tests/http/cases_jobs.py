@@ -150,6 +150,7 @@ def drain_lets_the_job_stop_and_go_on():
     seen = []
     reader = threading.Thread(target=lambda: seen.extend(read_stream(c)))
     reader.start()
+    until(lambda: seen)
     start = time.time()
     assert s.stop() == 0 and time.time() - start < 10
     reader.join(10)
@@ -208,7 +209,6 @@ def disturb(s, how, pause):
     if how != "worker":
         s.process.wait()
         s.start()
-        assert len(s.workers()) <= 1
 
 
 @test
@@ -229,6 +229,7 @@ def killed_at_any_moment_ends_with_the_same_adapter():
     known = {f["id"] for f in s.get("/v1/files?limit=1000").json()["data"]}
     assert set(files) <= known
     until(lambda: len(s.workers()) == 1)
+    assert not os.path.exists(os.path.join(s.data, "two-workers")), "two trainers at once"
 
 
 @test

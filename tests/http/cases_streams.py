@@ -74,7 +74,7 @@ def reconnects_under_load_have_no_gap():
         t.join()
     assert not wrong and len(counts) == 8, wrong
     assert sum(counts) > 50, counts
-    assert sorted(times)[len(times) * 9 // 10] < 0.5, sorted(times)[-5:]
+    assert sorted(times)[len(times) * 9 // 10] < 2, sorted(times)[-5:]
 
 
 @test

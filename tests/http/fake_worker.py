@@ -12,6 +12,7 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
 `fake_worker.py check --json --model DIR FILE` accepts every file of JSON lines.
 """
+import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ import time
 
 lock = threading.Lock()
 inbox = []
+locks = []
 arrived = threading.Condition()
 
 
@@ -78,6 +80,17 @@ class Job:
         self.rows = []
         self.point = os.path.join(self.out, "resume", "point.json")
         self.mute = bool(self.how.get("mute"))
+        self.alone()
+
+    def alone(self):
+        """Leaves a mark if another worker trains in this data folder."""
+        data = os.path.dirname(os.path.dirname(self.out))
+        if not locks:
+            locks.append(open(os.path.join(data, "fake.lock"), "w"))
+        try:
+            fcntl.flock(locks[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            write(os.path.join(data, "two-workers"), "")
 
     def event(self, message, kind="message", data=None, attempt=None):
         say(type="event", job=self.id, attempt=self.attempt if attempt is None else attempt,

@@ -237,6 +237,8 @@ class Server:
         """Process ids of workers of this server's data folder, its own or an orphan."""
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
+            if self.process and int(pid) == self.process.pid:
+                continue
             try:
                 links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
             except OSError:
@@ -283,6 +285,16 @@ def read_stream(c):
                 data = values["data"]
                 yield values.get("id"), data if data == "[DONE]" else json.loads(data)
     assert text == b"", text
+
+
+def check_sanitizers():
+    """Ends the servers that still run and looks for reports of a sanitizer build."""
+    for s in running:
+        if s.process and s.process.poll() is None:
+            s.stop()
+        log = s.log() if os.path.exists(s.log_path) else ""
+        for word in ("Sanitizer", "runtime error:"):
+            assert word not in log, log[log.index(word):][:4000]
 
 
 def stop_all():

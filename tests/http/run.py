@@ -23,6 +23,7 @@ def main():
         start = time.time()
         try:
             function()
+            harness.check_sanitizers()
             passed += 1
             print(f"PASS {name} ({time.time() - start:.1f} s)", flush=True)
         except harness.Skip as reason:
