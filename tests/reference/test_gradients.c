@@ -54,47 +54,59 @@ static float *copy(struct ref_case *c, const float *src) {
 
 /* With B = 0 all adapters compute the same function, so a B's gradient does not depend on which
  * other projections carry LoRA. */
-Test(gradients, a_partial_adapter_gets_the_gradient_of_the_full_one) {
-    static const char *const targets[] = {"down_proj",
-                                          "o_proj",
-                                          "up_proj",
-                                          "gate_proj",
-                                          "v_proj",
-                                          "layers.1.mlp.down_proj",
-                                          "layers.1.self_attn.k_proj"};
+static void check_partial(struct ref_case *c, const char *target, const struct adapter *full,
+                          const float *want) {
+    const struct dropout off = {0};
+    size_t n_full, n;
+    c->adapter = make(c->model, target, 0);
+    (void)loss_and_gradient(c, &off);
+    float *got = copy(c, adapter_mem(c->adapter)->g);
+    struct adapter_entry *full_list = adapter_entries(full, &n_full);
+    struct adapter_entry *list = adapter_entries(c->adapter, &n);
+    for (size_t i = 0; i < n; i++) {
+        size_t k = 0;
+        while (k < n_full && strcmp(full_list[k].name, list[i].name) != 0)
+            k++;
+        cr_assert_lt(k, n_full);
+        for (int64_t v = 0; v < list[i].rows * list[i].cols; v++) {
+            float a = got[list[i].offset + (size_t)v], b = want[full_list[k].offset + (size_t)v];
+            cr_assert_float_eq(a, b, 1e-6 + 1e-4 * fabsf(b), "%s[%d]: %g, not %g", list[i].name,
+                               (int)v, (double)a, (double)b);
+        }
+    }
+    free(full_list);
+    free(list);
+    free(got);
+    adapter_free(c->adapter);
+}
+
+static void check_partials(const char *name, const char *const *targets, size_t n) {
     const struct dropout off = {0};
     struct ref_case c;
-    size_t n_full, n;
-    ref_case_open(&c, "llama-gqa", DTYPE_F32, 1);
+    ref_case_open(&c, name, DTYPE_F32, 1);
     struct adapter *full = c.adapter = make(c.model, NULL, 0);
     (void)loss_and_gradient(&c, &off);
     float *want = copy(&c, adapter_mem(full)->g);
-    struct adapter_entry *full_list = adapter_entries(full, &n_full);
-    for (size_t t = 0; t < sizeof targets / sizeof targets[0]; t++) {
-        c.adapter = make(c.model, targets[t], 0);
-        (void)loss_and_gradient(&c, &off);
-        float *got = copy(&c, adapter_mem(c.adapter)->g);
-        struct adapter_entry *list = adapter_entries(c.adapter, &n);
-        for (size_t i = 0; i < n; i++) {
-            size_t k = 0;
-            while (k < n_full && strcmp(full_list[k].name, list[i].name) != 0)
-                k++;
-            cr_assert_lt(k, n_full);
-            for (int64_t v = 0; v < list[i].rows * list[i].cols; v++) {
-                float a = got[list[i].offset + (size_t)v],
-                      b = want[full_list[k].offset + (size_t)v];
-                cr_assert_float_eq(a, b, 1e-6 + 1e-4 * fabsf(b), "%s[%d]: %g, not %g", list[i].name,
-                                   (int)v, (double)a, (double)b);
-            }
-        }
-        free(list);
-        free(got);
-        adapter_free(c.adapter);
-    }
-    free(full_list);
+    for (size_t i = 0; i < n; i++)
+        check_partial(&c, targets[i], full, want);
     free(want);
     c.adapter = full;
     ref_case_close(&c);
+}
+
+Test(gradients, a_partial_adapter_gets_the_gradient_of_the_full_one) {
+    static const char *const llama[] = {"down_proj",
+                                        "o_proj",
+                                        "up_proj",
+                                        "gate_proj",
+                                        "v_proj",
+                                        "layers.1.mlp.down_proj",
+                                        "layers.1.self_attn.k_proj"};
+    static const char *const neox[] = {"dense_4h_to_h", "dense", "dense_h_to_4h", "query_key_value",
+                                       "layers.1.attention.dense"};
+    check_partials("llama-gqa", llama, sizeof llama / sizeof llama[0]);
+    check_partials("neox", neox, sizeof neox / sizeof neox[0]);
+    check_partials("neox-sequential", neox, sizeof neox / sizeof neox[0]);
 }
 
 /* w + step · direction, for a direction of ±1. */
@@ -109,11 +121,11 @@ static void move(struct ref_case *c, const float *w, const float *direction, flo
 }
 
 /* Along a random direction the loss changes as the gradient says (central differences). */
-Test(gradients, finite_differences_agree_under_dropout) {
+static void check_differences(const char *name) {
     const struct dropout drop = {.p = 0.3f, .seed = 11, .step = 3};
     const float h = 2e-3f;
     struct ref_case c;
-    ref_case_open(&c, "llama-tied-bias", DTYPE_F32, 1);
+    ref_case_open(&c, name, DTYPE_F32, 1);
     ref_case_adapter(&c); /* its B is not zero */
     size_t n = adapter_size(c.adapter);
     float *w = copy(&c, adapter_mem(c.adapter)->w), *direction = xcalloc(n, sizeof *direction);
@@ -139,4 +151,9 @@ Test(gradients, finite_differences_agree_under_dropout) {
     free(g);
     free(direction);
     ref_case_close(&c);
+}
+
+Test(gradients, finite_differences_agree_under_dropout) {
+    check_differences("llama-tied-bias");
+    check_differences("neox");
 }
