@@ -118,6 +118,23 @@ static enum err load_options(struct bpe *b, const json_t *json, const struct tok
     return e;
 }
 
+/* Whether the text of a word can start out as this token, without any merge. */
+static bool may_be_symbol(const struct bpe *b, int32_t id) {
+    size_t n, len = 0;
+    const char *s = vocab_string(&b->vocab, id, &n);
+    if (n > 0)
+        (void)utf8_get(s, s + n, &len);
+    return len == n || id == b->unk_id || (n == 6 && memcmp(s, "<0x", 3) == 0);
+}
+
+/* Joints are only sound where symbols and made tokens are different things. */
+static void fill_joints(struct bpe *b) {
+    bool sound = b->prefix.len + b->suffix.len == 0;
+    for (size_t i = 0; i < b->merges.n && sound; i++)
+        sound = !may_be_symbol(b, b->merges.by_rank[i].made);
+    b->has_joints = sound && merges_joints(&b->merges, b->vocab.n_ids, &b->joints);
+}
+
 static void fill_tables(struct bpe *b) {
     char s[8];
     b->char_id = xmalloc(65536 * sizeof *b->char_id);
@@ -130,6 +147,7 @@ static void fill_tables(struct bpe *b) {
     }
     b->unk_id =
         b->unk_token == NULL ? -1 : vocab_find(&b->vocab, b->unk_token, strlen(b->unk_token));
+    fill_joints(b);
 }
 
 enum err bpe_load(struct bpe *b, const json_t *json, const struct tok_path *at,
@@ -157,6 +175,7 @@ enum err bpe_load(struct bpe *b, const json_t *json, const struct tok_path *at,
 void bpe_clear(struct bpe *b) {
     vocab_clear(&b->vocab);
     merges_clear(&b->merges);
+    merges_clear(&b->joints);
     free(b->char_id);
     text_clear(&b->prefix);
     text_clear(&b->suffix);

@@ -16,6 +16,8 @@
 struct bpe {
     struct vocab vocab;
     struct merges merges;
+    struct merges joints; /* where merges can join symbols; unused if has_joints is false */
+    bool has_joints;
     int32_t *char_id;     /* [65536] token of a single character, or -1 */
     int32_t byte_id[256]; /* token "<0xNN>", or -1 */
     struct text prefix;   /* continuing_subword_prefix */

@@ -105,7 +105,7 @@ enum err bpe_encode(const struct bpe *b, struct bpe_scratch *scratch, const char
             return e;
     }
     flush_unknown(&w);
-    size_t tokens = merge_word(&b->merges, &scratch->merge, w.n);
+    size_t tokens = merge_word(&b->merges, b->has_joints ? &b->joints : NULL, &scratch->merge, w.n);
     for (size_t i = 0; i < tokens; i++)
         ids_add(out, scratch->merge.id[i]);
     return ERR_OK;

@@ -10,6 +10,7 @@
 #ifndef FFWD_ENGINE_TEXT_TOK_MERGE_H
 #define FFWD_ENGINE_TEXT_TOK_MERGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -47,12 +48,19 @@ struct merge_scratch {
 void merge_scratch_reserve(struct merge_scratch *s, size_t n);
 void merge_scratch_clear(struct merge_scratch *s);
 
-/* Merges s->id[0…n) (n < 2^31 - 1); returns the number of tokens left there. */
-size_t merge_word(const struct merges *m, struct merge_scratch *s, size_t n);
+/* Fills `joints` with the pairs of single symbols that some merge can join across, so that a long
+ * word may be cut wherever a pair is not among them. False, and nothing filled, where a token can
+ * begin or end with different symbols. n_ids: ids are below. */
+bool merges_joints(const struct merges *m, size_t n_ids, struct merges *joints);
+
+/* Merges s->id[0…n) (n < 2^31 - 1); returns the number of tokens left there. joints may be NULL. */
+size_t merge_word(const struct merges *m, const struct merges *joints, struct merge_scratch *s,
+                  size_t n);
 
 /* For tok_merge_long.c. NULL if the pair has no merge. */
 const struct merge_slot *merges_find(const struct merges *m, int32_t left, int32_t right);
-size_t merge_long_word(const struct merges *m, struct merge_scratch *s, size_t n);
+/* id: [n], somewhere in s->id. */
+size_t merge_long_word(const struct merges *m, struct merge_scratch *s, int32_t *id, size_t n);
 void merge_long_free(struct long_word *q);
 
 #endif

@@ -22,6 +22,7 @@ struct heap {
 /* All entries of the rank under way lie sorted in `batch`. Entries of higher ranks wait in their
  * lists; the few of the same or a lower rank that come up meanwhile go to the heap `early`. */
 struct long_word {
+    int32_t *id;   /* the word's symbols */
     int32_t *head; /* [n_merges] first entry of a rank's list */
     struct entry *entry;
     size_t n_entries, cap_entries;
@@ -73,7 +74,7 @@ static uint64_t heap_pop(struct heap *h) {
 /* Puts the pair that starts at pos into the queue, if it has a merge. */
 static void push(struct long_word *q, const struct merges *m, const struct merge_scratch *s,
                  int32_t pos, bool started) {
-    const struct merge_slot *slot = merges_find(m, s->id[pos], s->id[s->right[pos]]);
+    const struct merge_slot *slot = merges_find(m, q->id[pos], q->id[s->right[pos]]);
     if (slot == NULL)
         return;
     if (started && slot->rank <= q->rank) {
@@ -155,16 +156,16 @@ static void take_rank(struct long_word *q, uint32_t rank) {
 static void apply(struct long_word *q, const struct merges *m, struct merge_scratch *s,
                   uint32_t rank, uint32_t at) {
     int32_t pos = (int32_t)at;
-    if (s->id[pos] == NONE || s->right[pos] == NONE)
+    if (q->id[pos] == NONE || s->right[pos] == NONE)
         return;
     int32_t next = s->right[pos], made = m->by_rank[rank].made;
-    if (s->id[pos] != m->by_rank[rank].left || s->id[next] != m->by_rank[rank].right) {
-        const struct merge_slot *slot = merges_find(m, s->id[pos], s->id[next]);
+    if (q->id[pos] != m->by_rank[rank].left || q->id[next] != m->by_rank[rank].right) {
+        const struct merge_slot *slot = merges_find(m, q->id[pos], q->id[next]);
         if (slot == NULL || slot->made != made)
             return;
     }
-    s->id[pos] = made;
-    s->id[next] = NONE;
+    q->id[pos] = made;
+    q->id[next] = NONE;
     s->right[pos] = s->right[next];
     if (s->right[pos] != NONE)
         s->left[s->right[pos]] = pos;
@@ -190,8 +191,9 @@ static struct long_word *prepare(const struct merges *m, struct merge_scratch *s
     return s->queue;
 }
 
-size_t merge_long_word(const struct merges *m, struct merge_scratch *s, size_t n) {
+size_t merge_long_word(const struct merges *m, struct merge_scratch *s, int32_t *id, size_t n) {
     struct long_word *q = prepare(m, s, n);
+    q->id = id;
     for (size_t i = 0; i + 1 < n; i++)
         push(q, m, s, (int32_t)i, false);
     while (q->ranks.len > 0) {
@@ -208,7 +210,7 @@ size_t merge_long_word(const struct merges *m, struct merge_scratch *s, size_t n
     }
     size_t kept = 0;
     for (size_t i = 0; i < n; i++)
-        if (s->id[i] != NONE)
-            s->id[kept++] = s->id[i];
+        if (q->id[i] != NONE)
+            q->id[kept++] = q->id[i];
     return kept;
 }
