@@ -113,6 +113,11 @@ $(server_bins): $(B)/tests/%: tests/%.c $(lib_server) $(lib_api) $(lib_storage) 
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_server) $(lib_api) $(lib_storage) $(lib_base) \
 	    -lcriterion $(SERVER_LIBS) $(BASE_LIBS)
 
+# Criterion's separate processes do not run under ThreadSanitizer; tests/ops brings a stand-in.
+ifeq ($(SAN),thread)
+$(B)/tests/ops/% $(OBJ)/tests/ops/%: CPPFLAGS += -Itests/ops/thread
+endif
+
 test-bins: programs $(test_bins)
 
 test: deps ## every test that needs no GPU and no package index
