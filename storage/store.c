@@ -88,12 +88,22 @@ static enum err take_lock(struct store *s, struct err_msg *em) {
     return e;
 }
 
+/* Created here, so that nobody else on the machine may read it; SQLite gives its other files the
+ * same mode. */
+static enum err create_private(const char *path, struct err_msg *em) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set_errno(em, errno, "cannot open %s", path);
+    (void)close(fd);
+    return ERR_OK;
+}
+
 static enum err open_database(struct store *s, struct err_msg *em) {
     char *path = xasprintf("%s/ffwd.db", s->dir);
-    enum err e = ERR_OK;
+    enum err e = create_private(path, em);
     /* The loop thread is the only user, so SQLite needs no mutex. */
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
+    if (e == ERR_OK && sqlite3_open_v2(path, &s->db, flags, NULL) != SQLITE_OK) {
         const char *reason = s->db == NULL ? "out of memory" : sqlite3_errmsg(s->db);
         e = err_set(em, ERR_IO, "cannot open %s: %s", path, reason);
     }

@@ -118,8 +118,8 @@ enum err store_job_list_models(struct store *s, const char *project, struct job_
 enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
                         const struct page *page, struct job_row **rows, int *n, bool *more,
                         struct err_msg *em) NODISCARD;
-/* The oldest job still to be validated; the next queued job by priority, then age, which becomes
- * JOB_RUNNING with attempt + 1. ERR_NOT_FOUND: none. */
+/* By priority, then age: the next job to be validated, which stays as it is; the next queued job,
+ * which becomes JOB_RUNNING with attempt + 1. ERR_NOT_FOUND (without a message): none. */
 enum err store_job_next_validating(struct store *s, struct job_row *out,
                                    struct err_msg *em) NODISCARD;
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;

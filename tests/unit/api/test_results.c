@@ -87,6 +87,11 @@ Test(results, stream_starts_at_the_first_event_or_after_the_last_seen) {
     cr_assert_eq(resp.kind, API_BODY_EVENTS);
     cr_expect_eq(resp.after_seq, 2);
     api_response_clear(&resp);
+    char *query = xasprintf("stream=true&after=%s", id);
+    resp = send_request(HTTP_GET, path, query, NULL);
+    cr_expect_eq(resp.after_seq, 2);
+    api_response_clear(&resp);
+    free(query);
     call_init(&c, HTTP_GET, path, "stream=true", NULL);
     call_header(&c, "last-event-id", "ftevent-none");
     expect_error(call_send(&c), 404, "Last-Event-ID");

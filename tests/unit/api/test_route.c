@@ -120,3 +120,31 @@ Test(route, answer_to_bytes_that_are_not_text_is_json) {
     expect_error(send_request(HTTP_GET, "/v1/files/%ff%fe", NULL, NULL), 404, "id");
     expect_error(send_request(HTTP_GET, "/v1/nothing\xff", NULL, NULL), 404, NULL);
 }
+
+/* Whatever the path is, there is a route or one of three answers. */
+Test(route, any_bytes_give_a_route_or_a_clear_answer) {
+    static const char *const pieces[] = {
+        "/",        "/v1",      "/files", "%",       "%2F",
+        "%00",      "%e2%82",   "..",     "{",       "}",
+        "\xff",     "/models",  "a",      "/openai", "/fine_tuning/jobs",
+        "/adapter", "/content", "\\",     "%41"};
+    uint32_t noise = 12345;
+    for (int round = 0; round < 20000; round++) {
+        char path[512] = "/v1";
+        int n = round % 9;
+        for (int i = 0; i < n; i++) {
+            noise = noise * 1664525u + 1013904223u;
+            size_t used = strlen(path);
+            (void)snprintf(path + used, sizeof path - used, "%s",
+                           pieces[(noise >> 16) % (sizeof pieces / sizeof pieces[0])]);
+        }
+        struct api_request req = {.method = (enum http_method)(noise >> 8 & 7), .path = path};
+        struct api_params params = {0};
+        struct api_response resp = {0};
+        const struct api_route *r = api_route_find(&req, &params, &resp);
+        cr_assert(r != NULL ? resp.status == 0
+                            : resp.status == 400 || resp.status == 404 || resp.status == 405);
+        api_params_clear(&params);
+        api_response_clear(&resp);
+    }
+}

@@ -168,15 +168,22 @@ Test(jobs, are_claimed_by_priority_then_age) {
     cr_expect_eq(position, -1);
 }
 
-Test(jobs, are_validated_oldest_first) {
-    char a[STORE_ID_SIZE], b[STORE_ID_SIZE];
+Test(jobs, are_validated_by_priority_then_age) {
+    static const int64_t priority[4] = {0, 3, 3, -1};
+    static const int order[4] = {1, 2, 0, 3};
+    char ids[4][STORE_ID_SIZE];
     struct job_row j;
+    for (int i = 0; i < 4; i++)
+        add_job("p", "file-x", priority[i], NULL, ids[i]);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(store_job_next_validating(store, &j, NULL), ERR_OK);
+        cr_expect_str_eq(j.id, ids[order[i]]);
+        cr_expect_eq(j.status, JOB_VALIDATING);
+        cr_assert_eq(store_job_move(store, j.id, JOB_VALIDATING, JOB_QUEUED, 0, NULL, NULL),
+                     ERR_OK);
+        job_row_clear(&j);
+    }
     cr_expect_eq(store_job_next_validating(store, &j, NULL), ERR_NOT_FOUND);
-    add_job("p", "file-x", 0, NULL, a);
-    add_job("p", "file-x", 0, NULL, b);
-    cr_assert_eq(store_job_next_validating(store, &j, NULL), ERR_OK);
-    cr_expect_str_eq(j.id, a);
-    job_row_clear(&j);
 }
 
 /* ---- changes of state ----------------------------------------------------------------------- */

@@ -1,6 +1,7 @@
 /* Opening, locking, versions of the schema, transactions, a full disk. */
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,6 +33,17 @@ Test(store, settings_are_in_force) {
     expect_pragma("trusted_schema", "0");
     expect_pragma("cell_size_check", "1");
     expect_pragma("integrity_check", "ok");
+}
+
+Test(store, files_are_for_their_owner_only) {
+    static const char *const names[] = {"ffwd.db", "ffwd.db-wal", "lock"};
+    for (int i = 0; i < 3; i++) {
+        struct stat st;
+        char *path = xasprintf("%s/%s", dir, names[i]);
+        cr_assert_eq(stat(path, &st), 0);
+        cr_expect_eq(st.st_mode & 0077, 0, "%s", names[i]);
+        free(path);
+    }
 }
 
 Test(store, second_opener_is_refused_until_the_first_closes) {
@@ -136,6 +148,19 @@ Test(store, refused_change_inside_a_transaction_leaves_the_rest) {
     cr_assert_eq(store_commit(store, NULL), ERR_OK);
     cr_assert_eq(store_file_get(store, "p", file, &f, NULL), ERR_OK);
     file_row_clear(&f);
+}
+
+/* SQLite rolls back by itself after some errors; what follows must not be committed alone. */
+Test(store, transaction_that_sqlite_ended_is_an_error_to_the_end) {
+    char id[STORE_ID_SIZE];
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    cr_assert_eq(sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    cr_expect_eq(store_begin(store, NULL), ERR_IO);
+    cr_expect_eq(try_job("p", "file-x", 0, NULL, id, NULL), ERR_IO);
+    cr_expect_eq(store_commit(store, NULL), ERR_IO);
+    cr_expect_eq(store->depth, 0);
+    cr_expect_eq(store_commit(store, NULL), ERR_BUG);
+    cr_expect_eq(try_job("p", "file-x", 0, NULL, id, NULL), ERR_OK);
 }
 
 Test(store, ids_are_well_formed_and_differ) {
