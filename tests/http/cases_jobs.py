@@ -2,10 +2,12 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
-from harness import Server, form, FORM, read_stream, request, test, until
+import harness
+from harness import FORM, Server, Skip, form, read_stream, request, test, until
 
 
 def messages(s, job):
@@ -270,3 +272,57 @@ def nothing_acknowledged_is_lost():
     stored = [f for f in os.listdir(os.path.join(s.data, "files"))]
     assert {r["id"] for r in rows if r["purpose"] == "fine-tune"} <= set(stored)
     assert json.dumps(stored) and not [f for f in stored if not f.startswith("file-")]
+
+
+@test
+def full_disk_makes_the_worker_wait():
+    if os.geteuid() != 0:
+        raise Skip("needs root to mount a small file system")
+    s = Server(start=False)
+    os.makedirs(s.data)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "ffwd-test", s.data],
+                      capture_output=True).returncode:
+        raise Skip("cannot mount a small file system")
+    try:
+        s.start()
+        job = s.create("steps400-ms2-every100000-bytes16")
+        s.running(job)
+        filler = os.path.join(s.data, "filler")
+        with open(filler, "wb", buffering=0) as f:
+            try:
+                while f.write(b"x" * 4096):
+                    pass
+            except OSError:
+                pass
+        until(lambda: "scheduler.wait" in s.log())
+        assert s.job(job)["status"] == "running" and s.get("/healthz").status == 200
+        os.unlink(filler)
+        j = s.ended(job)
+        assert j["status"] == "succeeded" and j["ffwd"]["attempt"] == 1, j
+        assert steps(s, job) == list(range(1, 401))
+    finally:
+        s.process.kill()
+        s.process.wait()
+        for pid in s.workers():
+            os.kill(pid, signal.SIGKILL)
+        subprocess.run(["umount", "-l", s.data])
+
+
+@test
+def stopped_while_validating():
+    with open(harness.FAKE, encoding="utf-8") as f:
+        text = f.read()
+    s = Server(start=False)
+    slow = os.path.join(s.temp, "slow_engine")
+    with open(slow, "w", encoding="utf-8") as f:
+        f.write(text.replace("    rows, errors = 0, []", "    time.sleep(3)\n    rows, errors = 0, []"))
+    os.chmod(slow, 0o755)
+    s.engine = slow
+    s.start()
+    job = s.create()
+    time.sleep(0.3)
+    start = time.time()
+    assert s.stop() == 0 and time.time() - start < 2.5
+    s.engine = harness.FAKE
+    s.start()
+    assert s.ended(job)["status"] == "succeeded"
