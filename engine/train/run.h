@@ -62,8 +62,10 @@ struct run {
     double saved_at; /* monotonic; of the last resume point */
 };
 
-/* setup.c: data, plan, adapter. Emits `resolved`. */
+/* setup.c: data, plan, adapter. */
 enum err run_setup(struct run *r, struct err_msg *em) NODISCARD;
+/* Calls the `resolved` hook; when the job starts afresh, also what its first events say. */
+void run_announce(const struct run *r, bool resumed);
 /* setup_memory.c: pass, optimizer, Fast Forward. capacity: tokens of a packed batch as in a resume
  * point, 0: to be chosen. */
 enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;

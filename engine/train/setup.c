@@ -56,27 +56,16 @@ static void divide_rows(struct run *r) {
     r->held_from = r->train;
 }
 
-/* Says what cannot be measured, and refuses what depends on it. */
-static enum err check_rows(struct run *r, struct err_msg *em) {
-    const struct job_request *q = r->job->request;
-    if (r->full_rows.n == 0 && (q->training.target_loss > 0 || q->training.patience > 0)) {
-        const char *param =
-            q->training.target_loss > 0 ? "training.target_loss" : "training.early_stopping";
-        return err_set_param(em, ERR_INPUT, param,
-                             "%s needs a validation file with more rows than the %lld that Fast "
-                             "Forward measures on",
-                             param, (long long)r->held_rows.n);
-    }
-    if (r->valid != NULL && r->full_rows.n == 0)
-        report_message(r->hooks, EVENT_WARN, NULL,
-                       "All %lld validation rows are used by Fast Forward; full_valid_loss is not "
-                       "measured (fast_forward.validation_examples)",
-                       (long long)r->held_rows.n);
-    if (q->fast_forward.enabled && r->held_rows.n == 0)
-        report_message(r->hooks, EVENT_WARN, NULL,
-                       "Fast Forward is off: one training row and no validation file leave nothing "
-                       "to measure on");
-    return ERR_OK;
+/* Refuses what depends on a loss that cannot be measured. */
+static enum err check_rows(const struct run *r, struct err_msg *em) {
+    const struct training_config *t = &r->job->request->training;
+    if (r->full_rows.n > 0 || (t->target_loss <= 0 && t->patience == 0))
+        return ERR_OK;
+    const char *param = t->target_loss > 0 ? "training.target_loss" : "training.early_stopping";
+    return err_set_param(em, ERR_INPUT, param,
+                         "%s needs a validation file with more rows than the %lld that Fast "
+                         "Forward measures on",
+                         param, (long long)r->held_rows.n);
 }
 
 /* ---- adapter -------------------------------------------------------------------------------- */
@@ -147,11 +136,12 @@ static enum err make_config(struct run *r, struct err_msg *em) {
     return ERR_OK;
 }
 
-static void announce(struct run *r) {
+/* ---- what is said before the first step ----------------------------------------------------- */
+
+static json_t *resolved_json(const struct run *r) {
     const struct plan *p = &r->plan;
     json_t *o = json_object();
-    json_object_set_new(o, "hyperparameters",
-                        json_deep_copy(json_object_get(r->config, "hyperparameters")));
+    json_object_set(o, "hyperparameters", json_object_get(r->config, "hyperparameters"));
     json_object_set_new(o, "learning_rate", json_real(p->learning_rate));
     json_object_set_new(o, "total_steps", json_integer(p->total_steps));
     json_object_set_new(o, "warmup_steps", json_integer(p->warmup_steps));
@@ -162,13 +152,42 @@ static void announce(struct run *r) {
     json_object_set_new(o, "validation_rows", json_integer(r->full_rows.n));
     json_object_set_new(o, "trainable_parameters",
                         json_integer((json_int_t)adapter_size(r->adapter)));
+    return o;
+}
+
+static void warn_of_data(const struct run *r, const char *what, const struct dataset_report *d) {
+    for (size_t i = 0; i < d->n_warnings; i++)
+        report_message(r->hooks, EVENT_WARN, NULL, "%s file: %s", what, d->warnings[i]);
+}
+
+static void warn_of_rows(const struct run *r) {
+    if (r->valid != NULL && r->full_rows.n == 0)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "All %lld validation rows are used by Fast Forward; full_valid_loss is not "
+                       "measured (fast_forward.validation_examples)",
+                       (long long)r->held_rows.n);
+    if (r->job->request->fast_forward.enabled && r->held_rows.n == 0)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "Fast Forward is off: one training row and no validation file leave nothing "
+                       "to measure on");
+}
+
+void run_announce(const struct run *r, bool resumed) {
+    const struct plan *p = &r->plan;
+    json_t *resolved = resolved_json(r);
     if (r->hooks->resolved != NULL)
-        r->hooks->resolved(r->hooks->arg, o);
-    report_message(r->hooks, EVENT_INFO, o,
-                   "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning rate "
-                   "%.3g",
-                   (long long)r->train_rows.n, (long long)p->n_epochs, (long long)p->batch_size,
-                   (long long)p->total_steps, p->learning_rate);
+        r->hooks->resolved(r->hooks->arg, resolved);
+    if (!resumed) { /* the events of the first start hold the rest */
+        warn_of_data(r, "training", &r->train_report);
+        warn_of_data(r, "validation", &r->valid_report);
+        warn_of_rows(r);
+        report_message(r->hooks, EVENT_INFO, json_incref(resolved),
+                       "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning "
+                       "rate %.3g",
+                       (long long)r->train_rows.n, (long long)p->n_epochs, (long long)p->batch_size,
+                       (long long)p->total_steps, p->learning_rate);
+    }
+    json_decref(resolved);
 }
 
 enum err run_setup(struct run *r, struct err_msg *em) {
@@ -197,7 +216,6 @@ enum err run_setup(struct run *r, struct err_msg *em) {
     if (e != ERR_OK)
         return e;
     r->mem = adapter_mem(r->adapter);
-    announce(r);
     return ERR_OK;
 }
 
