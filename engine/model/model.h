@@ -74,7 +74,7 @@ enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows,
 
 /* FLOP/s of the products of a training step alone — every frozen matrix forward and for the input's
  * gradient, head included, LoRA's own not — on the shapes of the pass's last batch, best of
- * `repeats`. Comes after a pass_train, whose activations it overwrites. */
+ * up to `repeats`. Comes after a pass_train, whose activations it overwrites. */
 enum err pass_product_speed(struct pass *p, int repeats, double *flops,
                             struct err_msg *em) NODISCARD;
 

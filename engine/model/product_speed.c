@@ -6,6 +6,26 @@
 
 enum { HEAD_ROWS = 512 };
 
+/* Best of up to `repeats`, at least two, and no more once a second has gone by. */
+struct stopwatch {
+    int repeats, done;
+    double start, spent, best;
+};
+
+static bool watch_start(struct stopwatch *s) {
+    if (s->done == s->repeats || (s->done >= 2 && s->spent > 1))
+        return false;
+    s->start = clock_mono();
+    return true;
+}
+
+static void watch_stop(struct stopwatch *s) {
+    double seconds = clock_mono() - s->start;
+    s->best = s->done == 0 || seconds < s->best ? seconds : s->best;
+    s->spent += seconds;
+    s->done++;
+}
+
 /* The products of one site in one direction, block after block, so that weights come from memory
  * as they do in a step. What is in the buffers is what the last step left there. */
 struct product {
@@ -46,14 +66,14 @@ static void product_run(const struct pass *p, const struct linear *lin, bool bac
 static enum err time_site(const struct product *pr, int repeats, double *best, struct err_msg *em) {
     const struct model *m = pr->p->m;
     enum err e = m->dev->ops->sync(m->dev, em);
-    for (int r = 0; r < repeats && e == ERR_OK; r++) {
-        double start = clock_mono();
+    struct stopwatch watch = {.repeats = repeats};
+    while (e == ERR_OK && watch_start(&watch)) {
         for (int l = 0; l < m->cfg.layers; l++)
             product_run(pr->p, m->layers[l].lin[pr->site], pr->backward, pr->in, pr->out);
         e = m->dev->ops->sync(m->dev, em);
-        double seconds = clock_mono() - start;
-        *best = r == 0 || seconds < *best ? seconds : *best;
+        watch_stop(&watch);
     }
+    *best = watch.best;
     return e;
 }
 
@@ -70,14 +90,14 @@ static enum err time_head(const struct pass *p, int repeats, double *best, struc
     struct tensor x = pass_view(p, p->x_norm, rows, m->cfg.hidden);
     struct tensor dx = pass_view(p, p->dx_norm, rows, m->cfg.hidden);
     struct tensor logits = pass_view(p, piece, rows, m->cfg.vocab);
-    for (int r = 0; r < repeats && e == ERR_OK; r++) {
-        double start = clock_mono();
+    struct stopwatch watch = {.repeats = repeats};
+    while (e == ERR_OK && watch_start(&watch)) {
         product_run(p, m->head, false, x, logits);
         product_run(p, m->head, true, logits, dx);
         e = ops->sync(m->dev, em);
-        double seconds = (clock_mono() - start) * (double)tokens / (double)rows;
-        *best = r == 0 || seconds < *best ? seconds : *best;
+        watch_stop(&watch);
     }
+    *best = watch.best * (double)tokens / (double)rows;
     ops->mem_free(m->dev, piece);
     return e;
 }
