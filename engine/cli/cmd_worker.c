@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "engine/cli/cli.h"
+#include "engine/cli/unsent.h"
 #include "engine/cli/options.h"
 #include "engine/cli/worker_pipe.h"
 
@@ -25,6 +26,7 @@ struct worker {
     struct model *model; /* the last job's, NULL: none */
     char *model_dir;
     json_t *result; /* data of the last event of the job in hand */
+    struct unsent unsent;
 };
 
 /* ---- hooks ---------------------------------------------------------------------------------- */
@@ -38,6 +40,7 @@ static void on_event(void *arg, const struct event *ev) {
         json_decref(w->result);
         w->result = json_incref(ev->data);
     }
+    unsent_note(&w->unsent, ev);
     worker_pipe_send(&w->pipe, "event", "event", event_to_json(ev, NULL));
 }
 
@@ -79,6 +82,16 @@ static const char *text_of(const json_t *message, const char *key) {
     return json_string_value(json_object_get(message, key));
 }
 
+/* Events that the server before this one may not have read. */
+static void send_again(struct worker *w, const char *out_dir) {
+    json_t *events = unsent_load(out_dir);
+    for (size_t i = 0; i < json_array_size(events); i++)
+        worker_pipe_send(&w->pipe, "event", "event", json_incref(json_array_get(events, i)));
+    if (events != NULL && !worker_pipe_closed(&w->pipe))
+        unsent_remove(out_dir);
+    json_decref(events);
+}
+
 static enum err run_job(struct worker *w, const json_t *message, struct err_msg *em) {
     const struct train_hooks hooks = {
         .arg = w, .event = on_event, .resolved = on_resolved, .poll = on_poll};
@@ -102,8 +115,13 @@ static enum err run_job(struct worker *w, const json_t *message, struct err_msg 
         return e;
     e = load_model(w, job.model_dir, em);
     job.model = w->model;
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        send_again(w, job.out_dir);
         e = train_run(&job, &hooks, em);
+    }
+    if (worker_pipe_closed(&w->pipe))
+        unsent_save(&w->unsent, job.out_dir);
+    unsent_clear(&w->unsent);
     job_request_clear(&request);
     return e;
 }
