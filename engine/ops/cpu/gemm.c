@@ -2,7 +2,6 @@
 #include "engine/ops/cpu/gemm.h"
 
 #include <dnnl.h>
-#include <math.h>
 #include <string.h>
 
 #include "engine/ops/cpu/primitives.h"
@@ -103,24 +102,19 @@ static struct operand from_depth(struct operand op, bool depth_is_stored_rows, i
     return op;
 }
 
+/* false: c is untouched. */
 static bool product_primitives(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k,
                                struct operand a, struct operand b, float *out, int64_t ldc,
                                bool accumulate) {
     int64_t pm = round_to_unit(m), pn = round_to_unit(n);
-    int64_t depth = b.packed || k < PRIMITIVE_DEPTH ? k : PRIMITIVE_DEPTH;
     enum dtype type = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_BF16;
     bool aside = pm != m || pn != n; /* the padded result does not fit where it goes */
     float *to = aside ? cpu_scratch_f32(c, worker, SLOT_GEMM_C, pm * pn) : out;
-    for (int64_t k0 = 0; k0 < k; k0 += depth) {
-        int64_t kn = k - k0 < depth ? k - k0 : depth;
-        struct operand ak =
-            prepare(c, worker, SLOT_GEMM_A, from_depth(a, a.transposed, k0), type, m, kn);
-        struct operand bk =
-            prepare(c, worker, SLOT_GEMM_B, from_depth(b, !b.transposed, k0), type, kn, n);
-        if (!primitives_run(c, worker, pm, pn, round_to_unit(kn), ak, bk, to, aside ? pn : ldc,
-                            k0 > 0 || (accumulate && !aside)))
-            return false;
-    }
+    struct operand pa = prepare(c, worker, SLOT_GEMM_A, a, type, m, k);
+    struct operand pb = prepare(c, worker, SLOT_GEMM_B, b, type, k, n);
+    if (!primitives_run(c, worker, pm, pn, round_to_unit(k), pa, pb, to, aside ? pn : ldc,
+                        accumulate && !aside))
+        return false;
     for (int64_t i = 0; aside && i < m; i++)
         if (accumulate)
             c->k->axpy(out + i * ldc, out + i * ldc, 1.0f, to + i * pn, n);
@@ -129,24 +123,38 @@ static bool product_primitives(struct cpu *c, int worker, int64_t m, int64_t n, 
     return true;
 }
 
-bool gemm_bf16_works(struct cpu *c) {
+struct trial {
+    struct cpu *c;
+    bool works;
+};
+
+static void trial_item(void *arg, int64_t item, int worker) {
     enum { N = 64 };
+    struct trial *t = arg;
+    const struct kernels *k = t->c->k;
     uint16_t a[N * N], b[N * N];
-    float wide_a[N * N], wide_b[N * N], got[N * N], want[N * N], worst = 0.0f;
+    float wide_a[N * N], wide_b[N * N], got[N * N], want[N * N];
+    (void)item;
     for (int i = 0; i < N * N; i++) {
-        wide_a[i] = (float)(i * 7 % 19) - 9.0f; /* exact in bf16 */
+        wide_a[i] = (float)(i * 7 % 19) - 9.0f; /* products and sums are exact */
         wide_b[i] = (float)(i * 5 % 23) - 11.0f;
     }
-    c->k->narrow_bf16(a, wide_a, N * N);
-    c->k->narrow_bf16(b, wide_b, N * N);
+    k->narrow_bf16(a, wide_a, N * N);
+    k->narrow_bf16(b, wide_b, N * N);
     struct operand a16 = {.data = a, .dtype = DTYPE_BF16, .stride = N};
     struct operand b16 = {.data = b, .dtype = DTYPE_BF16, .stride = N, .transposed = true};
-    if (!primitives_run(c, 0, N, N, N, a16, b16, got, N, false))
-        return false;
-    c->k->product(N, N, N, wide_a, N, false, wide_b, N, true, want, N, false);
+    if (!primitives_run(t->c, worker, N, N, N, a16, b16, got, N, false))
+        return;
+    k->product(N, N, N, wide_a, N, false, wide_b, N, true, want, N, false);
+    t->works = true;
     for (int i = 0; i < N * N; i++)
-        worst = fmaxf(worst, fabsf(got[i] - want[i]));
-    return worst == 0.0f;
+        t->works = t->works && got[i] == want[i];
+}
+
+bool gemm_bf16_works(struct cpu *c) {
+    struct trial t = {.c = c};
+    team_run(c->team, 1, trial_item, &t);
+    return t.works;
 }
 
 /* ---- choice --------------------------------------------------------------------------------- */
@@ -160,18 +168,29 @@ static struct operand unpack(struct cpu *c, int worker, int64_t n, int64_t k, st
     return (struct operand){.data = to, .dtype = b.dtype, .stride = n};
 }
 
+/* One piece of the shared dimension. */
+static void gemm_piece(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct operand a,
+                       struct operand b, bool primitives, float *out, int64_t ldc,
+                       bool accumulate) {
+    if (primitives && product_primitives(c, worker, m, n, k, a, b, out, ldc, accumulate))
+        return;
+    if (b.packed)
+        b = unpack(c, worker, n, k, b);
+    if (a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32)
+        product_f32(c, m, n, k, a, b, out, ldc, accumulate);
+    else
+        product_widened(c, worker, m, n, k, a, b, out, ldc, accumulate);
+}
+
 void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct operand a,
           struct operand b, float *out, int64_t ldc, bool accumulate) {
     if (m <= 0 || n <= 0)
         return;
     bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
     bool primitives = b.packed || (f32 ? c->product == CPU_PRODUCT_PRIMITIVES : c->native_bf16);
-    if (primitives && product_primitives(c, worker, m, n, k, a, b, out, ldc, accumulate))
-        return;
-    if (b.packed)
-        b = unpack(c, worker, n, k, b);
-    if (f32)
-        product_f32(c, m, n, k, a, b, out, ldc, accumulate);
-    else
-        product_widened(c, worker, m, n, k, a, b, out, ldc, accumulate);
+    int64_t depth = primitives && !b.packed ? PRIMITIVE_DEPTH : k;
+    for (int64_t k0 = 0; k0 < k; k0 += depth)
+        gemm_piece(c, worker, m, n, k - k0 < depth ? k - k0 : depth,
+                   from_depth(a, a.transposed, k0), from_depth(b, !b.transposed, k0), primitives,
+                   out, ldc, accumulate || k0 > 0);
 }
