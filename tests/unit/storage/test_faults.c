@@ -149,11 +149,11 @@ Test(faults, each_failing_operation_followed_by_a_restart) {
 Test(faults, each_failing_operation_of_the_first_start) {
     bool opened = false;
     int n = 1;
-    store_close(store);
-    store = NULL;
     faulty_disk_install();
     for (; !opened && n < 1000; n++) {
         struct err_msg em = ERR_MSG_INIT;
+        store_close(store);
+        store = NULL;
         cr_assert_eq(file_remove_tree(dir, NULL), ERR_OK);
         fault_code = n % 2 ? SQLITE_FULL : SQLITE_IOERR_WRITE;
         fault_hits = 0;
