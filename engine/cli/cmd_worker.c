@@ -170,8 +170,10 @@ static enum err serve(struct worker *w) {
         if (e != ERR_OK)
             log_info("worker.ended", "id=%s error=%s message=\"%s\"", text_of(message, "job"),
                      err_name(e), em.text);
-        send_done(w, message, e, &em);
-        worker_pipe_done(&w->pipe);
+        json_t *ended = json_deep_copy(message);
+        worker_pipe_done(&w->pipe); /* before `done` is sent, whose answer may be the next job */
+        send_done(w, ended, e, &em);
+        json_decref(ended);
         json_decref(w->result);
         w->result = NULL;
         if (e == ERR_DEVICE) /* nothing on this device can be trusted any more */

@@ -2,6 +2,8 @@
 #include "engine/cli/worker_pipe.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,10 +106,9 @@ static void take_signal(struct worker_pipe *p, const json_t *o, enum train_signa
         log_warn("worker.refused", "reason=\"not the job in hand\"");
 }
 
-/* `now` may still be set: the server answers `done` faster than this process puts the job away. */
 static void take_run(struct worker_pipe *p, const json_t *o) {
     if (!json_is_string(json_object_get(o, "job")) ||
-        !json_is_integer(json_object_get(o, "attempt")) || p->next != NULL) {
+        !json_is_integer(json_object_get(o, "attempt")) || p->now != NULL || p->next != NULL) {
         log_warn("worker.refused", "reason=\"run while busy, or without job and attempt\"");
         return;
     }
@@ -146,11 +147,20 @@ static bool take_lines(struct worker_pipe *p, char *buf, size_t *used) {
     return *used < LIMIT_PIPE_LINE;
 }
 
+/* Waits until there is something on standard input; false: the worker is ending. */
+static bool wait_readable(const struct worker_pipe *p) {
+    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                           {.fd = p->wake[0], .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR)
+        continue;
+    return fds[1].revents == 0;
+}
+
 static void *read_lines(void *arg) {
     struct worker_pipe *p = arg;
     char *buf = xmalloc(LIMIT_PIPE_LINE);
     size_t used = 0;
-    for (;;) {
+    while (wait_readable(p)) {
         ssize_t n = read(STDIN_FILENO, buf + used, LIMIT_PIPE_LINE - used);
         if (n < 0 && errno == EINTR)
             continue;
@@ -171,6 +181,8 @@ static void *read_lines(void *arg) {
 
 enum err worker_pipe_open(struct worker_pipe *p, struct err_msg *em) {
     *p = (struct worker_pipe){0};
+    if (pipe2(p->wake, O_CLOEXEC) != 0)
+        return err_set_errno(em, errno, "cannot make a pipe");
     pthread_cond_init(&p->changed, NULL);
     pthread_mutex_init(&p->lock, NULL);
     pthread_mutex_init(&p->out_lock, NULL);
@@ -184,8 +196,9 @@ void worker_pipe_close(struct worker_pipe *p) {
     atomic_store(&p->quit, true);
     pthread_kill(p->heart, SIGTERM); /* wakes it */
     pthread_join(p->heart, NULL);
-    pthread_cancel(p->reader); /* it may wait in read() for a line that never comes */
+    close(p->wake[1]); /* wakes the reader */
     pthread_join(p->reader, NULL);
+    close(p->wake[0]);
     json_decref(p->next);
     json_decref(p->now);
 }

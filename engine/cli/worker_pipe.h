@@ -24,6 +24,7 @@ struct worker_pipe {
     pthread_cond_t changed;
     pthread_mutex_t out_lock; /* one line at a time on standard output */
     pthread_t reader, heart;
+    int wake[2];        /* closing [1] wakes the reader */
     json_t *next;       /* a `run` message that waits, or NULL */
     json_t *now;        /* the one in hand, or NULL */
     bool leave;         /* exit when idle */
@@ -38,7 +39,7 @@ void worker_pipe_close(struct worker_pipe *p);
 
 /* Waits for a job; NULL: the worker shall end. Borrowed until worker_pipe_done. */
 const json_t *worker_pipe_wait(struct worker_pipe *p);
-/* The job in hand has ended. */
+/* The job in hand has ended and another one may come. */
 void worker_pipe_done(struct worker_pipe *p);
 /* The server is gone: end with ERR_STOPPED's code. */
 bool worker_pipe_closed(struct worker_pipe *p);
