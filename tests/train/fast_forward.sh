@@ -37,12 +37,17 @@ quick_stages_lower_the_loss_with_fewer_evaluations() {
 }
 check quick_stages_lower_the_loss_with_fewer_evaluations quick_stages_lower_the_loss_with_fewer_evaluations
 
-# At a rate that is much too high the stage fails; the run is then the same as without any.
+# On rows of a token that training makes unlikely every stage fails; the run is then the same as
+# without any.
 failed_stages_change_nothing() {
-    local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 8}, "fast_forward": {"enabled": true, "search": "linear"}, "training": {"learning_rate": 1.0, "lr_schedule": "constant", "warmup_ratio": 0, "max_steps": 11}}'
-    run_with "$config" && stages "$work/end.log" | awk '{ print; if ($1 != 0 || $3 != $4) bad++ } END { exit NR != 1 || bad > 0 }' || return 1
+    local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 8}, "fast_forward": {"enabled": true, "search": "linear"}, "training": {"learning_rate": 0.002, "lr_schedule": "constant", "warmup_ratio": 0}}'
+    for _ in 1 2 3 4; do
+        echo '{"input_ids": [1, 2, 2, 2, 2, 2, 2, 2]}'
+    done >"$work/unlikely.jsonl"
+    run_with "$config" --valid "$work/unlikely.jsonl" && stages "$work/end.log" |
+        awk '{ print; if ($1 != 0 || $3 != $4 || $2 != 2) bad++ } END { exit NR != 2 || bad > 0 }' || return 1
     cp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
-    run_with "${config/\"enabled\": true/\"enabled\": false}" &&
+    run_with "${config/\"enabled\": true/\"enabled\": false}" --valid "$work/unlikely.jsonl" &&
         cmp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
 }
 check failed_stages_change_nothing failed_stages_change_nothing
