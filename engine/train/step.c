@@ -8,10 +8,7 @@
 /* Updates left out in a row before the job is given up. */
 #define MAX_SKIPPED 3
 
-/* tau of a stage that found next to nothing, and of one that was worth its cost. */
-#define HARDLY_ANY 1
-#define WORTHWHILE 4
-#define MAX_GAP 8 /* intervals */
+#define MAX_GAP 8 /* intervals between stages at most */
 
 bool run_epoch_ends(const struct run *r) {
     int64_t n = r->train_rows.n, b = r->plan.batch_size, s = r->state.step;
@@ -144,14 +141,16 @@ static int64_t first_guess(const struct run_state *s) {
     return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
 }
 
-/* Near the best learning rate a stage finds little and costs two evaluations or more, which with
- * small batches is as much as the steps between: after a stage that found next to nothing the wait
- * doubles, up to MAX_GAP intervals; a good one ends it. */
-static void wait_for_stage(struct run *r, int64_t tau) {
+/* A stage that went tau steps forward should have cost less than tau steps of training. Near the
+ * best learning rate, or with small batches, it often costs more: the wait then doubles, up to
+ * MAX_GAP intervals; a stage that was worth twice its cost ends it. */
+static void wait_for_stage(struct run *r, const struct fast_forward_stage *stage) {
     struct run_state *s = &r->state;
-    if (r->ff.config.search != FF_AUTO || tau >= WORTHWHILE)
+    double cost = stage->flops / (s->flops_training / (double)s->step);
+    double tau = (double)stage->search.tau;
+    if (r->ff.config.search != FF_AUTO || tau >= 2.0 * cost)
         s->ff_gap = 1;
-    else if (tau <= HARDLY_ANY)
+    else if (tau < cost)
         s->ff_gap = s->ff_gap < MAX_GAP ? s->ff_gap * 2 : MAX_GAP;
     s->ff_next = s->step + s->ff_gap * r->ff.config.interval;
 }
@@ -164,7 +163,7 @@ enum err run_stage(struct run *r, struct err_msg *em) {
         return e;
     s->result.ff_tau = s->ff_last_tau = stage.search.tau;
     s->ff_last_rate = s->result.learning_rate;
-    wait_for_stage(r, stage.search.tau);
+    wait_for_stage(r, &stage);
     s->result.ff_evaluations = stage.search.evaluations;
     s->result.ff_loss_before = stage.search.loss_before;
     s->result.ff_loss_after = stage.search.loss_after;

@@ -107,7 +107,7 @@ full_disk() {
     unfinished "$work/full" && rm -rf "$work/full/resume/step-80" "$work/full/resume/step-70" &&
         (ulimit -f 40 && status_is 30 train "$work/full" --resume) >"$work/full.log" 2>"$work/full.err" || return 1
     tail -n 1 "$work/full.log" | grep -q '"status":"failed","error":{"code":"\(io\|disk_full\)"' || return 1
-    [ -d "$work/full/resume/step-60" ] && ! ls "$work/full/resume" | grep -q tmp- &&
+    [ -d "$work/full/resume/step-60" ] && [ -z "$(find "$work/full/resume" -name "tmp-*")" ] &&
         train "$work/full" --resume >/dev/null && same_adapter "$work/reference" "$work/full"
 }
 check full_disk full_disk

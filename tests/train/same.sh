@@ -31,11 +31,13 @@ packing_changes_nothing() {
 }
 check packing_changes_nothing packing_changes_nothing
 
-# 80 steps: one event each, in order, with the contract's keys; stages after steps 6, 12, …
+# 80 steps: one event each, in order, with the contract's keys; stages after multiples of 6
 events_are_complete() {
     local log=$work/reference.log
     [ "$(grep -c '"total_steps":80,"train_loss"' "$log")" = 80 ] || return 1
-    [ "$(grep -c '"fast_forward":{"tau":' "$log")" = 13 ] || return 1
+    [ "$(grep -c '"fast_forward":{"tau":' "$log")" -ge 4 ] || return 1
+    grep -o '"step":[0-9]*,"fast_forward":{"tau"' "$log" | tr -cd '0-9\n' |
+        awk '$1 % 6 { bad++ } END { exit bad > 0 }' || return 1
     grep -v '"object":"fine_tuning.job.event","created_at":[0-9]*,"level":"\(info\|warn\)","message":"' "$log" &&
         return 1
     grep -q '"step":1,"total_steps":80,"train_loss":[0-9.]*,"train_mean_token_accuracy":[0-9.]*,"learning_rate":0.0,"grad_norm":[0-9.]*,"tokens":[0-9]*,"seconds":[0-9.]*,"flops":[0-9.]*}' "$log" || return 1
@@ -62,8 +64,7 @@ metrics_file_has_a_row_for_each_step() {
 check metrics_file_has_a_row_for_each_step metrics_file_has_a_row_for_each_step
 
 training_lowers_the_loss() {
-    local last
-    last=$(grep -o '"full_valid_loss":[0-9.]*' "$work/reference.log" | tail -n 1 | cut -d: -f2)
-    close_to "$last" 0 2.5
+    grep -o '"full_valid_loss":[0-9.]*' "$work/reference.log" | cut -d: -f2 |
+        awk 'NR == 1 { first = $1 } { last = $1 } END { print first, last; exit !(last < first - 0.1 && last < 3.5) }'
 }
 check training_lowers_the_loss training_lowers_the_loss

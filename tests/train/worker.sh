@@ -73,7 +73,7 @@ server_gone() {
     send run job-5 1 "$work/worker-5"
     wait_for '"step":5,"total_steps"' || return 1
     end_worker 11 || return 1
-    [ ! -e "$work/worker-5/adapter" ] && ls "$work/worker-5/resume" | grep -q step- &&
+    [ ! -e "$work/worker-5/adapter" ] && [ -n "$(find "$work/worker-5/resume" -name "step-*")" ] &&
         train "$work/worker-5" --resume >/dev/null && same_adapter "$work/reference" "$work/worker-5"
 }
 check worker/server_gone server_gone
