@@ -134,7 +134,7 @@ exact() { # [--adapter DIR]
 # first difference is replaced by the model's token. So an answer takes a pass for each of its
 # tokens that is not the right one, and 24 passes at most.
 answer() { # ROW [--adapter DIR]
-    local row=$1 ids prompt guess said stop scored done=false
+    local row=$1 ids prompt guess said stop scored ended=false
     shift
     ids=$("$build/ffwd" tokenize --model "$model" --chat <<<"$row")
     prompt=$(jq -c '.mask as $m | .ids[:($m | index(1))]' <<<"$ids")
@@ -149,12 +149,12 @@ answer() { # ROW [--adapter DIR]
                 ([range($g | length) | select($said[.] != $g[.])][0] // ($g | length)) as $same |
                 $g[:$same] | if .[-1] == $stop then . else . + [$said[$same]] end |
                 ., . + $g[length:], .[-1] == $stop')
-        { read -r said && read -r guess && read -r done; } <<<"$scored"
-        [ "$done" = true ] && break
+        { read -r said && read -r guess && read -r ended; } <<<"$scored"
+        [ "$ended" = true ] && break
     done
     jq -c --argjson stop "$stop" 'map(select(. != $stop))' <<<"$said" |
         "$build/ffwd" tokenize --model "$model" --decode | jq -j .
-    if [ "$done" = true ]; then echo; else echo " ..."; fi
+    if [ "$ended" = true ]; then echo; else echo " ..."; fi
 }
 
 # ---- the demo -------------------------------------------------------------------------------
