@@ -52,7 +52,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs deps help demo test test-bins test-bins-ops test-clients lint format bench clean
+.PHONY: all programs deps help demo test test-bins test-clients lint format bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -119,7 +119,6 @@ $(B)/tests/ops/% $(OBJ)/tests/ops/%: CPPFLAGS += -Itests/ops/thread
 endif
 
 test-bins: programs $(test_bins)
-test-bins-ops: $(filter $(B)/tests/ops/%,$(test_bins))
 
 test: deps ## every test that needs no GPU and no package index
 	@$(MAKE) --no-print-directory test-bins
