@@ -26,12 +26,22 @@ killed_fifty_times() {
 RANDOM=1
 check killed_fifty_times killed_fifty_times
 
+# Until the run has reported N steps more, or is done.
+await_steps() { # OUT LOG N
+    local want=$(($(grep -c '"train_loss"' "$2") + $3)) tries=0
+    while [ "$(grep -c '"train_loss"' "$2")" -lt "$want" ] && [ ! -d "$1/adapter" ] && [ "$tries" -lt 3000 ]; do
+        sleep 0.005
+        tries=$((tries + 1))
+    done
+}
+
 # SIGTERM: a resume point, 11, and a last line that says so.
 stopped_and_resumed() {
     local out=$work/stopped pid stops=0 code
+    : >"$work/stopped.log"
     while [ ! -d "$out/adapter" ] && [ "$stops" -lt 200 ]; do
         spawn "$out" "$work/stopped.log" --resume
-        sleep "0.$(printf %03d $((60 + RANDOM % 150)))"
+        await_steps "$out" "$work/stopped.log" $((1 + RANDOM % 12))
         kill -TERM "$pid"
         wait "$pid"
         code=$?
