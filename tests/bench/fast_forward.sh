@@ -1,7 +1,8 @@
 #!/bin/bash
 # What Fast Forward saves on the sample task: a run without it to its best held-out loss, then a run
-# with it until that loss is reached, both measured every 5 steps on the same rows; once at the
-# automatic learning rate with its schedule, once at a low constant rate as in the paper. The rows
+# with it until that loss is reached, both measured every 5 steps on the same rows: in the paper's
+# regime (batches of 64, a low constant rate), with batches of 64 at the automatic rate and its
+# schedule, and with everything left automatic (small batches, where a stage is dear). The rows
 # that Fast Forward measures on are in neither loss. One JSON line per setting. Ratios are FLOPs with
 # Fast Forward / FLOPs without: ratio_lora counts a training step as 2 forwards (what LoRA costs),
 # ratio_paper as 3 (the paper's accounting).
@@ -26,13 +27,13 @@ run() { # NAME VALIDATION_FILE CONFIG: events in NAME.jsonl
     rm -rf "${work:?}/$1"
 }
 
-compare() { # SETTING TRAINING_SETTINGS
-    local common='"seed": 1, "hyperparameters": {"n_epochs": 3}' target
+compare() { # SETTING HYPERPARAMETERS TRAINING_SETTINGS
+    local common="\"seed\": 1, \"hyperparameters\": {$2}" target
     run plain "$work/held-out.jsonl" \
-        "{$common, \"fast_forward\": {\"enabled\": false}, \"training\": {\"eval_interval\": 5$2}}"
+        "{$common, \"fast_forward\": {\"enabled\": false}, \"training\": {\"eval_interval\": 5$3}}"
     target=$(jq -s 'map(.data.full_valid_loss // empty) | min' "$work/plain.jsonl")
     run fast "$data/orders-valid.jsonl" \
-        "{$common, \"training\": {\"eval_interval\": 5, \"target_loss\": $target$2}}"
+        "{$common, \"training\": {\"eval_interval\": 5, \"target_loss\": $target$3}}"
     jq -nc --arg setting "$1" --argjson target "$target" --slurpfile plain "$work/plain.jsonl" \
         --slurpfile fast "$work/fast.jsonl" '
         ($plain | map(.data | select(.full_valid_loss and .full_valid_loss <= $target))[0]) as $p |
@@ -49,5 +50,7 @@ compare() { # SETTING TRAINING_SETTINGS
          ratio_paper: ((1.5 * $split.training + $split.fast_forward) / (1.5 * $p.flops))}'
 }
 
-compare automatic ''
-compare "low constant rate" ', "learning_rate": 0.0003, "lr_schedule": "constant"'
+big='"n_epochs": 7, "batch_size": 64'
+compare "batch 64, constant rate 3e-4" "$big" ', "learning_rate": 0.0003, "lr_schedule": "constant"'
+compare "batch 64, automatic rate" "$big" ''
+compare "all automatic" '"n_epochs": 3' ''
