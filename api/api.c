@@ -115,6 +115,25 @@ void api_error_from(struct api_response *resp, const struct err_msg *em) {
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
+/* Whether brackets outside of strings are nested at most LIMIT_JSON_DEPTH deep. */
+static bool is_shallow(const char *text, size_t n) {
+    int depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < n; i++) {
+        if (quoted && text[i] == '\\')
+            i++;
+        else if (text[i] == '"')
+            quoted = !quoted;
+        else if (!quoted && (text[i] == '[' || text[i] == '{'))
+            depth++;
+        else if (!quoted && (text[i] == ']' || text[i] == '}'))
+            depth--;
+        if (depth > LIMIT_JSON_DEPTH)
+            return false;
+    }
+    return true;
+}
+
 json_t *api__body(const struct api_request *req, struct api_response *resp) {
     json_error_t where;
     if (req->body == NULL || req->body_len == 0) {
@@ -124,6 +143,11 @@ json_t *api__body(const struct api_request *req, struct api_response *resp) {
     if (req->body_len > LIMIT_JSON_BODY) {
         api_error(resp, 413, "too_large", NULL, "The body has more than %u bytes.",
                   LIMIT_JSON_BODY);
+        return NULL;
+    }
+    if (!is_shallow(req->body, req->body_len)) {
+        api_error(resp, 400, "invalid_json", NULL, "The body is nested more than %d levels deep.",
+                  LIMIT_JSON_DEPTH);
         return NULL;
     }
     json_t *body =

@@ -1,6 +1,7 @@
 /* connection: the clients' TCP connections, with deadlines of our own. */
 #include "server/connection.h"
 
+#include <linux/tcp.h> /* <netinet/tcp.h> lacks tcpi_bytes_acked */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,12 +28,49 @@ bool connection_is_loopback(const struct in6_addr *a) {
     return IN6_IS_ADDR_LOOPBACK(a) || (IN6_IS_ADDR_V4MAPPED(a) && a->s6_addr[12] == 127);
 }
 
-int connection_count_of(const struct connections *all, const struct in6_addr *a) {
-    int n = 0;
-    for (const struct connection *c = all->first; c != NULL; c = c->next)
-        n += memcmp(&c->address, a, sizeof *a) == 0;
-    return n;
+/* ---- connections by address ----------------------------------------------------------------- */
+
+struct address_count {
+    struct address_count *next;
+    struct in6_addr address;
+    int n;
+};
+
+static unsigned bucket_of(const struct in6_addr *a) {
+    unsigned h = 2166136261u; /* FNV-1a */
+    for (int i = 0; i < 16; i++)
+        h = (h ^ a->s6_addr[i]) * 16777619u;
+    return h % CONNECTION_ADDRESS_BUCKETS;
 }
+
+/* The place that points to the address's entry, or to NULL where it belongs. */
+static struct address_count **find_address(struct connections *all, const struct in6_addr *a) {
+    struct address_count **at = &all->addresses[bucket_of(a)];
+    while (*at != NULL && memcmp(&(*at)->address, a, sizeof *a) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+static void count_address(struct connections *all, const struct in6_addr *a, int change) {
+    struct address_count **at = find_address(all, a);
+    if (*at == NULL) {
+        *at = xcalloc(1, sizeof **at);
+        (*at)->address = *a;
+    }
+    (*at)->n += change;
+    if ((*at)->n > 0)
+        return;
+    struct address_count *gone = *at;
+    *at = gone->next;
+    free(gone);
+}
+
+int connection_count_of(struct connections *all, const struct in6_addr *a) {
+    const struct address_count *found = *find_address(all, a);
+    return found != NULL ? found->n : 0;
+}
+
+/* ---- life and deadlines --------------------------------------------------------------------- */
 
 struct connection *connection_add(struct connections *all, struct MHD_Connection *mhd) {
     struct connection *c = xcalloc(1, sizeof *c);
@@ -47,6 +85,7 @@ struct connection *connection_add(struct connections *all, struct MHD_Connection
         c->next->prev = c;
     all->first = c;
     all->count++;
+    count_address(all, &c->address, 1);
     connection_set_phase(c, PHASE_HEAD);
     return c;
 }
@@ -59,19 +98,29 @@ void connection_remove(struct connections *all, struct connection *c) {
     if (c->next != NULL)
         c->next->prev = c->prev;
     all->count--;
+    count_address(all, &c->address, -1);
     free(c);
+}
+
+/* Bytes that have reached the client, as its kernel confirmed them. */
+static uint64_t bytes_acked(const struct connection *c) {
+    struct tcp_info info = {0};
+    socklen_t len = sizeof info;
+    if (c->fd < 0 || getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0)
+        return 0;
+    return info.tcpi_bytes_acked;
 }
 
 void connection_set_phase(struct connection *c, enum connection_phase phase) {
     c->phase = phase;
     c->since = clock_mono();
     c->body_bytes = 0;
+    c->acked = phase == PHASE_FILE ? bytes_acked(c) : 0;
 }
 
-static bool body_is_late(const struct connection *c, const struct config_limits *limits,
-                         double seconds) {
-    double allowed = (double)limits->body_grace_seconds +
-                     (double)c->body_bytes / (double)limits->body_bytes_per_second;
+static bool transfer_is_late(const struct config_limits *limits, double bytes, double seconds) {
+    double allowed =
+        (double)limits->body_grace_seconds + bytes / (double)limits->body_bytes_per_second;
     return seconds > allowed || seconds > (double)limits->transfer_seconds;
 }
 
@@ -90,11 +139,12 @@ static bool is_late(const struct connection *c, const struct config_limits *limi
         /* libmicrohttpd closes a kept connection that is silent for idle_seconds. */
         return seconds > (double)(limits->header_seconds + (c->used ? limits->idle_seconds : 0));
     case PHASE_BODY:
-        return body_is_late(c, limits, seconds);
+        return transfer_is_late(limits, (double)c->body_bytes, seconds);
     case PHASE_REPLY:
         return seconds > (double)limits->reply_seconds;
     case PHASE_FILE:
-        return seconds > (double)limits->transfer_seconds;
+        return seconds > (double)limits->body_grace_seconds &&
+               transfer_is_late(limits, (double)(bytes_acked(c) - c->acked), seconds);
     case PHASE_WORK:
     case PHASE_STREAM:
         break;
@@ -107,12 +157,21 @@ void connection_cut(struct connection *c) {
         (void)shutdown(c->fd, SHUT_RDWR);
 }
 
+/* What a slow client has not taken is dropped with its connection: the kernel would keep it for as
+ * long as the client likes. */
+void connection_drop(struct connection *c) {
+    const struct linger drop = {.l_onoff = 1, .l_linger = 0};
+    if (c->fd >= 0)
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &drop, sizeof drop);
+    connection_cut(c);
+}
+
 int connection_sweep(struct connections *all, const struct config_limits *limits, double now) {
     int n = 0;
     for (struct connection *c = all->first; c != NULL; c = c->next) {
         if (!has_gone(c) && !is_late(c, limits, now))
             continue;
-        connection_cut(c);
+        connection_drop(c);
         n++;
     }
     return n;

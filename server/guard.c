@@ -123,3 +123,18 @@ struct guard_result guard_check(const char *uri, const struct guard_header *head
         return refuse(413, "the request's body is larger than any this server accepts");
     return out;
 }
+
+static bool two_nuls_between(const char *end, const char *next) {
+    return (uintptr_t)next - (uintptr_t)end == 2 && end[0] == '\0' && end[1] == '\0';
+}
+
+bool guard_lines_are_whole(const char *version, const struct guard_header *headers, size_t n) {
+    const char *end = version + strlen(version);
+    for (size_t i = 0; i < n; i++) {
+        if (!two_nuls_between(end, headers[i].name))
+            return false;
+        end = headers[i].value + headers[i].value_len;
+    }
+    /* The last line's end and the empty line's. */
+    return memcmp(end, "\0\0\0", 4) == 0;
+}

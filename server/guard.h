@@ -1,8 +1,9 @@
 /* guard: what a request must look like before anything reads it.
  *
  * What:    refuses the ambiguous framings that libmicrohttpd 0.9.75 lets through (two
- *          Content-Length, Content-Length beside Transfer-Encoding, a space before the colon, …),
- *          after which two parsers of one connection would disagree on where a request ends.
+ *          Content-Length, Content-Length beside Transfer-Encoding, a space before the colon, lines
+ *          that end with a bare LF, …), after which two parsers of one connection would disagree on
+ *          where a request ends.
  * Owns:    nothing.
  * Threads: pure functions.
  * Errors:  an HTTP status and a sentence. After a refusal the connection must be closed.
@@ -30,5 +31,12 @@ struct guard_result {
  * route accepts. */
 struct guard_result guard_check(const char *uri, const struct guard_header *headers, size_t n,
                                 bool http_1_0, int64_t max_body);
+
+/* Whether every line of the head ended with CR LF and held no NUL. libmicrohttpd 0.9.75 does not
+ * say so, but it parses in place: it replaces the bytes of each line's end by NULs, so between the
+ * end of one string and the start of the next there are exactly two of them. A folded line is moved
+ * elsewhere and fails too. version and the headers, in the order received, are the library's own
+ * strings; only with versions 0.9.7x. */
+bool guard_lines_are_whole(const char *version, const struct guard_header *headers, size_t n);
 
 #endif

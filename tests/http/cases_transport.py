@@ -153,6 +153,10 @@ def json_routes_take_json_objects():
         a = s.ask("POST", "/v1/fine_tuning/jobs", body, kind=kind)
         assert a.status == status, (body, a.status, a.body)
     assert a.error["param"] == "zzz", a.body
+    for depth, word in ((63, "nested"), (64, "nested"), (65, "levels deep"), (500000, "levels deep")):
+        body = b'{"nested":' + b"[" * (depth - 1) + b'"[[[[\\"[["' + b"]" * (depth - 1) + b"}"
+        a = s.ask("POST", "/v1/fine_tuning/jobs", body)
+        assert a.status == 400 and word in a.error["message"], (depth, a.body)
 
 
 @test

@@ -52,8 +52,8 @@ class Answer:
 class Connection:
     """One TCP connection; reads answers by Content-Length or chunks."""
 
-    def __init__(self, port, timeout=20):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port, timeout=20, host="127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout=timeout)
         self.buffer = b""
 
     def send(self, data):

@@ -65,3 +65,42 @@ Test(guard, targets) {
     longest[4097] = '\0';
     cr_expect_eq(guard_check(longest, &host, 1, false, 1).status, 414);
 }
+
+/* As libmicrohttpd parses: each line's end and the colon become NULs, in place. */
+static bool whole(const char *head, size_t n) {
+    char text[256] = "";
+    struct guard_header headers[8];
+    size_t count = 0;
+    memcpy(text, head, n);
+    const char *version = strstr(text, "HTTP/");
+    for (char *line = text; *line != '\0';) {
+        char *end = memchr(line, '\n', n - (size_t)(line - text));
+        char *next = end + 1;
+        if (end[-1] == '\r')
+            end--;
+        memset(end, 0, (size_t)(next - end));
+        if (line != text) {
+            char *colon = strchr(line, ':');
+            *colon++ = '\0';
+            colon += strspn(colon, " ");
+            headers[count++] = (struct guard_header){line, colon, strlen(line), strlen(colon)};
+        }
+        line = next;
+        if (strncmp(line, "\r\n", 2) == 0)
+            memset(line, 0, 2);
+        else if (*line == '\n')
+            *line = '\0';
+    }
+    return guard_lines_are_whole(version, headers, count);
+}
+#define WHOLE(text) whole(text, sizeof text - 1)
+
+Test(guard, lines_that_do_not_end_with_cr_lf_are_seen) {
+    cr_expect(WHOLE("GET / HTTP/1.1\r\nHost: x\r\nA:\r\nB: y \r\n\r\nbody"));
+    cr_expect(WHOLE("GET / HTTP/1.0\r\n\r\nbody"));
+    cr_expect_not(WHOLE("GET / HTTP/1.1\nHost: x\r\n\r\nbody"));
+    cr_expect_not(WHOLE("GET / HTTP/1.1\r\nHost: x\nA: b\r\n\r\nbody"));
+    cr_expect_not(WHOLE("GET / HTTP/1.1\r\nHost: x\n\r\nbody"));
+    cr_expect_not(WHOLE("GET / HTTP/1.1\r\nHost: x\r\n\nbody"));
+    cr_expect_not(WHOLE("GET / HTTP/1.1\r\nHost: x\0y\r\nA: b\r\n\r\nbody"));
+}
