@@ -81,7 +81,7 @@ static const char *const schemas[][2] = {
         KEY("target_modules") "{'oneOf':[{'const':'all-linear'},{'type':'array','minItems':1,"
             "'maxItems':64,'items':{'type':'string','minLength':1,'maxLength':64}}]}"
         KEY("use_rslora") FLAG
-        KEY("use_dora") ONLY("false"))},
+        KEY("use_dora") FLAG)},
     {"FastForward", CLOSED("",
         FIRST("enabled") FLAG
         KEY("interval") INT("1", "10000")

@@ -103,11 +103,7 @@ READER(lora_rslora) {
     return json_field_bool(v, &r->lora.use_rslora, at);
 }
 READER(lora_dora) {
-    enum err e = json_field_bool(v, &r->lora.use_dora, at);
-    if (e == ERR_OK && r->lora.use_dora)
-        return err_set_param(at->em, ERR_UNSUPPORTED, at->path,
-                             "%s: DoRA is not available; leave it false", at->path);
-    return e;
+    return json_field_bool(v, &r->lora.use_dora, at);
 }
 
 READER(lora_targets) {

@@ -2,7 +2,7 @@
  *
  * The flat buffer goes block by block and site by site. Within a site the A's of all parts stand
  * one after the other, [Σrank, in], so that they are one matrix for the parts' common input; the
- * B's follow. Every site starts at a multiple of 16 values. */
+ * B's follow, then DoRA's magnitudes. Every site starts at a multiple of 16 values. */
 #include "engine/model/adapter.h"
 
 #include <math.h>
@@ -88,6 +88,11 @@ static size_t plan_site(struct adapter *ad, int l, enum site s, bool *used, size
         lora->b[part] = at;
         at += (size_t)lora->rank[part] * (size_t)site_part_out(c, s, part);
     }
+    lora->dora = ad->options.use_dora;
+    for (int part = 0; part < site_parts(c, s); part++) {
+        lora->m[part] = at;
+        at += lora->dora && lora->rank[part] > 0 ? (size_t)site_part_out(c, s, part) : 0;
+    }
     if (ly->has[s] && ad->first_layer > l)
         ad->first_layer = l;
     return (at + 15) / 16 * 16;
@@ -165,31 +170,37 @@ void adapter_free(struct adapter *ad) {
     free(ad);
 }
 
+static void describe_entry(const struct adapter *ad, int l, enum site s, int part, int kind,
+                           struct adapter_entry *e) {
+    static const char *const suffix[ENTRY_KINDS] = {"lora_A.weight", "lora_B.weight",
+                                                    "lora_magnitude_vector"};
+    const struct model_config *c = &ad->model->cfg;
+    const struct lora *lora = &ad->layers[l].site[s];
+    const size_t offset[ENTRY_KINDS] = {lora->a[part], lora->b[part], lora->m[part]};
+    const int64_t cols[ENTRY_KINDS] = {site_in(c, s), lora->rank[part], 1};
+    char module[MODULE_PATH_MAX];
+    site_module(c, l, s, part, module);
+    (void)snprintf(e->name, sizeof e->name, "base_model.model.%s.%s", module, suffix[kind]);
+    e->rows = kind == ENTRY_A ? lora->rank[part] : site_part_out(c, s, part);
+    e->cols = cols[kind];
+    e->offset = offset[kind];
+    e->index = (uint32_t)((l * SITES + (int)s) * LINEAR_PARTS + part);
+    e->site = s;
+    e->kind = kind;
+}
+
 struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n) {
     const struct model_config *c = &ad->model->cfg;
-    size_t max = (size_t)c->layers * SITES * LINEAR_PARTS * 2;
+    int kinds = ad->options.use_dora ? ENTRY_KINDS : ENTRY_MAGNITUDE;
+    size_t max = (size_t)c->layers * SITES * LINEAR_PARTS * ENTRY_KINDS;
     struct adapter_entry *list = xcalloc(max, sizeof *list);
-    char module[MODULE_PATH_MAX];
     *n = 0;
     for (int l = 0; l < c->layers; l++)
         for (enum site s = 0; s < SITES; s++)
-            for (int b = 0; b < 2; b++)
-                for (int part = 0; part < site_parts(c, s); part++) {
-                    const struct lora *lora = &ad->layers[l].site[s];
-                    struct adapter_entry *e = &list[*n];
-                    if (lora->rank[part] == 0)
-                        continue;
-                    site_module(c, l, s, part, module);
-                    (void)snprintf(e->name, sizeof e->name, "base_model.model.%s.lora_%c.weight",
-                                   module, b ? 'B' : 'A');
-                    e->rows = b ? site_part_out(c, s, part) : lora->rank[part];
-                    e->cols = b ? lora->rank[part] : site_in(c, s);
-                    e->offset = b ? lora->b[part] : lora->a[part];
-                    e->index = (uint32_t)((l * SITES + (int)s) * LINEAR_PARTS + part);
-                    e->site = s;
-                    e->is_b = b;
-                    ++*n;
-                }
+            for (int kind = 0; kind < kinds; kind++)
+                for (int part = 0; part < site_parts(c, s); part++)
+                    if (ad->layers[l].site[s].rank[part] > 0)
+                        describe_entry(ad, l, s, part, kind, &list[(*n)++]);
     return list;
 }
 
@@ -207,6 +218,35 @@ static void init_matrix(const struct adapter_entry *e, uint64_t seed, float *w) 
         }
 }
 
+/* B is zero, so the norms are those of the frozen rows. */
+static enum err init_magnitudes(struct adapter *ad, struct err_msg *em) {
+    const struct model_config *c = &ad->model->cfg;
+    struct device *dev = ad->model->dev;
+    int64_t widest = 0;
+    void *p;
+    for (enum site s = 0; s < SITES; s++)
+        widest = site_out(c, s) > widest ? site_out(c, s) : widest;
+    enum err e = dev->ops->mem_alloc(dev, (size_t)widest * sizeof(float), &p, em);
+    if (e != ERR_OK)
+        return e;
+    float *norms = p;
+    for (int l = 0; l < c->layers; l++)
+        for (enum site s = 0; s < SITES; s++) {
+            const struct lora *lora = &ad->layers[l].site[s];
+            if (!ad->layers[l].has[s])
+                continue;
+            dev->ops->dora_norms(dev, ad->model->layers[l].lin[s], lora, &ad->mem, norms);
+            int64_t at = 0;
+            for (int part = 0; part < site_parts(c, s); at += site_part_out(c, s, part++))
+                if (lora->rank[part] > 0)
+                    dev->ops->mem_copy(dev, ad->mem.w + lora->m[part], norms + at,
+                                       (size_t)site_part_out(c, s, part) * sizeof *norms);
+        }
+    dev->ops->mem_free(dev, norms);
+    dev->ops->adapter_refresh(dev, &ad->mem);
+    return ERR_OK;
+}
+
 enum err adapter_new(struct model *m, const struct lora_options *o, uint64_t seed,
                      struct adapter **out, struct err_msg *em) {
     enum err e = adapter_plan(m, o, out, em);
@@ -217,13 +257,19 @@ enum err adapter_new(struct model *m, const struct lora_options *o, uint64_t see
     struct adapter_entry *list = adapter_entries(ad, &n);
     float *host = xcalloc(ad->mem.n, sizeof *host);
     for (size_t i = 0; i < n; i++)
-        if (!list[i].is_b)
+        if (list[i].kind == ENTRY_A)
             init_matrix(&list[i], seed, host + list[i].offset);
     m->dev->ops->upload(m->dev, ad->mem.w, host, ad->mem.n * sizeof *host);
     m->dev->ops->adapter_refresh(m->dev, &ad->mem);
     free(host);
     free(list);
-    return ERR_OK;
+    if (o->use_dora)
+        e = init_magnitudes(ad, em);
+    if (e != ERR_OK) {
+        adapter_free(ad);
+        *out = NULL;
+    }
+    return e;
 }
 
 /* ---- reading it ----------------------------------------------------------------------------- */

@@ -19,12 +19,14 @@ struct lora_options {
     int32_t rank;
     float alpha, dropout;
     bool use_rslora;            /* scale alpha / sqrt(rank) instead of alpha / rank */
+    bool use_dora;              /* magnitudes beside A and B; dropout acts on A's input only */
     const char *const *targets; /* names as in PEFT ("q_proj", …); NULL: all-linear, every
                                    projection inside the blocks, not the head */
     int n_targets;
 };
 
-/* A: uniform(±1/sqrt(in)) as PEFT's kaiming_uniform(a=√5), from (seed, tensor index); B: zero. */
+/* A: uniform(±1/sqrt(in)) as PEFT's kaiming_uniform(a=√5), from (seed, tensor index); B: zero;
+ * DoRA's magnitudes: the norms of the frozen rows, so that the adapter changes nothing yet. */
 enum err adapter_new(struct model *m, const struct lora_options *o, uint64_t seed,
                      struct adapter **out, struct err_msg *em) NODISCARD;
 /* From a PEFT folder; rank, alpha and targets come from its adapter_config.json. */

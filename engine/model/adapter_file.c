@@ -31,7 +31,7 @@ static json_t *config_object(const struct adapter *ad, const char *base_name) {
                   "layers_pattern", "layers_to_transform", "lora_alpha", number(o->alpha),
                   "lora_dropout", (double)o->dropout, "modules_to_save", "peft_type", "LORA", "r",
                   (int)o->rank, "rank_pattern", "revision", "target_modules", targets, "task_type",
-                  "CAUSAL_LM", "use_dora", 0, "use_rslora", (int)o->use_rslora);
+                  "CAUSAL_LM", "use_dora", (int)o->use_dora, "use_rslora", (int)o->use_rslora);
     return j;
 }
 
@@ -50,13 +50,18 @@ static enum err write_config(const struct adapter *ad, const char *dir, const ch
     return e;
 }
 
+/* Dimensions in the file. */
+static int entry_rank(const struct adapter_entry *e) {
+    return e->kind == ENTRY_MAGNITUDE ? 1 : 2;
+}
+
 /* Copies a matrix between the flat buffer and the order of the file's rows. */
 static void copy_rows(const struct model_config *c, const struct adapter_entry *e, float *flat,
                       float *file, bool to_file) {
     size_t bytes = (size_t)e->cols * sizeof *flat;
     for (int64_t r = 0; r < e->rows; r++) {
         float *ours = flat + r * e->cols;
-        float *theirs = file + (e->is_b ? site_stored_row(c, e->site, r) : r) * e->cols;
+        float *theirs = file + (e->kind != ENTRY_A ? site_stored_row(c, e->site, r) : r) * e->cols;
         memcpy(to_file ? theirs : ours, to_file ? ours : theirs, bytes);
     }
 }
@@ -74,7 +79,7 @@ static enum err write_tensors(const struct adapter *ad, const char *dir, float *
         tensors[i] = (struct safetensor){
             .name = a->name,
             .dtype = "F32",
-            .rank = 2,
+            .rank = entry_rank(a),
             .shape = {(uint64_t)a->rows, (uint64_t)a->cols},
             .data = rows + a->offset,
             .bytes = (size_t)(a->rows * a->cols) * sizeof(float),
@@ -117,25 +122,12 @@ static enum err refuse_init(const struct config_json *c, struct err_msg *em) {
 
 /* Keys whose use changes the model in a way that ffwd does not compute. */
 static enum err refuse_features(const struct config_json *c, struct err_msg *em) {
-    static const char *const keys[] = {"use_dora",
-                                       "modules_to_save",
-                                       "rank_pattern",
-                                       "alpha_pattern",
-                                       "layers_to_transform",
-                                       "layer_replication",
-                                       "exclude_modules",
-                                       "fan_in_fan_out",
-                                       "lora_bias",
-                                       "trainable_token_indices",
-                                       "target_parameters",
-                                       "use_qalora",
-                                       "alora_invocation_tokens",
-                                       "megatron_config",
-                                       "arrow_config",
-                                       "use_bdlora",
-                                       "kasa_config",
-                                       "monteclora_config",
-                                       "velora_config"};
+    static const char *const keys[] = {
+        "modules_to_save",         "rank_pattern",      "alpha_pattern",  "layers_to_transform",
+        "layer_replication",       "exclude_modules",   "fan_in_fan_out", "lora_bias",
+        "trainable_token_indices", "target_parameters", "use_qalora",     "alora_invocation_tokens",
+        "megatron_config",         "arrow_config",      "use_bdlora",     "kasa_config",
+        "monteclora_config",       "velora_config"};
     const char *text;
     enum err e = ERR_OK;
     for (size_t i = 0; i < sizeof keys / sizeof keys[0] && e == ERR_OK; i++)
@@ -198,6 +190,8 @@ static enum err read_options(const struct config_json *c, const char ***targets,
         e = config_number(c, "lora_dropout", 0, 0.999999, 0, &dropout, em);
     if (e == ERR_OK)
         e = config_bool(c, "use_rslora", false, &o->use_rslora, em);
+    if (e == ERR_OK)
+        e = config_bool(c, "use_dora", false, &o->use_dora, em);
     o->alpha = (float)alpha;
     o->dropout = (float)dropout;
     return e != ERR_OK ? e : read_targets(c, targets, o, em);
@@ -211,11 +205,16 @@ static enum err load_entry(const struct model_config *c, const struct safetensor
     const char *path = safetensors_path(st);
     if (t == NULL)
         return err_set(em, ERR_INPUT, "%s: the tensor \"%.250s\" is missing", path, e->name);
-    if (t->rank != 2 || t->shape[0] != (uint64_t)e->rows || t->shape[1] != (uint64_t)e->cols)
+    if (t->rank != entry_rank(e) || t->shape[0] != (uint64_t)e->rows ||
+        (t->rank == 2 && t->shape[1] != (uint64_t)e->cols)) {
+        char shape[64];
+        (void)snprintf(shape, sizeof shape, entry_rank(e) == 2 ? "%lld, %lld" : "%lld",
+                       (long long)e->rows, (long long)e->cols);
         return err_set(em, ERR_INPUT,
-                       "%s: the tensor \"%.200s\" does not have the shape [%lld, %lld] that the "
-                       "base model and r ask for",
-                       path, e->name, (long long)e->rows, (long long)e->cols);
+                       "%s: the tensor \"%.200s\" does not have the shape [%s] that the base "
+                       "model and r ask for",
+                       path, e->name, shape);
+    }
     enum dtype dtype = DTYPE_F32;
     if (strcmp(t->dtype, "BF16") == 0)
         dtype = DTYPE_BF16;

@@ -29,24 +29,54 @@ static struct dropout site_dropout(const struct pass *p, int l, enum site site) 
     return d;
 }
 
-static void linear(struct pass *p, int l, enum site site, struct tensor x,
-                   const struct tensor *residual, struct tensor y) {
-    struct dropout drop = site_dropout(p, l, site);
-    struct tensor s = view(p, p->saved[l].s[site], adapter_site_rank(p->ad, l, site));
+/* A product of a block with its adapter, as the operations take it. */
+struct call {
+    const struct linear *lin;
+    const struct lora *lora; /* NULL: none */
+    const struct adapter_mem *mem;
+    struct dropout drop;
+    struct tensor s;
+    float *norms;
+    bool dora;
+};
+
+static struct call call_of(const struct pass *p, int l, enum site site) {
     const struct lora *lora = site_lora(p, l, site);
-    p->m->dev->ops->linear_forward(p->m->dev, p->m->layers[l].lin[site], lora,
-                                   lora != NULL ? &p->ad->mem : NULL, &drop, &p->batch, x, residual,
-                                   y, s);
+    return (struct call){.lin = p->m->layers[l].lin[site],
+                         .lora = lora,
+                         .mem = lora != NULL ? &p->ad->mem : NULL,
+                         .drop = site_dropout(p, l, site),
+                         .s = view(p, p->saved[l].s[site], adapter_site_rank(p->ad, l, site)),
+                         .norms = p->saved[l].norms[site],
+                         .dora = lora != NULL && lora->dora};
 }
 
+static void linear(struct pass *p, int l, enum site site, struct tensor x,
+                   const struct tensor *residual, struct tensor y) {
+    const struct ops *ops = p->m->dev->ops;
+    struct device *dev = p->m->dev;
+    struct call k = call_of(p, l, site);
+    ops->linear_forward(dev, k.lin, k.lora, k.mem, &k.drop, &p->batch, x, k.dora ? NULL : residual,
+                        y, k.s);
+    if (!k.dora)
+        return;
+    ops->dora_norms(dev, k.lin, k.lora, k.mem, k.norms);
+    ops->dora_forward(dev, k.lin, k.lora, k.mem, k.norms, y, residual, y);
+}
+
+/* DoRA's magnitudes need the product's output once more; it turns into its gradient. */
 static void linear_back(struct pass *p, int l, enum site site, struct tensor dy, struct tensor x,
                         const struct tensor *dx) {
-    struct dropout drop = site_dropout(p, l, site);
-    struct tensor s = view(p, p->saved[l].s[site], adapter_site_rank(p->ad, l, site));
-    const struct lora *lora = site_lora(p, l, site);
-    p->m->dev->ops->linear_backward(p->m->dev, p->m->layers[l].lin[site], lora,
-                                    lora != NULL ? &p->ad->mem : NULL, &drop, &p->batch, dy, x, s,
-                                    dx);
+    const struct ops *ops = p->m->dev->ops;
+    struct device *dev = p->m->dev;
+    struct call k = call_of(p, l, site);
+    if (k.dora) {
+        struct tensor z = view(p, p->z, site_out(&p->m->cfg, site));
+        ops->linear_forward(dev, k.lin, k.lora, k.mem, &k.drop, &p->batch, x, NULL, z, k.s);
+        ops->dora_backward(dev, k.lin, k.lora, k.mem, k.norms, dy, z);
+        dy = z;
+    }
+    ops->linear_backward(dev, k.lin, k.lora, k.mem, &k.drop, &p->batch, dy, x, k.s, dx);
 }
 
 static struct attention attention_of(const struct pass *p, int l) {

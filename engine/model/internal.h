@@ -52,11 +52,11 @@ int64_t adapter_site_rank(const struct adapter *ad, int layer, enum site site);
 /* A matrix of the adapter in PEFT's files. */
 struct adapter_entry {
     char name[MODULE_PATH_MAX + 64]; /* base_model.model.….lora_A.weight */
-    int64_t rows, cols;
-    size_t offset;  /* in the flat buffer */
+    int64_t rows, cols;              /* of a magnitude vector: [out, 1], stored as [out] */
+    size_t offset;                   /* in the flat buffer */
     uint32_t index; /* of the projection in the whole model, whether it carries LoRA or not */
     enum site site;
-    bool is_b;
+    enum { ENTRY_A, ENTRY_B, ENTRY_MAGNITUDE, ENTRY_KINDS } kind;
 };
 /* All matrices, in the order of the flat buffer; the caller frees. */
 struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n);
@@ -71,6 +71,7 @@ void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float 
 struct saved {
     void *x, *qkv, *att, *x_mid, *gate_up;
     void *s[SITES];
+    float *norms[SITES]; /* DoRA's, of the rows of the adapted weights */
     float *stats1, *stats2, *lse;
 };
 
@@ -84,6 +85,7 @@ struct pass {
     void *x_out;         /* input of the final norm */
     void *x_norm, *h;    /* scratch: normalised input, output of the activation */
     void *dx, *dx_norm, *dh, *d_att, *d_qkv; /* backward */
+    void *z;                                 /* DoRA: a product's output before its magnitudes */
     void *top, *top_norm;                    /* [targets, hidden] rows that predict a target */
     float *top_stats, *nll;
     uint8_t *correct;

@@ -45,6 +45,10 @@ static int64_t s_columns(const struct pass *p, int l, enum site site, bool share
     return (int64_t)site_parts(&p->m->cfg, site) * p->ad->options.rank;
 }
 
+static bool has_dora(const struct pass *p) {
+    return p->ad != NULL && p->ad->options.use_dora;
+}
+
 static void plan_layer(struct pass *p, struct plan *pl, int l, bool shared) {
     const struct model_config *c = &p->m->cfg;
     int64_t t = p->limits.tokens;
@@ -57,8 +61,11 @@ static void plan_layer(struct pass *p, struct plan *pl, int l, bool shared) {
     sv->stats1 = take(pl, t * 2, sizeof(float));
     sv->stats2 = take(pl, t * 2, sizeof(float));
     sv->lse = take(pl, t * c->heads, sizeof(float));
-    for (enum site s = 0; s < SITES; s++)
+    for (enum site s = 0; s < SITES; s++) {
         sv->s[s] = take(pl, t * s_columns(p, l, s, shared), e);
+        if (has_dora(p))
+            sv->norms[s] = take(pl, site_out(c, s), sizeof(float));
+    }
 }
 
 /* Layers below the first that carries LoRA keep nothing: the backward pass never gets there. */
@@ -118,6 +125,10 @@ static void plan_scratch(struct pass *p, struct plan *pl) {
     overlay_end(pl, end);
     p->dx = take(pl, t * c->hidden, e);
     p->dx_norm = take(pl, t * c->hidden, e);
+    int64_t widest = 0;
+    for (enum site s = 0; s < SITES && has_dora(p); s++)
+        widest = site_out(c, s) > widest ? site_out(c, s) : widest;
+    p->z = take(pl, t * widest, e);
 }
 
 static void plan_rope(struct pass *p, struct plan *pl) {

@@ -115,6 +115,8 @@ struct lora {
     int32_t rank[LINEAR_PARTS];
     size_t a[LINEAR_PARTS], b[LINEAR_PARTS];
     float scale;
+    bool dora;              /* parts with LoRA have magnitudes m_i [out_i] at m[i] */
+    size_t m[LINEAR_PARTS]; /* used by the dora operations only */
 };
 
 /* The adapter's flat buffers, f32 [n], device memory. work is the device's own copy of the weights
@@ -175,6 +177,23 @@ struct ops {
                             const struct adapter_mem *ad, const struct dropout *drop,
                             const struct batch *b, struct tensor dy, struct tensor x,
                             struct tensor s, const struct tensor *dx);
+
+    /* DoRA (Liu et al. 2024, eq. 5): an output of a part with LoRA is m / n · (W + scale · B A) x +
+     * bias, where n [Σout] f32 holds the norms of the rows of W + scale · B A; the outputs of other
+     * parts stay as they are.
+     * n of the parts with LoRA from the adapter as it is now; 1 elsewhere. */
+    void (*dora_norms)(struct device *dev, const struct linear *lin, const struct lora *lora,
+                       const struct adapter_mem *ad, float *n);
+    /* y = residual + m / n · (z - bias) + bias, where z [T, Σout] is what linear_forward made
+     * without residual. residual NULL: 0. y may be z. */
+    void (*dora_forward)(struct device *dev, const struct linear *lin, const struct lora *lora,
+                         const struct adapter_mem *ad, const float *n, struct tensor z,
+                         const struct tensor *residual, struct tensor y);
+    /* z is overwritten by its gradient m / n · dy; Σ dy · (z - bias) / n over the tokens is added
+     * to the magnitudes' gradient in ad->g. n is a constant here (section 4.3 of the paper). */
+    void (*dora_backward)(struct device *dev, const struct linear *lin, const struct lora *lora,
+                          const struct adapter_mem *ad, const float *n, struct tensor dy,
+                          struct tensor z);
 
     /* x [T, H] = table[ids] * scale; table [V, H] */
     void (*embed)(struct device *dev, struct tensor table, const struct batch *b, float scale,

@@ -101,6 +101,7 @@ static enum err new_adapter(struct run *r, struct err_msg *em) {
         .alpha = (float)q->alpha,
         .dropout = (float)q->dropout,
         .use_rslora = q->use_rslora,
+        .use_dora = q->use_dora,
         .targets = q->target_modules != NULL ? targets : NULL,
         .n_targets = (int)n,
     };

@@ -69,6 +69,26 @@ def test_loss_is_the_same_in_transformers(adapter):
     assert total["loss"] < sum(x["nll"] for x in before) / sum(x["tokens"] for x in before)
 
 
+def test_dora_trained_from_nothing_is_the_same_in_peft(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"seed": 3, "lora": {"rank": 4, "use_dora": True},
+                                  "training": {"max_steps": 12, "learning_rate": 0.01}}))
+    subprocess.run([BUILD / "ffwd", "train", "--model", MODELS / BASE, "--train", DATA / "orders-train.jsonl",
+                    "--out", tmp_path / "out", "--config", config, "--device", "cpu"],
+                   check=True, stdout=subprocess.DEVNULL)
+    adapter = tmp_path / "out" / "adapter"
+    rows = [json.loads(x) for x in open(DATA / "orders-valid.jsonl")][:8]
+    subset = tmp_path / "rows.jsonl"
+    subset.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    measured, total = ffwd_eval(subset, adapter)
+    before, _ = ffwd_eval(subset)
+    base = AutoModelForCausalLM.from_pretrained(MODELS / BASE, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, adapter).eval()
+    assert any("lora_magnitude_vector" in name for name, _ in model.named_parameters())
+    agree(model, rows_with_masks(MODELS / BASE, rows), measured)
+    assert total["loss"] < sum(x["nll"] for x in before) / sum(x["tokens"] for x in before)
+
+
 def test_chat_ids_are_those_of_transformers():
     tokenizer = AutoTokenizer.from_pretrained(MODELS / BASE)
     rows = [json.loads(x) for x in open(DATA / "orders-valid.jsonl")][:24]

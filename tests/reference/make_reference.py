@@ -5,9 +5,9 @@
     python3 tests/reference/make_reference.py
 
 Every case is a model folder (config.json, model.safetensors), an adapter in PEFT's files with a
-B that is not zero, pre-tokenized rows, and in expected.json and gradients.safetensors: logits of
+B that is not zero (and DoRA magnitudes that are not norms), pre-tokenized rows, and in expected.json and gradients.safetensors: logits of
 the first positions, NLL of every trained token, the gradient of the mean loss with respect to
-every A and B, and the losses of 50 AdamW steps from that adapter. All in f32 on the CPU.
+every A, B and magnitude, and the losses of 50 AdamW steps from that adapter. All in f32 on the CPU.
 """
 
 import json
@@ -54,6 +54,9 @@ VARIANTS = {
                         dict(target_modules=["query_key_value", "dense_4h_to_h"]), dict(form=4)),
     "llama-bf16": ("llama", dict(num_hidden_layers=1), dict(target_modules="all-linear"),
                    dict(dtype=torch.bfloat16)),
+    "llama-dora": ("llama", dict(attention_bias=True), dict(use_dora=True), {}),
+    "neox-dora": ("gpt_neox", {}, dict(target_modules=["query_key_value", "dense_4h_to_h"],
+                                       use_dora=True, use_rslora=True), {}),
 }
 
 
@@ -117,7 +120,9 @@ def mean_loss(model, rows):
 
 
 def lora_parameters(model):
-    return {n.replace(".default", ""): p for n, p in model.named_parameters() if p.requires_grad}
+    """Names as in PEFT's files."""
+    return {n.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector"): p
+            for n, p in model.named_parameters() if p.requires_grad}
 
 
 def train(model, rows):
@@ -164,6 +169,8 @@ def make_case(name, seed, kind, keys, lora, how):
         for n, p in lora_parameters(peft_model).items():
             if ".lora_B." in n:
                 p.copy_(0.1 * torch.randn_like(p))
+            elif n.endswith("magnitude_vector"):
+                p.mul_(1 + 0.1 * torch.randn_like(p))
     peft_model.base_model.model.name_or_path = name
     for c in peft_model.peft_config.values():
         c.base_model_name_or_path = name

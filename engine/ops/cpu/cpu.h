@@ -119,6 +119,14 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                          const struct adapter_mem *ad, const struct dropout *drop,
                          const struct batch *b, struct tensor dy, struct tensor x, struct tensor s,
                          const struct tensor *dx);
+void cpu_dora_norms(struct device *dev, const struct linear *lin, const struct lora *lora,
+                    const struct adapter_mem *ad, float *n);
+void cpu_dora_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                      const struct adapter_mem *ad, const float *n, struct tensor z,
+                      const struct tensor *residual, struct tensor y);
+void cpu_dora_backward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                       const struct adapter_mem *ad, const float *n, struct tensor dy,
+                       struct tensor z);
 void cpu_embed(struct device *dev, struct tensor table, const struct batch *b, float scale,
                struct tensor x);
 void cpu_norm_forward(struct device *dev, const struct norm *n, struct tensor x, struct tensor y,

@@ -14,7 +14,7 @@ struct copy_run {
     int64_t first; /* row of lin where the part begins */
 };
 
-/* Copies rows of a part, by way of f32 where the types differ. */
+/* Copies rows of a part, by way of f32 where the types differ, and measures them. */
 static void copy_rows(void *arg, int64_t first, int64_t count, int worker) {
     struct copy_run *r = arg;
     struct cpu *c = r->c;
@@ -24,12 +24,13 @@ static void copy_rows(void *arg, int64_t first, int64_t count, int worker) {
     char *dst = (char *)r->lin->weight + (r->first + first) * r->lin->stride * to;
     float *buf = cpu_scratch_f32(c, worker, SLOT_ROW, in);
     for (int64_t i = 0; i < count; i++, src += in * from, dst += r->lin->stride * to) {
-        if (r->part->weight_dtype == r->lin->dtype) {
+        if (r->part->weight_dtype == r->lin->dtype)
             memcpy(dst, src, (size_t)(in * to));
-            continue;
-        }
-        const float *row = cpu_widen(c, r->part->weight_dtype, src, in, buf);
-        cpu_narrow(c, r->lin->dtype, dst, row, in);
+        else
+            cpu_narrow(c, r->lin->dtype, dst, cpu_widen(c, r->part->weight_dtype, src, in, buf),
+                       in);
+        r->lin->squares[r->first + first + i] =
+            (float)c->k->sumsq(cpu_widen(c, r->lin->dtype, dst, in, buf), in);
     }
 }
 
@@ -162,6 +163,7 @@ enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum
         free(lin);
         return e;
     }
+    lin->squares = xcalloc((size_t)lin->out, sizeof *lin->squares);
     for (int i = 0; i < spec->n_parts; i++) {
         struct copy_run r = {c, lin, &spec->part[i], lin->first[i]};
         cpu_for_rows(c, spec->part[i].out, lin->in, copy_rows, &r);
@@ -187,6 +189,7 @@ void cpu_linear_free(struct device *dev, struct linear *lin) {
     free_tiles(lin->packed_backward, lin->backward.count);
     cpu_mem_free(dev, lin->weight);
     free(lin->bias);
+    free(lin->squares);
     free(lin);
 }
 

@@ -21,6 +21,7 @@ struct linear {
     void *weight;   /* [out, stride], the parts one below the other; NULL: packed */
     int64_t stride; /* elements between rows of weight */
     float *bias;    /* [out], or NULL */
+    float *squares; /* [out] squared norms of the rows */
     struct tiling forward[LINEAR_PARTS], backward; /* tiles of a part's rows; of columns */
     struct packed **packed_forward[LINEAR_PARTS], **packed_backward; /* a matrix for each tile */
 };

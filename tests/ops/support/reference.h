@@ -29,6 +29,12 @@ void ref_linear_forward(const struct ref_linear *l, struct mat y, struct mat s);
 /* dx overwritten; da, db added to. */
 void ref_linear_backward(const struct ref_linear *l, struct mat dy, struct mat dx, struct mat *da,
                          struct mat *db);
+/* bias, m (1 where a part has no LoRA), n: [1, Σout]; residual v NULL: none; dm is added to. */
+void ref_dora_norms(const struct ref_linear *l, struct mat n);
+void ref_dora_forward(struct mat bias, struct mat m, struct mat n, struct mat z,
+                      struct mat residual, struct mat y);
+void ref_dora_backward(struct mat bias, struct mat m, struct mat n, struct mat dy, struct mat z,
+                       struct mat dz, struct mat dm);
 /* keep / (1 - p), or 0, straight from philox.h */
 double ref_dropout(const struct dropout *d, uint64_t key, int64_t col);
 

@@ -8,8 +8,9 @@
 #include "base/mem.h"
 
 const char *const ref_cases[] = {
-    "llama-gqa", "llama-tied-bias", "llama-rope3", "llama-rope-linear", "llama-head-dim",
-    "qwen2",     "mistral-window",  "neox",        "neox-sequential",   "llama-bf16"};
+    "llama-gqa",       "llama-tied-bias", "llama-rope3",    "llama-rope-linear",
+    "llama-head-dim",  "qwen2",           "mistral-window", "neox",
+    "neox-sequential", "llama-bf16",      "llama-dora",     "neox-dora"};
 const int ref_n_cases = sizeof ref_cases / sizeof ref_cases[0];
 
 static int32_t *int_array(const json_t *a, int32_t *n) {

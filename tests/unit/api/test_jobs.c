@@ -145,7 +145,7 @@ Test(jobs, each_wrong_field_is_named_by_its_path) {
         {"\"lora\":{\"alpha\":0}", "lora.alpha"},
         {"\"lora\":{\"dropout\":1}", "lora.dropout"},
         {"\"lora\":{\"target_modules\":[]}", "lora.target_modules"},
-        {"\"lora\":{\"use_dora\":true}", "lora.use_dora"},
+        {"\"lora\":{\"use_dora\":1}", "lora.use_dora"},
         {"\"lora\":{\"color\":1}", "lora.color"},
         {"\"fast_forward\":{\"interval\":0}", "fast_forward.interval"},
         {"\"fast_forward\":{\"search\":\"x\"}", "fast_forward.search"},

@@ -122,7 +122,7 @@ static const struct {
     {"{\"lora\":{\"dropout\":1}}", "lora.dropout"},
     {"{\"lora\":{\"target_modules\":\"all\"}}", "lora.target_modules"},
     {"{\"lora\":{\"target_modules\":[]}}", "lora.target_modules"},
-    {"{\"lora\":{\"use_dora\":true}}", "lora.use_dora"},
+    {"{\"lora\":{\"use_dora\":1}}", "lora.use_dora"},
     {"{\"lora\":7}", "lora"},
     {"{\"fast_forward\":{\"search\":\"golden\"}}", "fast_forward.search"},
     {"{\"fast_forward\":{\"interval\":0}}", "fast_forward.interval"},

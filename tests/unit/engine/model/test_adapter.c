@@ -47,6 +47,43 @@ static struct adapter *make(const struct lora_options *o, uint64_t seed) {
     return ad;
 }
 
+Test(adapter, a_new_dora_adapter_has_the_norms_of_the_frozen_rows) {
+    const struct lora_options o = {.rank = 3, .alpha = 6, .use_dora = true};
+    struct err_msg em = ERR_MSG_INIT;
+    struct safetensors *st;
+    struct adapter *ad = make(&o, 1);
+    float *w = weights_of(ad);
+    size_t n, vectors = 0;
+    struct adapter_entry *list = adapter_entries(ad, &n);
+    cr_assert_eq(safetensors_open(MODEL "/model.safetensors", &st, &em), ERR_OK, "%s", em.text);
+    for (size_t i = 0; i < n; i++) {
+        char name[512];
+        const char *module = list[i].name + strlen("base_model.model.");
+        if (list[i].kind != ENTRY_MAGNITUDE)
+            continue;
+        vectors++;
+        (void)snprintf(name, sizeof name, "%.*sweight",
+                       (int)(strlen(module) - strlen("lora_magnitude_vector")), module);
+        const struct safetensor *t = safetensors_find(st, name);
+        cr_assert_not_null(t, "%s", name);
+        cr_assert_eq(t->shape[0], (uint64_t)list[i].rows);
+        for (size_t row = 0; row < t->shape[0]; row++) {
+            double sum = 0;
+            for (size_t col = 0; col < t->shape[1]; col++) {
+                float v;
+                memcpy(&v, (const char *)t->data + (row * t->shape[1] + col) * sizeof v, sizeof v);
+                sum += (double)v * v;
+            }
+            cr_expect_float_eq(w[list[i].offset + row], sqrt(sum), 1e-5 * sqrt(sum));
+        }
+    }
+    cr_assert_eq(vectors, 2u * 7);
+    safetensors_close(st);
+    free(list);
+    free(w);
+    adapter_free(ad);
+}
+
 Test(adapter, all_linear_is_every_projection_of_the_blocks) {
     const struct lora_options o = {.rank = 3, .alpha = 6};
     struct adapter *ad = make(&o, 1);
@@ -111,10 +148,10 @@ Test(adapter, starts_uniform_in_a_and_zero_in_b) {
         int64_t count = list[i].rows * list[i].cols;
         for (int64_t k = 0; k < count; k++) {
             double v = w[list[i].offset + (size_t)k];
-            cr_assert(list[i].is_b ? v == 0 : fabs(v) <= bound * (1 + 1e-6));
+            cr_assert(list[i].kind == ENTRY_B ? v == 0 : fabs(v) <= bound * (1 + 1e-6));
             sum += v, square += v * v;
         }
-        if (list[i].is_b)
+        if (list[i].kind == ENTRY_B)
             continue;
         double deviation = bound / sqrt(3);
         cr_expect_lt(fabs(sum / (double)count), 5 * deviation / sqrt((double)count));
@@ -198,7 +235,7 @@ ParameterizedTestParameters(adapter, opens_plain_lora_and_names_what_it_is_not) 
         {"target_modules", "[1]", ERR_INPUT, "must hold strings"},
         {"target_modules", "[]", ERR_INPUT, "list of module names"},
         {"target_modules", "\".*\\\\.(q|v)_proj\"", ERR_UNSUPPORTED, "regular expression"},
-        {"use_dora", "true", ERR_UNSUPPORTED, "\"use_dora\""},
+        {"use_dora", "true", ERR_INPUT, "lora_magnitude_vector\" is missing"},
         {"modules_to_save", "[\"lm_head\"]", ERR_UNSUPPORTED, "\"modules_to_save\""},
         {"rank_pattern", "{\"q_proj\":2}", ERR_UNSUPPORTED, "\"rank_pattern\""},
         {"alpha_pattern", "{\"q_proj\":2}", ERR_UNSUPPORTED, "\"alpha_pattern\""},
