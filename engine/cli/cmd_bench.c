@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "engine/cli/bench_profile.h"
 #include "engine/cli/cli.h"
 #include "engine/cli/options.h"
 #include "engine/model/adapter.h"
@@ -29,6 +30,9 @@ static const char help_text[] =
     "  --rank N        LoRA rank (default 16)\n"
     "  --threads N     CPU threads (default: all cores)\n"
     "  --steps N       timed steps, after one that is not (default 5)\n"
+    "  --profile       as many steps again with a clock around each operation: a table on "
+    "standard\n"
+    "                  error, and \"profile\" in the JSON line\n"
     "\n"
     "tokens_per_s is that of the median step; model_tflops counts 4 FLOPs per weight and token,\n"
     "and attention; gemm_peak_tflops is the speed of the step's matrix products alone, in the "
@@ -39,12 +43,15 @@ static const char help_text[] =
 struct bench {
     const char *shape, *model_dir, *device, *dtype_text;
     int64_t seq, batch, rank, threads, steps;
-    bool help;
+    bool help, want_profile;
     struct device *dev;
     enum dtype dtype;
     struct model *model;
     struct adapter *adapter;
     struct pass *pass;
+    struct profile *profile; /* NULL: not asked for */
+    double profiled_seconds; /* of all its steps */
+    int64_t steps_done;
     float *m, *v, *nll;
     struct host_batch host;
     int32_t *ids, *pos, *seq_start, *rows, *targets;
@@ -62,6 +69,7 @@ static enum err read_options(struct bench *b, int argc, char **argv, struct err_
         {.name = "--rank", .number = &b->rank, .lo = 1, .hi = LIMIT_RANK},
         {.name = "--threads", .number = &b->threads, .lo = 1, .hi = LIMIT_THREADS},
         {.name = "--steps", .number = &b->steps, .lo = 1, .hi = 100000},
+        {.name = "--profile", .flag = &b->want_profile},
     };
     *b = (struct bench){.device = "auto", .seq = 512, .batch = 4, .rank = 16, .steps = 5};
     enum err e =
@@ -153,7 +161,8 @@ static enum err prepare(struct bench *b, struct err_msg *em) {
     return e;
 }
 
-static enum err step(struct bench *b, int64_t number, double *seconds, struct err_msg *em) {
+static enum err step(struct bench *b, double *seconds, struct err_msg *em) {
+    int64_t number = ++b->steps_done;
     const struct ops *ops = b->dev->ops;
     struct adapter_mem *mem = adapter_mem(b->adapter);
     const struct dropout off = {0};
@@ -184,17 +193,30 @@ static int by_value(const void *a, const void *b) {
 
 static enum err measure(struct bench *b, double *median, struct err_msg *em) {
     double *seconds = xcalloc((size_t)b->steps, sizeof *seconds), warm_up;
-    enum err e = step(b, 1, &warm_up, em);
+    enum err e = step(b, &warm_up, em);
     for (int64_t i = 0; i < b->steps && e == ERR_OK; i++)
-        e = step(b, i + 2, &seconds[i], em);
+        e = step(b, &seconds[i], em);
     qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
     *median = 0.5 * (seconds[(b->steps - 1) / 2] + seconds[b->steps / 2]);
     free(seconds);
     return e;
 }
 
+/* The steps again, each operation timed. */
+static enum err measure_operations(struct bench *b, struct err_msg *em) {
+    enum err e = ERR_OK;
+    double seconds;
+    b->profile = profile_on(b->dev, model_config(b->model)->vocab);
+    for (int64_t i = 0; i < b->steps && e == ERR_OK; i++) {
+        e = step(b, &seconds, em);
+        b->profiled_seconds += seconds;
+    }
+    profile_off(b->profile);
+    return e;
+}
+
 static enum err report(const struct bench *b, double seconds, double gemm, size_t peak,
-                       struct err_msg *em) {
+                       json_t *profile, struct err_msg *em) {
     struct device_info info;
     int32_t *lengths = xcalloc((size_t)b->batch, sizeof *lengths);
     for (int64_t i = 0; i < b->batch; i++)
@@ -210,6 +232,8 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
         "tokens_per_s", (double)(b->seq * b->batch) / seconds, "model_tflops", flops / 1e12,
         "gemm_peak_tflops", gemm / 1e12, "mfu", flops / gemm, "peak_bytes", (json_int_t)peak,
         "step_ms", seconds * 1e3);
+    if (j != NULL && profile != NULL)
+        json_object_set(j, "profile", profile);
     char *line = j != NULL ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(j);
     if (line == NULL)
@@ -227,13 +251,28 @@ static enum err run(struct bench *b, struct err_msg *em) {
     if (e != ERR_OK)
         return e;
     size_t peak = b->dev->ops->mem_peak(b->dev); /* before the products are timed on their own */
-    e = pass_product_speed(b->pass, 5, &gemm, em);
-    return e != ERR_OK ? e : report(b, seconds, gemm, peak, em);
+    struct bench_bounds bounds = {0};
+    json_t *profile = NULL;
+    if (b->want_profile)
+        e = measure_operations(b, em);
+    if (e == ERR_OK && b->want_profile)
+        e = profile_bandwidth(b->dev, &bounds.bytes, em);
+    if (e == ERR_OK)
+        e = pass_product_speed(b->pass, 5, &gemm, em);
+    if (e != ERR_OK)
+        return e;
+    bounds.flops = gemm;
+    if (b->want_profile)
+        profile = bench_profile_report(b->profile, b->steps, b->profiled_seconds, &bounds);
+    e = report(b, seconds, gemm, peak, profile, em);
+    json_decref(profile);
+    return e;
 }
 
 static void bench_clear(struct bench *b) {
     if (b->m != NULL)
         b->dev->ops->mem_free(b->dev, b->m);
+    profile_free(b->profile);
     pass_free(b->pass);
     adapter_free(b->adapter);
     model_close(b->model);

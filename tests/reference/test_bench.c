@@ -57,6 +57,58 @@ Test(bench, prints_numbers_that_fit_together) {
     json_decref(j);
 }
 
+/* Each operation is called as often as the model's form says, and the times add up to the step. */
+Test(bench, profile_covers_the_step) {
+    static const struct {
+        const char *operation;
+        double calls;
+    } expected[] = {
+        {"product forward 32->64", 2},
+        {"product backward 64->32", 2},
+        {"attention forward", 2},
+        {"attention backward", 2},
+        {"norm forward", 5},
+        {"norm again", 4},
+        {"norm backward", 4},
+        {"rotation", 8},
+        {"loss head 32->61", 1},
+        {"activation backward", 2},
+        {"optimizer", 3},
+        {"gather and scatter", 2},
+    };
+    json_t *j, *row;
+    size_t i;
+    double share = 0;
+    cr_assert_eq(run("--model " CASE " --device cpu --dtype f32 --seq 32 --batch 3 --rank 2 "
+                     "--threads 1 --steps 2 --profile 2>/dev/null",
+                     &j),
+                 0);
+    const json_t *rows = json_object_get(j, "profile");
+    cr_assert_gt(json_array_size(rows), sizeof expected / sizeof expected[0]);
+    json_array_foreach(rows, i, row) {
+        share += get(row, "share");
+        cr_expect(get(row, "ms") > 0 && get(row, "bound_ms") >= 0);
+    }
+    cr_expect_float_eq(share, 1, 1e-4);
+    for (size_t k = 0; k < sizeof expected / sizeof expected[0]; k++) {
+        const json_t *found = NULL;
+        json_array_foreach(rows, i,
+                           row) if (strcmp(json_string_value(json_object_get(row, "operation")),
+                                           expected[k].operation) == 0) found = row;
+        cr_assert_not_null(found, "%s", expected[k].operation);
+        cr_expect_eq(get(found, "calls"), expected[k].calls, "%s", expected[k].operation);
+    }
+    /* 2 layers · 96 tokens · 2 · (32 · 64 + LoRA 2 · (3 · 32 + 64)) */
+    json_array_foreach(rows, i, row) {
+        if (strcmp(json_string_value(json_object_get(row, "operation")), expected[0].operation))
+            continue;
+        double flops = get(row, "gflops") * get(row, "ms") * 1e6;
+        double want = 2 * 96 * 2.0 * (32 * 64 + 2 * (3 * 32 + 64));
+        cr_expect_float_eq(flops, want, 1e-3 * want);
+    }
+    json_decref(j);
+}
+
 Test(bench, wrong_use_is_exit_code_2) {
     static const char *const wrong[] = {
         "",
