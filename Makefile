@@ -52,7 +52,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs deps help demo test test-bins test-clients lint format bench clean
+.PHONY: all programs deps help demo test test-bins test-clients lint format bench bench-cpu clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -133,6 +133,9 @@ demo: all ## upload, train with Fast Forward, download the adapter
 
 bench: all ## CPU benchmarks as JSON
 	@tests/bench/run.sh $(B)
+
+bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT into a virtual environment)
+	@tests/bench/cpu.sh $(B) $(BENCH)
 
 lint: ## format, include table, links, ceilings, banned functions
 	@tests/lint/lint.sh $(B)

@@ -52,6 +52,7 @@ struct bench {
     struct profile *profile; /* NULL: not asked for */
     double profiled_seconds; /* of all its steps */
     int64_t steps_done;
+    json_t *each; /* milliseconds of the timed steps */
     float *m, *v, *nll;
     struct host_batch host;
     int32_t *ids, *pos, *seq_start, *rows, *targets;
@@ -193,9 +194,12 @@ static int by_value(const void *a, const void *b) {
 
 static enum err measure(struct bench *b, double *median, struct err_msg *em) {
     double *seconds = xcalloc((size_t)b->steps, sizeof *seconds), warm_up;
+    b->each = json_array();
     enum err e = step(b, &warm_up, em);
     for (int64_t i = 0; i < b->steps && e == ERR_OK; i++)
         e = step(b, &seconds[i], em);
+    for (int64_t i = 0; i < b->steps; i++)
+        json_array_append_new(b->each, json_real(1e3 * seconds[i]));
     qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
     *median = 0.5 * (seconds[(b->steps - 1) / 2] + seconds[b->steps / 2]);
     free(seconds);
@@ -232,6 +236,8 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
         "tokens_per_s", (double)(b->seq * b->batch) / seconds, "model_tflops", flops / 1e12,
         "gemm_peak_tflops", gemm / 1e12, "mfu", flops / gemm, "peak_bytes", (json_int_t)peak,
         "step_ms", seconds * 1e3);
+    if (j != NULL)
+        json_object_set(j, "step_ms_each", b->each);
     if (j != NULL && profile != NULL)
         json_object_set(j, "profile", profile);
     char *line = j != NULL ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
@@ -272,6 +278,7 @@ static enum err run(struct bench *b, struct err_msg *em) {
 static void bench_clear(struct bench *b) {
     if (b->m != NULL)
         b->dev->ops->mem_free(b->dev, b->m);
+    json_decref(b->each);
     profile_free(b->profile);
     pass_free(b->pass);
     adapter_free(b->adapter);
