@@ -98,6 +98,29 @@ static void linear_backward(struct device *dev, const struct linear *lin, const 
         "product backward %lld->%lld", (long long)dy.cols, (long long)in);
 }
 
+static void dora_norms(struct device *dev, const struct linear *lin, const struct lora *lora,
+                       const struct adapter_mem *ad, float *n) {
+    struct profile *p = begin(dev);
+    p->inner->dora_norms(dev, lin, lora, ad, n);
+    end(p, 0, 0, "dora norms");
+}
+
+static void dora_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                         const struct adapter_mem *ad, const float *n, struct tensor z,
+                         const struct tensor *residual, struct tensor y) {
+    struct profile *p = begin(dev);
+    p->inner->dora_forward(dev, lin, lora, ad, n, z, residual, y);
+    end(p, 0, bytes_of(z) + bytes_of(y), "dora forward");
+}
+
+static void dora_backward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                          const struct adapter_mem *ad, const float *n, struct tensor dy,
+                          struct tensor z) {
+    struct profile *p = begin(dev);
+    p->inner->dora_backward(dev, lin, lora, ad, n, dy, z);
+    end(p, 0, bytes_of(dy) + 2 * bytes_of(z), "dora backward");
+}
+
 static void head_loss(struct device *dev, const struct linear *head, struct tensor x,
                       const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
                       const struct tensor *dx) {
@@ -236,6 +259,9 @@ struct profile *profile_on(struct device *dev, int64_t vocab) {
     p->table = *dev->ops;
     p->table.linear_forward = linear_forward;
     p->table.linear_backward = linear_backward;
+    p->table.dora_norms = dora_norms;
+    p->table.dora_forward = dora_forward;
+    p->table.dora_backward = dora_backward;
     p->table.head_loss = head_loss;
     p->table.attention_forward = attention_forward;
     p->table.attention_backward = attention_backward;
