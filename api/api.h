@@ -10,6 +10,7 @@
 #define FFWD_API_API_H
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -65,8 +66,22 @@ enum api_body {
     API_BODY_EMPTY
 };
 
+struct api;
+struct api_response;
+
+/* Work that would hold up the loop thread. A handler leaves it in its response; the server runs it
+ * elsewhere and answers then. It lies at the beginning of a struct of the resource's own. */
+struct api_work {
+    void (*run)(struct api_work *); /* on any thread: touches nothing but this work */
+    /* On the loop thread, also if run was never called because the server stops: fills the response
+     * and frees the work, or leaves the work in it for another round. */
+    void (*done)(struct api *, struct api_work *, struct api_response *);
+    atomic_bool stop; /* set while run is at it: come back soon */
+};
+
 struct api_response {
-    int status;
+    int status; /* 0 as long as there is `work` */
+    struct api_work *work;
     enum api_body kind;
     json_t *json;               /* API_BODY_JSON */
     char *text;                 /* API_BODY_TEXT */
@@ -92,7 +107,9 @@ struct api_hooks {
 struct api_config {
     const char *data_dir;
     const char *const *model_roots; /* NULL-terminated */
-    int64_t max_file_bytes;
+    int64_t max_file_bytes, max_part_bytes, max_upload_bytes;
+    int64_t max_project_bytes; /* that a project may have stored; 0: no limit */
+    int64_t upload_seconds;    /* life of an upload that is not completed */
     const char *version;
 };
 
@@ -100,7 +117,8 @@ struct api {
     struct store *store;
     const struct api_config *config;
     const struct api_hooks *hooks;
-    bool ready; /* /readyz */
+    bool ready;                  /* /readyz */
+    struct upload_work *uploads; /* uploads that are being completed (api_upload_complete.c) */
 };
 
 enum api_accepts { API_ACCEPTS_NOTHING, API_ACCEPTS_JSON, API_ACCEPTS_FORM };
@@ -116,7 +134,7 @@ struct api_route {
         *pattern; /* "/v1/fine_tuning/jobs/{job_id}/events"; a last "{name...}" takes the rest */
     enum api_accepts accepts;
     bool open; /* no key needed */
-    /* resp: zeroed by the caller; its status is never 0 afterwards. */
+    /* resp: zeroed by the caller; afterwards it has a status or work. */
     void (*handle)(struct api *api, const struct api_request *req, const struct api_params *params,
                    struct api_response *resp);
 };
@@ -129,6 +147,22 @@ const struct api_route *api_route_find(const struct api_request *req, struct api
 void api_params_clear(struct api_params *params);
 /* The whole table, for checks and openapi.json. */
 const struct api_route *api_routes(int *n);
+
+/* What a form may bring, asked before its first byte. */
+struct api_form_rule {
+    const char *file_part;
+    int64_t max_bytes; /* of the file … */
+    bool hashed;       /* … whose SHA-256 is wanted */
+    char code[32], too_large[160];
+};
+/* false: *resp says why the request need not bring its body. */
+bool api_form_rule(struct api *api, const struct api_request *req, const struct api_route *route,
+                   const struct api_params *params, struct api_form_rule *out,
+                   struct api_response *resp);
+
+/* Removes files and uploads whose time is over, a bounded number of them; true if there may be
+ * more. To be called from time to time. */
+bool api_expire(struct api *api);
 
 /* The error envelope. type is derived from status. code may be NULL, param may be NULL. */
 void api_error(struct api_response *resp, int status, const char *code, const char *param,

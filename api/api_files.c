@@ -9,14 +9,11 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define EXPIRY_MIN 3600
-#define EXPIRY_MAX 2592000
-
 /* What a client may store. Of the contract's purposes "evals" is missing: its file object has no
  * such value, so no client could read one back. */
 static const char *const purposes[] = {"fine-tune", "assistants", "batch", "vision", "user_data"};
 
-static json_t *file_json(const struct file_row *f) {
+json_t *api__file_json(const struct file_row *f) {
     json_t *o = json_object();
     json_object_set_new(o, "id", json_string(f->id));
     json_object_set_new(o, "object", json_string("file"));
@@ -28,21 +25,6 @@ static json_t *file_json(const struct file_row *f) {
     json_object_set_new(o, "purpose", api__string(f->purpose));
     json_object_set_new(o, "status", json_string("processed"));
     return o;
-}
-
-/* Removes what has expired since the last look. */
-static void drop_expired(struct api *api) {
-    struct err_msg em = ERR_MSG_INIT;
-    struct file_row f;
-    enum err e = ERR_OK;
-    while (e == ERR_OK && (e = store_file_next_expired(api->store, &f, &em)) == ERR_OK) {
-        e = store_file_delete(api->store, f.project, f.id, &em);
-        if (e == ERR_OK && f.path == NULL)
-            e = blobs_file_remove(api->config->data_dir, f.id, &em);
-        file_row_clear(&f);
-    }
-    if (e != ERR_NOT_FOUND)
-        log_warn("files.expire", "%s", em.text);
 }
 
 /* ---- upload --------------------------------------------------------------------------------- */
@@ -70,7 +52,7 @@ static bool check_fields(const struct api_form *form, struct api_response *resp)
     return true;
 }
 
-static bool check_purpose(const char *purpose, struct api_response *resp) {
+bool api__file_purpose(const char *purpose, struct api_response *resp) {
     if (purpose == NULL) {
         api_error(resp, 400, NULL, "purpose", "purpose is required");
         return false;
@@ -97,10 +79,10 @@ static bool read_expiry(const struct api_form *form, int64_t now, int64_t *expir
                   "expires_after[anchor] must be created_at");
         return false;
     }
-    if (seconds == NULL || !api__integer(seconds, EXPIRY_MIN, EXPIRY_MAX, &n)) {
+    if (seconds == NULL || !api__integer(seconds, API_EXPIRY_MIN, API_EXPIRY_MAX, &n)) {
         api_error(resp, 400, NULL, "expires_after[seconds]",
-                  "expires_after[seconds] must be an integer from %d to %d", EXPIRY_MIN,
-                  EXPIRY_MAX);
+                  "expires_after[seconds] must be an integer from %d to %d", API_EXPIRY_MIN,
+                  API_EXPIRY_MAX);
         return false;
     }
     *expires_at = now + n;
@@ -122,9 +104,7 @@ static size_t hidden_character(const unsigned char *p) {
     return turns ? 3 : 0;
 }
 
-/* A file's name is for people only; its place on disk comes from its id. New string; NULL: *resp
- * says why not. */
-static char *display_name(const char *name, struct api_response *resp) {
+char *api__display_name(const char *name, const char *param, struct api_response *resp) {
     const char *base = name;
     for (const char *p = name; *p != '\0'; p++)
         if (*p == '/' || *p == '\\')
@@ -134,7 +114,7 @@ static char *display_name(const char *name, struct api_response *resp) {
     json_t *valid = json_string(base);
     if (valid == NULL || strlen(base) > LIMIT_FILENAME) {
         json_decref(valid);
-        api_error(resp, 400, NULL, "file", "the file's name must be UTF-8 of at most %d bytes",
+        api_error(resp, 400, NULL, param, "the file's name must be UTF-8 of at most %d bytes",
                   LIMIT_FILENAME);
         return NULL;
     }
@@ -149,19 +129,30 @@ static char *display_name(const char *name, struct api_response *resp) {
     return out;
 }
 
-static enum err store_upload(struct api *api, struct spool *spool, struct file_row *f,
-                             struct err_msg *em) {
+bool api__file_link_same(struct api *api, const struct file_row *f) {
+    char have[STORE_ID_SIZE];
+    return store_file_same(api->store, f->sha256, f->bytes, have, NULL) == ERR_OK &&
+           blobs_file_link(api->config->data_dir, have, f->bytes, f->id, NULL) == ERR_OK;
+}
+
+static enum err store_spool(struct api *api, struct spool *spool, struct file_row *f,
+                            struct err_msg *em) {
     char sha256[SHA256_HEX_SIZE];
+    const char *data_dir = api->config->data_dir;
+    enum err e = ERR_OK;
     store_new_id("file-", f->id);
     f->bytes = spool->bytes;
-    enum err e = spool_publish(spool, api->config->data_dir, f->id, sha256, em);
+    spool_sha256(spool, sha256);
+    f->sha256 = xstrdup(sha256);
+    if (api__file_link_same(api, f))
+        spool_abort(spool);
+    else
+        e = spool_publish(spool, data_dir, f->id, em);
     if (e != ERR_OK)
         return e;
-    f->sha256 = xstrdup(sha256);
     e = store_file_add(api->store, f, em);
     /* After ERR_IO the row may be there all the same; the next start finds out. */
-    if (e != ERR_OK && e != ERR_IO &&
-        blobs_file_remove(api->config->data_dir, f->id, NULL) != ERR_OK)
+    if (e != ERR_OK && e != ERR_IO && blobs_file_remove(data_dir, f->id, NULL) != ERR_OK)
         log_warn("files.remove", "id=%s", f->id);
     return e;
 }
@@ -176,22 +167,26 @@ API_HANDLER(api__files_create) {
                   "Upload the file as multipart/form-data with the fields file and purpose.");
         return;
     }
-    drop_expired(api);
+    (void)api_expire(api);
     const char *purpose = form_field(form, "purpose");
-    if (!check_fields(form, resp) || !check_purpose(purpose, resp) ||
+    if (!check_fields(form, resp) || !api__file_purpose(purpose, resp) ||
         !read_expiry(form, f.created_at, &f.expires_at, resp))
         return;
     if (form->file == NULL) {
         api_error(resp, 400, NULL, "file", "file is required");
         return;
     }
-    f.filename = display_name(form->filename == NULL ? "" : form->filename, resp);
+    f.filename = api__display_name(form->filename == NULL ? "" : form->filename, "file", resp);
     if (f.filename == NULL)
         return;
     f.project = xstrdup(req->project);
     f.purpose = xstrdup(purpose);
-    if (store_upload(api, form->file, &f, &em) == ERR_OK)
-        api__ok(resp, file_json(&f));
+    if (!api__room_for(api, req->project, form->file->bytes, resp)) {
+        file_row_clear(&f);
+        return;
+    }
+    if (store_spool(api, form->file, &f, &em) == ERR_OK)
+        api__ok(resp, api__file_json(&f));
     else
         api_error_from(resp, &em);
     file_row_clear(&f);
@@ -214,7 +209,7 @@ API_HANDLER(api__files_list) {
         return;
     }
     page.ascending = order != NULL && strcmp(order, "asc") == 0;
-    drop_expired(api);
+    (void)api_expire(api);
     if (store_file_list(api->store, req->project, api_query(req, "purpose"), &page, &rows, &n,
                         &more, &em) != ERR_OK) {
         api_error_from(resp, &em);
@@ -222,7 +217,7 @@ API_HANDLER(api__files_list) {
     }
     json_t *data = json_array();
     for (int i = 0; i < n; i++) {
-        json_array_append_new(data, file_json(&rows[i]));
+        json_array_append_new(data, api__file_json(&rows[i]));
         file_row_clear(&rows[i]);
     }
     free(rows);
@@ -232,7 +227,7 @@ API_HANDLER(api__files_list) {
 static bool find_file(struct api *api, const struct api_request *req, const char *id,
                       struct file_row *out, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    drop_expired(api);
+    (void)api_expire(api);
     enum err e = store_file_get(api->store, req->project, id, out, &em);
     if (e == ERR_NOT_FOUND)
         api_error(resp, 404, NULL, "id", "No such File object: %s", id);
@@ -245,7 +240,7 @@ API_HANDLER(api__files_get) {
     struct file_row f;
     if (!find_file(api, req, params->value[0], &f, resp))
         return;
-    api__ok(resp, file_json(&f));
+    api__ok(resp, api__file_json(&f));
     file_row_clear(&f);
 }
 

@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "base/job_request.h"
+#include "storage/store_uploads.h"
 
 #define API_ORGANIZATION "org-ffwd"
 /* Between the name of a fine-tuned model and the step of one of its checkpoints. */
@@ -42,6 +43,25 @@ void api__events_added(struct api *api, const char *job_id);
 
 /* ---- across resources ----------------------------------------------------------------------- */
 
+json_t *api__file_json(const struct file_row *f);
+/* Where the same content is stored already, makes f->id a second name of it; else false. */
+bool api__file_link_same(struct api *api, const struct file_row *f);
+/* A purpose that a client may give a file; false: *resp names what there is. */
+bool api__file_purpose(const char *purpose, struct api_response *resp);
+#define API_EXPIRY_MIN 3600 /* seconds of expires_after */
+#define API_EXPIRY_MAX 2592000
+/* A file's name is for people only; its place on disk comes from its id. New string; NULL: *resp
+ * says why not, and names param. */
+char *api__display_name(const char *name, const char *param, struct api_response *resp);
+/* Whether the project may store so many bytes more; false: *resp says why not. */
+bool api__room_for(struct api *api, const char *project, int64_t bytes, struct api_response *resp);
+/* An upload of the request's project that takes parts and can be completed or cancelled. */
+bool api__upload_open(struct api *api, const struct api_request *req, const char *id,
+                      struct upload_row *out, struct api_response *resp);
+bool api__upload_is_busy(const struct api *api, const char *id);
+/* file NULL: none. */
+json_t *api__upload_json(const struct upload_row *u, const struct file_row *file);
+
 /* A job of the request's project; false: *resp is the 404. */
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
@@ -65,6 +85,10 @@ API_HANDLER(api__files_list);
 API_HANDLER(api__files_get);
 API_HANDLER(api__files_delete);
 API_HANDLER(api__files_content);
+API_HANDLER(api__uploads_create);
+API_HANDLER(api__uploads_add_part);
+API_HANDLER(api__uploads_complete);
+API_HANDLER(api__uploads_cancel);
 API_HANDLER(api__jobs_create);
 API_HANDLER(api__jobs_list);
 API_HANDLER(api__jobs_get);

@@ -85,6 +85,7 @@ static bool check_file(struct create *c, const char *param, const char *id) {
     struct file_row f;
     if (id == NULL)
         return true;
+    (void)api_expire(c->api);
     enum err e = store_file_get(c->api->store, c->req->project, id, &f, &em);
     bool good = e == ERR_OK && strcmp(f.purpose, "fine-tune") == 0;
     if (e == ERR_NOT_FOUND)

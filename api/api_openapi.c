@@ -16,34 +16,43 @@ struct operation {
     const char *media;  /* NULL: JSON only */
     const char *query;  /* letters: see add_query */
     bool ranges;        /* Range and If-None-Match work */
+    const char *body;   /* schema of the request; NULL: none */
 };
 
 #define OCTETS "application/octet-stream"
 static const struct operation operations[] = {
-    {api__files_create, "createFile", "Upload a file", "File", NULL, "", false},
-    {api__files_list, "listFiles", "List files", "FileList", NULL, "laop", false},
-    {api__files_get, "retrieveFile", "One file", "File", NULL, "", false},
+    {api__files_create, "createFile", "Upload a file", "File", NULL, "", false, "FileUpload"},
+    {api__files_list, "listFiles", "List files", "FileList", NULL, "laop", false, NULL},
+    {api__files_get, "retrieveFile", "One file", "File", NULL, "", false, NULL},
     {api__files_delete, "deleteFile", "Delete a file that no live job uses", "FileDeleted", NULL,
-     "", false},
-    {api__files_content, "downloadFile", "Bytes of a file", NULL, OCTETS, "", true},
-    {api__jobs_create, "createFineTuningJob", "Create a job", "Job", NULL, "", false},
-    {api__jobs_list, "listFineTuningJobs", "List jobs, newest first", "JobList", NULL, "lam",
-     false},
-    {api__jobs_get, "retrieveFineTuningJob", "One job", "Job", NULL, "", false},
-    {api__jobs_cancel, "cancelFineTuningJob", "Cancel a job", "Job", NULL, "", false},
+     "", false, NULL},
+    {api__files_content, "downloadFile", "Bytes of a file", NULL, OCTETS, "", true, NULL},
+    {api__uploads_create, "createUpload", "Begin a file that comes in parts", "Upload", NULL, "",
+     false, "UploadCreate"},
+    {api__uploads_add_part, "addUploadPart", "Add a part", "UploadPart", NULL, "", false,
+     "PartUpload"},
+    {api__uploads_complete, "completeUpload", "Make the file of its parts", "Upload", NULL, "",
+     false, "UploadComplete"},
+    {api__uploads_cancel, "cancelUpload", "Give up an upload", "Upload", NULL, "", false, NULL},
+    {api__jobs_create, "createFineTuningJob", "Create a job", "Job", NULL, "", false, "JobCreate"},
+    {api__jobs_list, "listFineTuningJobs", "List jobs, newest first", "JobList", NULL, "lam", false,
+     NULL},
+    {api__jobs_get, "retrieveFineTuningJob", "One job", "Job", NULL, "", false, NULL},
+    {api__jobs_cancel, "cancelFineTuningJob", "Cancel a job", "Job", NULL, "", false, NULL},
     {api__events_list, "listFineTuningEvents", "Events of a job: pages, or a stream", "EventList",
-     "text/event-stream", "las", false},
+     "text/event-stream", "las", false, NULL},
     {api__checkpoints_list, "listFineTuningJobCheckpoints", "Checkpoints of a job, newest first",
-     "CheckpointList", NULL, "la", false},
+     "CheckpointList", NULL, "la", false, NULL},
     {api__adapter_tar, "downloadAdapter", "The trained adapter as a tar", NULL, "application/x-tar",
-     "", true},
-    {api__adapter_file, "downloadAdapterFile", "One file of the adapter", NULL, "*/*", "", true},
+     "", true, NULL},
+    {api__adapter_file, "downloadAdapterFile", "One file of the adapter", NULL, "*/*", "", true,
+     NULL},
     {api__models_list, "listModels", "Base models and fine-tuned models", "ModelList", NULL, "",
-     false},
-    {api__models_get, "retrieveModel", "One model", "Model", NULL, "", false},
-    {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false},
-    {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false},
-    {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false},
+     false, NULL},
+    {api__models_get, "retrieveModel", "One model", "Model", NULL, "", false, NULL},
+    {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false, NULL},
+    {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false, NULL},
+    {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false, NULL},
 };
 
 static const struct operation *operation_of(const struct api_route *route) {
@@ -175,14 +184,12 @@ static json_t *operation_json(const struct api_route *route, const struct operat
     json_object_set_new(o, "operationId", json_string(id));
     json_object_set_new(o, "summary", json_string(op->summary));
     json_object_set_new(o, "parameters", parameters);
-    if (route->handle == api__jobs_create)
-        json_object_set_new(o, "requestBody",
-                            json_pack("{s:b, s:o}", "required", 1, "content",
-                                      content("application/json", ref("JobCreate"))));
-    if (route->accepts == API_ACCEPTS_FORM)
-        json_object_set_new(o, "requestBody",
-                            json_pack("{s:b, s:o}", "required", 1, "content",
-                                      content("multipart/form-data", ref("FileUpload"))));
+    const char *media =
+        route->accepts == API_ACCEPTS_FORM ? "multipart/form-data" : "application/json";
+    if (op->body != NULL)
+        json_object_set_new(
+            o, "requestBody",
+            json_pack("{s:b, s:o}", "required", 1, "content", content(media, ref(op->body))));
     if (route->open)
         json_object_set_new(o, "security", json_array());
     json_object_set_new(o, "responses", responses_of(route, op));

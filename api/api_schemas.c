@@ -67,6 +67,30 @@ static const char *const schemas[][2] = {
         KEY("expires_after[anchor]") ONLY("'created_at'")
         KEY("expires_after[seconds]") INT("3600", "2592000") "}}"},
 
+    {"Upload", OBJECT("'id','object','bytes','created_at','expires_at','filename','purpose','status'",
+        FIRST("id") TEXT
+        KEY("object") ONLY("'upload'")
+        KEY("bytes") COUNT
+        KEY("created_at") TIME
+        KEY("expires_at") TIME
+        KEY("filename") TEXT
+        KEY("purpose") ONE_OF("'fine-tune','assistants','batch','vision','user_data'")
+        KEY("status") ONE_OF("'pending','completed','cancelled','expired'")
+        KEY("file") REF("File"))},
+    {"UploadPart", OBJECT("'id','object','created_at','upload_id'",
+        FIRST("id") TEXT KEY("object") ONLY("'upload.part'") KEY("created_at") TIME KEY("upload_id") TEXT)},
+    {"UploadCreate", CLOSED("'filename','purpose','bytes','mime_type'",
+        FIRST("filename") "{'type':'string','minLength':1}"
+        KEY("purpose") ONE_OF("'fine-tune','assistants','batch','vision','user_data'")
+        KEY("bytes") "{'type':'integer','minimum':1}"
+        KEY("mime_type") NAME
+        KEY("expires_after") OR_NULL(CLOSED("'anchor','seconds'",
+            FIRST("anchor") ONLY("'created_at'") KEY("seconds") INT("3600", "2592000"))))},
+    {"UploadComplete", CLOSED("'part_ids'",
+        FIRST("part_ids") "{'type':'array','minItems':1,'maxItems':10000,'uniqueItems':true,'items':{'type':'string'}}"
+        KEY("md5") "{'type':['string','null'],'pattern':'^([0-9a-fA-F]{32})?$'}")},
+    {"PartUpload", CLOSED("'data'", FIRST("data") "{'type':'string','format':'binary'}")},
+
     {"Hyperparameters", CLOSED("",
         FIRST("n_epochs") AUTO_OR(INT("1", "100"))
         KEY("batch_size") AUTO_OR(INT("1", "1024"))

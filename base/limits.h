@@ -45,7 +45,10 @@
 #define LIMIT_URL_BYTES 4096
 #define LIMIT_HEADERS 100
 #define LIMIT_FILENAME 255
-#define LIMIT_PAGE 10000 /* rows of one list page */
+#define LIMIT_UPLOAD_PARTS 10000 /* parts of one upload */
+#define LIMIT_MIME_TYPE 255
+#define LIMIT_WORK_THREADS 4 /* of libuv's, that read and join uploads at a time */
+#define LIMIT_PAGE 10000     /* rows of one list page */
 #define LIMIT_METADATA_PAIRS 16
 #define LIMIT_METADATA_KEY 64
 #define LIMIT_METADATA_VALUE 512

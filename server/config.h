@@ -19,6 +19,10 @@
 /* X(field, default, least, most): the keys of "limits". Times are seconds, sizes bytes. */
 #define CONFIG_LIMITS(X)                                                                           \
     X(file_bytes, 8589934592, 1, 1099511627776)                                                    \
+    X(part_bytes, 67108864, 1, 1099511627776)                                                      \
+    X(upload_bytes, 8589934592, 1, 1099511627776)                                                  \
+    X(upload_seconds, 3600, 1, 604800)                                                             \
+    X(project_bytes, 0, 0, 1125899906842624)                                                       \
     X(connections, 512, 1, 65536)                                                                  \
     X(connections_per_address, 32, 1, 65536)                                                       \
     X(streams, 128, 1, 65536)                                                                      \

@@ -8,6 +8,7 @@
 #include "server/auth.h"
 #include "server/connection.h"
 #include "server/http.h"
+#include "server/later.h"
 #include "server/respond.h"
 #include "server/server.h"
 
@@ -82,7 +83,7 @@ static bool parses_in_place(void) {
 enum MHD_Result dispatch_begin(struct request *r, const char *method, const char *version) {
     struct header_list list = {.n = 0};
     (void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, collect, &list);
-    int64_t most = http_server(r->http)->config->limits.file_bytes + SMALL_BODY;
+    int64_t most = http_largest_file(r->http) + SMALL_BODY;
     struct guard_result guard =
         guard_check(r->uri, list.items, list.n, strcmp(version, "HTTP/1.1") != 0, most);
     if (guard.status == 0 && list.n <= LIMIT_HEADERS && parses_in_place() &&
@@ -116,5 +117,8 @@ enum MHD_Result dispatch_finish(struct request *r) {
         return respond_send(r, &r->failure, false);
     request_for_api(r, &q);
     r->route->handle(&s->api, &q, &r->params, &resp);
-    return respond_send(r, &resp, false);
+    if (resp.work == NULL)
+        return respond_send(r, &resp, false);
+    later_add(http_later(r->http), r, resp.work);
+    return MHD_YES;
 }

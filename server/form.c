@@ -17,8 +17,8 @@
 struct form {
     struct multipart parser;
     struct multipart_sink sink;
-    char *data_dir, *file_part;
-    int64_t max_file;
+    char *data_dir;
+    struct api_form_rule rule;
     struct api_pair fields[MAX_FIELDS];
     struct buf field;
     struct spool spool;
@@ -37,26 +37,28 @@ static bool is_utf8(const char *s, size_t n) {
 static enum err begin_file(struct form *f, const struct multipart_part *part, struct err_msg *em) {
     const char *filename = part->filename != NULL ? part->filename : "";
     if (f->has_file)
-        return err_set_param(em, ERR_INPUT, f->file_part, "the form has two files");
+        return err_set_param(em, ERR_INPUT, f->rule.file_part, "the form has two files");
     if (!is_utf8(filename, strlen(filename)) || strlen(filename) > LIMIT_FILENAME)
-        return err_set_param(em, ERR_INPUT, f->file_part,
+        return err_set_param(em, ERR_INPUT, f->rule.file_part,
                              "the file name must be at most %d bytes of UTF-8", LIMIT_FILENAME);
     f->in_file = true;
     f->has_file = true;
     f->filename = xstrdup(filename);
-    return spool_open(&f->spool, f->data_dir, f->max_file, em);
+    enum err e = spool_open(&f->spool, f->data_dir, f->rule.max_bytes, em);
+    f->spool.unhashed = !f->rule.hashed;
+    return e;
 }
 
 static enum err begin_part(void *arg, const struct multipart_part *part, struct err_msg *em) {
     struct form *f = arg;
-    if (strcmp(part->name, f->file_part) == 0)
+    if (strcmp(part->name, f->rule.file_part) == 0)
         return begin_file(f, part, em);
     if (!is_utf8(part->name, strlen(part->name)) || strlen(part->name) > MAX_NAME_BYTES)
         return err_set(em, ERR_INPUT, "a form field's name must be at most %d bytes of UTF-8",
                        MAX_NAME_BYTES);
     if (part->filename != NULL)
         return err_set_param(em, ERR_INPUT, part->name, "the file's field must be named %s, not %s",
-                             f->file_part, part->name);
+                             f->rule.file_part, part->name);
     for (int i = 0; i < f->api.n_fields; i++)
         if (strcmp(f->fields[i].name, part->name) == 0)
             return err_set_param(em, ERR_INPUT, part->name, "the form has the field %s twice",
@@ -70,6 +72,8 @@ static enum err begin_part(void *arg, const struct multipart_part *part, struct 
 
 static enum err add_data(void *arg, const void *bytes, size_t n, struct err_msg *em) {
     struct form *f = arg;
+    if (f->in_file && n > (size_t)(f->rule.max_bytes - f->spool.bytes))
+        return err_set_param(em, ERR_LIMIT, f->rule.file_part, "%s", f->rule.too_large);
     if (f->in_file)
         return spool_write(&f->spool, bytes, n, em);
     if (buf_add(&f->field, bytes, n) != ERR_OK) {
@@ -95,12 +99,15 @@ static enum err end_part(void *arg, struct err_msg *em) {
     return ERR_OK;
 }
 
-struct form *form_new(const char *data_dir, const char *boundary, const char *file_part,
-                      int64_t max_file) {
+const char *form_limit_code(const struct form *f) {
+    return f->rule.code;
+}
+
+struct form *form_new(const char *data_dir, const char *boundary,
+                      const struct api_form_rule *rule) {
     struct form *f = xcalloc(1, sizeof *f);
     f->data_dir = xstrdup(data_dir);
-    f->file_part = xstrdup(file_part);
-    f->max_file = max_file;
+    f->rule = *rule;
     f->spool.fd = -1;
     f->sink =
         (struct multipart_sink){.arg = f, .begin = begin_part, .data = add_data, .end = end_part};
@@ -141,7 +148,6 @@ void form_free(struct form *f) {
     }
     free(f->filename);
     free(f->data_dir);
-    free(f->file_part);
     buf_clear(&f->field);
     multipart_clear(&f->parser);
     free(f);

@@ -14,10 +14,10 @@
 
 struct form;
 
-/* file_part: name of the part that is the file; its bytes are at most max_file. */
-struct form *form_new(const char *data_dir, const char *boundary, const char *file_part,
-                      int64_t max_file);
+struct form *form_new(const char *data_dir, const char *boundary, const struct api_form_rule *rule);
 enum err form_feed(struct form *f, const char *bytes, size_t n, struct err_msg *em) NODISCARD;
+/* Code of the answer after ERR_LIMIT. */
+const char *form_limit_code(const struct form *f);
 enum err form_finish(struct form *f, struct err_msg *em) NODISCARD;
 /* Valid until form_free. */
 struct api_form *form_for_api(struct form *f);

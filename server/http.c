@@ -15,8 +15,10 @@
 #include "server/connection.h"
 #include "server/dispatch.h"
 #include "server/form.h"
+#include "server/later.h"
 #include "server/pump.h"
 #include "server/request.h"
+#include "server/respond.h"
 #include "server/server.h"
 
 #define SWEEP_MS 500
@@ -30,7 +32,8 @@ struct http {
     struct pump pump;
     uv_timer_t sweep;
     struct connections connections;
-    int busy; /* requests on libuv's threads */
+    int busy; /* uploads that are being flushed on libuv's threads */
+    struct later later;
 };
 
 struct server *http_server(const struct http *h) {
@@ -42,8 +45,12 @@ void http_wake(struct http *h) {
         pump_wake(&h->pump);
 }
 
+struct later *http_later(struct http *h) {
+    return &h->later;
+}
+
 bool http_busy(const struct http *h) {
-    return h->busy > 0;
+    return h->busy > 0 || later_busy(&h->later);
 }
 
 unsigned http_connections(const struct http *h) {
@@ -74,8 +81,8 @@ static bool sync_first(struct request *r) {
         bytes < SYNC_OFF_LOOP)
         return false;
     r->synced = true;
-    r->sync.data = r;
-    if (uv_queue_work(&r->http->server->loop, &r->sync, sync_work, sync_done) != 0)
+    r->thread.data = r;
+    if (uv_queue_work(&r->http->server->loop, &r->thread, sync_work, sync_done) != 0)
         return false;
     r->http->busy++;
     r->suspended = true;
@@ -93,6 +100,11 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd) {
     return r;
 }
 
+int64_t http_largest_file(const struct http *h) {
+    const struct config_limits *limits = &h->server->config->limits;
+    return limits->file_bytes > limits->part_bytes ? limits->file_bytes : limits->part_bytes;
+}
+
 static enum MHD_Result add_body(struct request *r, const char *bytes, size_t *n) {
     request_add_body(r, bytes, *n);
     if (r->connection != NULL)
@@ -100,7 +112,7 @@ static enum MHD_Result add_body(struct request *r, const char *bytes, size_t *n)
     *n = 0;
     int64_t most = DROP_MAX;
     if (r->route != NULL && r->route->accepts == API_ACCEPTS_FORM)
-        most += r->http->server->config->limits.file_bytes;
+        most += http_largest_file(r->http);
     return r->body_bytes > most ? MHD_NO : MHD_YES;
 }
 
@@ -122,6 +134,8 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         return MHD_YES;
     if (r->connection != NULL && r->connection->phase == PHASE_BODY)
         connection_set_phase(r->connection, PHASE_WORK);
+    if (r->is_late)
+        return respond_send(r, &r->late, false);
     return sync_first(r) ? MHD_YES : dispatch_finish(r);
 }
 
@@ -224,6 +238,7 @@ enum err http_open(struct server *s, struct http_address *at, struct http **out,
 }
 
 void http_quiesce(struct http *h) {
+    later_stop(&h->later);
     MHD_socket fd = MHD_quiesce_daemon(h->daemon);
     if (fd != MHD_INVALID_SOCKET)
         close(fd);

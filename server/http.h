@@ -11,10 +11,12 @@
 
 #include <microhttpd.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
 struct http;
+struct later;
 struct request;
 struct server;
 
@@ -39,14 +41,18 @@ enum err http_bind(const char *listen_text, struct http_address *out, struct err
 enum err http_open(struct server *s, struct http_address *at, struct http **out,
                    struct err_msg *em) NODISCARD;
 struct server *http_server(const struct http *h);
+/* Bytes of the largest file or part that a form may bring. */
+int64_t http_largest_file(const struct http *h);
 /* Runs the daemon soon; after a resume. */
 void http_wake(struct http *h);
-/* Refuses new connections. */
+/* Refuses new connections, ends work under way. */
 void http_quiesce(struct http *h);
 /* Open connections. */
 unsigned http_connections(const struct http *h);
 /* Ends connections: those that wait for a request, or all. */
 void http_cut(struct http *h, bool all);
+/* Where handlers' work waits and runs. */
+struct later *http_later(struct http *h);
 /* Whether a request is on a libuv thread: then http_close must wait. */
 bool http_busy(const struct http *h);
 /* No request may be suspended. Stops the daemon and closes handles. */

@@ -48,6 +48,7 @@ void request_free(struct request *r) {
     free(r->project);
     api_params_clear(&r->params);
     api_response_clear(&r->failure);
+    api_response_clear(&r->late);
     buf_clear(&r->body);
     form_free(r->form);
     free(r);
@@ -147,16 +148,19 @@ static bool accept_form(struct request *r, const char *content_type) {
         fail_from(r, &em);
     if (r->failed)
         return false;
-    const struct config *config = http_server(r->http)->config;
-    int64_t most = config->limits.file_bytes;
-    if (r->content_len > most + FORM_OVERHEAD) {
-        fail(r, 413, "file_too_large", "file", "The file is larger than this server accepts.");
+    struct api_form_rule rule;
+    struct api_request q;
+    struct server *s = http_server(r->http);
+    request_for_api(r, &q);
+    if (!api_form_rule(&s->api, &q, r->route, &r->params, &rule, &r->failure)) {
+        r->failed = true;
         return false;
     }
-    const char *pattern = r->route->pattern;
-    size_t n = strlen(pattern);
-    bool part = n > 6 && strcmp(pattern + n - 6, "/parts") == 0;
-    r->form = form_new(config->data_dir, boundary, part ? "data" : "file", most);
+    if (r->content_len > FORM_OVERHEAD && r->content_len - FORM_OVERHEAD > rule.max_bytes) {
+        fail(r, 413, rule.code, rule.file_part, rule.too_large);
+        return false;
+    }
+    r->form = form_new(s->config->data_dir, boundary, &rule);
     return true;
 }
 
@@ -181,7 +185,10 @@ void request_add_body(struct request *r, const char *bytes, size_t n) {
     if (r->form != NULL) {
         if (form_feed(r->form, bytes, n, &em) == ERR_OK)
             return;
-        fail_from(r, &em);
+        if (em.code == ERR_LIMIT)
+            fail(r, 413, form_limit_code(r->form), em.param, em.text);
+        else
+            fail_from(r, &em);
         form_free(r->form); /* an upload that failed leaves nothing on the disk */
         r->form = NULL;
     } else if (buf_add(&r->body, bytes, n) != ERR_OK) {

@@ -48,8 +48,12 @@ struct request {
     bool failed;
     struct api_response failure;
 
-    uv_work_t sync; /* flushing a big upload off the loop */
+    uv_work_t thread; /* flushing a big upload off the loop, then the handler's work */
     bool synced, suspended;
+    struct api_work *work; /* see later.h */
+    struct request *work_next;
+    bool is_late; /* the work is done: `late` is the answer */
+    struct api_response late;
     int status;
 };
 

@@ -19,6 +19,8 @@
 
 #define FFWD_VERSION "0.1.0"
 #define STOP_MS 20
+#define EXPIRY_MS 30000
+#define EXPIRY_SOON_MS 100
 #define CUT_SECONDS 2.0 /* answers under way have this long */
 #define GIVE_UP_SECONDS 8.0
 
@@ -42,6 +44,7 @@ static void on_events_added(void *arg, const char *job_id) {
 static void close_all(struct server *s) {
     if (s->streams != NULL) {
         uv_close((uv_handle_t *)&s->stop_timer, NULL);
+        uv_close((uv_handle_t *)&s->expiry_timer, NULL);
         for (int i = 0; i < 2; i++)
             uv_close((uv_handle_t *)&s->signals[i], NULL);
         streams_close(s->streams);
@@ -154,6 +157,10 @@ static void set_up_api(struct server *s) {
         .data_dir = s->config->data_dir,
         .model_roots = (const char *const *)(uintptr_t)s->config->model_roots,
         .max_file_bytes = s->config->limits.file_bytes,
+        .max_part_bytes = s->config->limits.part_bytes,
+        .max_upload_bytes = s->config->limits.upload_bytes,
+        .max_project_bytes = s->config->limits.project_bytes,
+        .upload_seconds = s->config->limits.upload_seconds,
         .version = FFWD_VERSION,
     };
     s->api_hooks = (struct api_hooks){.arg = s,
@@ -178,10 +185,20 @@ static enum err bind_address(struct server *s, struct http_address *at, struct e
                          s->config->listen, s->config->data_dir);
 }
 
+/* Requests look for what has expired themselves; this is for a server that gets none. */
+static void on_expiry_timer(uv_timer_t *timer) {
+    struct server *s = timer->data;
+    bool more = api_expire(&s->api);
+    (void)uv_timer_start(timer, on_expiry_timer, more ? EXPIRY_SOON_MS : EXPIRY_MS, 0);
+}
+
 static void watch_signals(struct server *s) {
     const int numbers[2] = {SIGTERM, SIGINT};
     (void)uv_timer_init(&s->loop, &s->stop_timer);
     s->stop_timer.data = s;
+    (void)uv_timer_init(&s->loop, &s->expiry_timer);
+    s->expiry_timer.data = s;
+    (void)uv_timer_start(&s->expiry_timer, on_expiry_timer, EXPIRY_MS, 0);
     for (int i = 0; i < 2; i++) {
         (void)uv_signal_init(&s->loop, &s->signals[i]);
         s->signals[i].data = s;

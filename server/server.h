@@ -34,7 +34,7 @@ struct server {
     struct admin *admin;
     uv_signal_t signals[2];
     int signals_seen;
-    uv_timer_t stop_timer;
+    uv_timer_t stop_timer, expiry_timer;
     double stop_since;
     bool loopback;   /* the address listened on */
     bool keys_exist; /* a key was ever made: every /v1 request needs one */

@@ -15,8 +15,7 @@
 #define TEMP_PREFIX ".spool-"
 #define ID_RANDOM 24
 
-/* prefix + 24 of [a-z0-9]: nothing in it can leave the folder. */
-static bool id_is_valid(const char *id, const char *prefix) {
+bool blobs_id_is_valid(const char *id, const char *prefix) {
     size_t head = strlen(prefix);
     if (strncmp(id, prefix, head) != 0 || strlen(id) != head + ID_RANDOM)
         return false;
@@ -27,11 +26,11 @@ static bool id_is_valid(const char *id, const char *prefix) {
 }
 
 char *blobs_file_path(const char *data_dir, const char *file_id) {
-    return id_is_valid(file_id, "file-") ? xasprintf("%s/files/%s", data_dir, file_id) : NULL;
+    return blobs_id_is_valid(file_id, "file-") ? xasprintf("%s/files/%s", data_dir, file_id) : NULL;
 }
 
 char *blobs_job_dir(const char *data_dir, const char *job_id) {
-    return id_is_valid(job_id, "ftjob-") ? xasprintf("%s/jobs/%s", data_dir, job_id) : NULL;
+    return blobs_id_is_valid(job_id, "ftjob-") ? xasprintf("%s/jobs/%s", data_dir, job_id) : NULL;
 }
 
 static enum err remove_temps(const char *folder, struct err_msg *em) {
@@ -95,18 +94,14 @@ enum err spool_write(struct spool *sp, const void *bytes, size_t n, struct err_m
         at += put;
         left -= (size_t)put;
     }
-    sha256_add(&sp->hash, bytes, n);
+    if (!sp->unhashed)
+        sha256_add(&sp->hash, bytes, n);
     sp->bytes += (int64_t)n;
     return ERR_OK;
 }
 
-static enum err publish(struct spool *sp, const char *data_dir, const char *path,
-                        struct err_msg *em) {
-    if (fsync(sp->fd) != 0)
-        return err_set_errno(em, errno, "cannot sync the file");
-    if (rename(sp->temp, path) != 0)
-        return err_set_errno(em, errno, "cannot rename to %s", path);
-    char *folder = xasprintf("%s/files", data_dir);
+static enum err sync_folder_of(const char *path, struct err_msg *em) {
+    char *folder = xstrndup(path, (size_t)(strrchr(path, '/') - path));
     enum err e = file_sync_dir(folder, em);
     free(folder);
     if (e != ERR_OK)
@@ -114,17 +109,35 @@ static enum err publish(struct spool *sp, const char *data_dir, const char *path
     return e;
 }
 
+static enum err publish(struct spool *sp, const char *path, struct err_msg *em) {
+    if (sp->temp == NULL)
+        return err_set(em, ERR_BUG, "nothing to publish as %s", path);
+    if (fsync(sp->fd) != 0)
+        return err_set_errno(em, errno, "cannot sync the file");
+    if (rename(sp->temp, path) != 0)
+        return err_set_errno(em, errno, "cannot rename to %s", path);
+    return sync_folder_of(path, em);
+}
+
+enum err spool_publish_as(struct spool *sp, const char *path, struct err_msg *em) {
+    enum err e = publish(sp, path, em);
+    spool_abort(sp);
+    return e;
+}
+
 enum err spool_publish(struct spool *sp, const char *data_dir, const char *file_id,
-                       char sha256[SHA256_HEX_SIZE], struct err_msg *em) {
+                       struct err_msg *em) {
     char *path = blobs_file_path(data_dir, file_id);
-    enum err e = path == NULL || sp->temp == NULL
-                     ? err_set(em, ERR_BUG, "nothing to publish as %s", file_id)
-                     : publish(sp, data_dir, path, em);
-    if (e == ERR_OK)
-        sha256_hex(&sp->hash, sha256);
+    enum err e =
+        path == NULL ? err_set(em, ERR_BUG, "%s is not a file id", file_id) : publish(sp, path, em);
     free(path);
     spool_abort(sp);
     return e;
+}
+
+void spool_sha256(const struct spool *sp, char sha256[SHA256_HEX_SIZE]) {
+    struct sha256 copy = sp->hash;
+    sha256_hex(&copy, sha256);
 }
 
 void spool_abort(struct spool *sp) {
@@ -136,6 +149,21 @@ void spool_abort(struct spool *sp) {
     free(sp->temp);
     sp->temp = NULL;
     sp->fd = -1;
+}
+
+enum err blobs_file_link(const char *data_dir, const char *have_id, int64_t bytes,
+                         const char *file_id, struct err_msg *em) {
+    char *have = blobs_file_path(data_dir, have_id), *path = blobs_file_path(data_dir, file_id);
+    enum err e = ERR_OK;
+    if (have == NULL || path == NULL || file_size(have) != bytes)
+        e = err_set(em, ERR_NOT_FOUND, "%s is not as it was stored", have_id);
+    else if (link(have, path) != 0)
+        e = err_set_errno(em, errno, "cannot link %s", path);
+    else
+        e = sync_folder_of(path, em);
+    free(have);
+    free(path);
+    return e;
 }
 
 enum err blobs_file_remove(const char *data_dir, const char *file_id, struct err_msg *em) {

@@ -60,10 +60,16 @@ enum err store_file_list(struct store *s, const char *project, const char *purpo
  * id stays a good `after` for a client that deletes while it pages. */
 enum err store_file_delete(struct store *s, const char *project, const char *id,
                            struct err_msg *em) NODISCARD;
-/* A file past its expires_at that no live job uses, for the caller to delete. ERR_NOT_FOUND
- * (without a message): none. */
-enum err store_file_next_expired(struct store *s, struct file_row *out,
-                                 struct err_msg *em) NODISCARD;
+/* Deletes files past their expires_at that no live job uses, at most `most` of them at once, and
+ * returns their rows, as store_file_list does; the caller removes the blobs. */
+enum err store_file_expire(struct store *s, int most, struct file_row **rows, int *n,
+                           struct err_msg *em) NODISCARD;
+/* The newest uploaded file of any project with this content. ERR_NOT_FOUND (without a message). */
+enum err store_file_same(struct store *s, const char *sha256, int64_t bytes, char id[STORE_ID_SIZE],
+                         struct err_msg *em) NODISCARD;
+/* Bytes that a project has stored: its uploaded files, each in full, and the parts of uploads. */
+enum err store_project_bytes(struct store *s, const char *project, int64_t *bytes,
+                             struct err_msg *em) NODISCARD;
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 

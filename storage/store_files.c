@@ -21,6 +21,14 @@ void file_row_clear(struct file_row *f) {
     *f = (struct file_row){0};
 }
 
+static void clear_rows(struct file_row **rows, int *n) {
+    for (int i = 0; i < *n; i++)
+        file_row_clear(&(*rows)[i]);
+    free(*rows);
+    *rows = NULL;
+    *n = 0;
+}
+
 static void read_row(sqlite3_stmt *q, struct file_row *f) {
     *f = (struct file_row){
         .project = store__text(q, 1),
@@ -120,13 +128,8 @@ enum err store_file_list(struct store *s, const char *project, const char *purpo
         *rows = store__grow(*rows, *n, sizeof **rows);
         read_row(q, &(*rows)[(*n)++]);
     }
-    if (e != ERR_OK) {
-        for (int i = 0; i < *n; i++)
-            file_row_clear(&(*rows)[i]);
-        free(*rows);
-        *rows = NULL;
-        *n = 0;
-    }
+    if (e != ERR_OK)
+        clear_rows(rows, n);
     return e;
 }
 
@@ -148,7 +151,7 @@ static enum err check_unused(struct store *s, const char *id, struct err_msg *em
     return e;
 }
 
-enum err store_file_delete(struct store *s, const char *project, const char *id,
+static enum err delete_row(struct store *s, const char *project, const char *id,
                            struct err_msg *em) {
     enum err e = store_begin(s, em);
     if (e != ERR_OK)
@@ -167,22 +170,79 @@ enum err store_file_delete(struct store *s, const char *project, const char *id,
     return store__end(s, e, em);
 }
 
-enum err store_file_next_expired(struct store *s, struct file_row *out, struct err_msg *em) {
+enum err store_file_delete(struct store *s, const char *project, const char *id,
+                           struct err_msg *em) {
+    store__reserve(s);
+    enum err e = delete_row(s, project, id, em);
+    if (e != ERR_NO_SPACE || s->depth > 0 || !store__release(s))
+        return e;
+    err_clear(em);
+    return delete_row(s, project, id, em);
+}
+
+static enum err read_expired(struct store *s, int most, struct file_row **rows, int *n,
+                             struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
-    *out = (struct file_row){0};
+    bool row = true;
     enum err e = store__query(
         s, em, &q,
         "SELECT " COLUMNS " FROM files WHERE expires_at > 0 AND expires_at <= ?1 AND NOT EXISTS "
         "(SELECT 1 FROM jobs WHERE training_file = files.id AND status < 4) AND NOT EXISTS "
         "(SELECT 1 FROM jobs WHERE validation_file = files.id AND status < 4) "
-        "ORDER BY expires_at LIMIT 1",
-        "i", clock_unix());
+        "ORDER BY expires_at LIMIT ?2",
+        "ii", clock_unix(), (int64_t)most);
+    while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
+        *rows = store__grow(*rows, *n, sizeof **rows);
+        read_row(q, &(*rows)[(*n)++]);
+    }
+    return e;
+}
+
+enum err store_file_expire(struct store *s, int most, struct file_row **rows, int *n,
+                           struct err_msg *em) {
+    *rows = NULL;
+    *n = 0;
+    enum err e = read_expired(s, most, rows, n, em);
+    if (e == ERR_OK && *n > 0) {
+        e = store_begin(s, em);
+        for (int i = 0; e == ERR_OK && i < *n; i++)
+            e = store_file_delete(s, (*rows)[i].project, (*rows)[i].id, em);
+        e = store__end(s, e, em);
+    }
+    if (e != ERR_OK)
+        clear_rows(rows, n);
+    return e;
+}
+
+enum err store_file_same(struct store *s, const char *sha256, int64_t bytes, char id[STORE_ID_SIZE],
+                         struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool row = false;
+    enum err e = store__query(s, em, &q,
+                              "SELECT id FROM files WHERE sha256 = ?1 AND bytes = ?2 AND path IS "
+                              "NULL ORDER BY seq DESC LIMIT 1",
+                              "si", sha256, bytes);
     if (e == ERR_OK)
         e = store__next(s, q, &row, em);
     if (e != ERR_OK || !row)
         return e != ERR_OK ? e : ERR_NOT_FOUND;
-    read_row(q, out);
+    store__id(q, 0, id);
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
+enum err store_project_bytes(struct store *s, const char *project, int64_t *bytes,
+                             struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool row = false;
+    *bytes = 0;
+    enum err e =
+        store__query(s, em, &q, "SELECT bytes FROM project_bytes WHERE project = ?1", "s", project);
+    if (e == ERR_OK)
+        e = store__next(s, q, &row, em);
+    if (e != ERR_OK || !row)
+        return e;
+    *bytes = sqlite3_column_int64(q, 0);
     sqlite3_reset(q);
     return ERR_OK;
 }
@@ -190,7 +250,10 @@ enum err store_file_next_expired(struct store *s, struct file_row *out, struct e
 static enum err sweep_one(struct store *s, const char *id, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     bool row = false;
-    enum err e = store__query(s, em, &q, "SELECT 1 FROM files WHERE id = ?1", "s", id);
+    enum err e = store__query(s, em, &q,
+                              "SELECT 1 FROM files WHERE id = ?1 UNION ALL "
+                              "SELECT 1 FROM uploads WHERE file_id = ?1 AND status < 2",
+                              "s", id);
     if (e == ERR_OK)
         e = store__next(s, q, &row, em);
     if (e != ERR_OK)

@@ -13,13 +13,14 @@
 
 #include "storage/store.h"
 
-#define STORE_STATEMENTS 96
+#define STORE_STATEMENTS 192
 
 struct store {
     sqlite3 *db;
     int lock_fd;
     char *dir;
-    int depth; /* open transactions: BEGIN and the savepoints inside it */
+    bool has_reserve; /* see store_reserve.c */
+    int depth;        /* open transactions: BEGIN and the savepoints inside it */
     int n_statements;
     struct {
         const char *sql; /* compared by address: always a string literal */
@@ -53,11 +54,18 @@ int64_t store__page_rows(const struct page *page);
 /* Room for one more row of the given size in an array of n rows that grows by doubling. */
 void *store__grow(void *rows, int n, size_t size);
 
+/* Takes disk space for bad times, if it has none yet and there is some. */
+void store__reserve(struct store *s);
+/* Gives it up; false: there was none. */
+bool store__release(struct store *s);
+
 /* Brings the schema to this program's version. */
 enum err store__migrate(struct store *s, struct err_msg *em) NODISCARD;
 
 /* Removes blobs without a row, which a crash between rename and commit leaves. */
 enum err store__sweep_files(struct store *s, struct err_msg *em) NODISCARD;
+/* The same for uploads: folders of those that ended, parts without a row. */
+enum err store__sweep_uploads(struct store *s, struct err_msg *em) NODISCARD;
 
 /* Row number of a job of any project; ERR_NOT_FOUND. */
 enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq,

@@ -2,8 +2,8 @@
  *
  * PRAGMA user_version counts the steps done. A step, once released, is never edited: a change is a
  * new step. Numbers of rows (seq) give every list its order, so a page is a seek in an index
- * whatever its position. jobs.status holds enum job_status; events.kind tells apart the events of
- * one step (see store_events.c).
+ * whatever its position. jobs.status holds enum job_status, uploads.status enum upload_status;
+ * events.kind tells apart the events of one step (see store_events.c).
  */
 #include "storage/store_internal.h"
 
@@ -57,6 +57,36 @@ static const char *const steps[] = {
     " project TEXT NOT NULL, prefix TEXT NOT NULL, sha256 TEXT NOT NULL UNIQUE,"
     " created_at INTEGER NOT NULL, revoked_at INTEGER NOT NULL DEFAULT 0) STRICT;"
     "CREATE INDEX keys_prefix ON keys(prefix);",
+
+    "CREATE INDEX files_content ON files(sha256, bytes, seq) WHERE path IS NULL;"
+    /* Bytes that clients have stored, kept by triggers so that it cannot drift from the rows. */
+    "CREATE TABLE project_bytes ("
+    " project TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO project_bytes SELECT project, sum(bytes) FROM files WHERE path IS NULL"
+    " GROUP BY project;"
+    "CREATE TRIGGER files_added AFTER INSERT ON files WHEN new.path IS NULL BEGIN"
+    " INSERT INTO project_bytes VALUES (new.project, new.bytes)"
+    " ON CONFLICT(project) DO UPDATE SET bytes = bytes + new.bytes; END;"
+    "CREATE TRIGGER files_removed AFTER DELETE ON files WHEN old.path IS NULL BEGIN"
+    " UPDATE project_bytes SET bytes = bytes - old.bytes WHERE project = old.project; END;"
+    "CREATE TABLE uploads ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
+    " filename TEXT NOT NULL, purpose TEXT NOT NULL, mime_type TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,"
+    " file_expires_after INTEGER NOT NULL, status INTEGER NOT NULL,"
+    " stored INTEGER NOT NULL DEFAULT 0, parts INTEGER NOT NULL DEFAULT 0,"
+    " part_ids TEXT, md5 TEXT, sha256 TEXT, file_id TEXT) STRICT;"
+    "CREATE INDEX uploads_open ON uploads(expires_at) WHERE status < 2;"
+    "CREATE INDEX uploads_file ON uploads(file_id) WHERE status < 2;"
+    "CREATE TABLE upload_parts ("
+    " id TEXT PRIMARY KEY, upload_id TEXT NOT NULL REFERENCES uploads(id), project TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL, created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX upload_parts_upload ON upload_parts(upload_id);"
+    "CREATE TRIGGER upload_parts_added AFTER INSERT ON upload_parts BEGIN"
+    " INSERT INTO project_bytes VALUES (new.project, new.bytes)"
+    " ON CONFLICT(project) DO UPDATE SET bytes = bytes + new.bytes; END;"
+    "CREATE TRIGGER upload_parts_removed AFTER DELETE ON upload_parts BEGIN"
+    " UPDATE project_bytes SET bytes = bytes - old.bytes WHERE project = old.project; END;",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

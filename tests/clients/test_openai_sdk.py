@@ -1,8 +1,10 @@
 """The stock openai SDK, with strict response validation, drives the service."""
 
+import hashlib
 import io
 import json
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -23,6 +25,45 @@ def test_file_upload_list_content_delete(client):
         assert gone.deleted and gone.id == made.id
         with pytest.raises(openai.NotFoundError):
             client.files.retrieve(made.id)
+
+
+def test_upload_in_parts(client):
+    content = (DATA / "orders-train.jsonl").read_bytes()
+    upload = client.uploads.create(filename="orders.jsonl", purpose="fine-tune",
+                                   bytes=len(content), mime_type="application/jsonl",
+                                   expires_after={"anchor": "created_at", "seconds": 7200})
+    assert upload.status == "pending" and upload.file is None
+    assert upload.expires_at == upload.created_at + 3600
+    size = len(content) // 5
+    pieces = [content[i:i + size] for i in range(0, len(content), size)]
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda p: client.uploads.parts.create(upload.id, data=p), pieces))
+    assert {p.upload_id for p in parts} == {upload.id}
+    ids = [p.id for p in parts]
+    with pytest.raises(openai.BadRequestError) as e:
+        client.uploads.complete(upload.id, part_ids=ids, md5="0" * 32)
+    assert e.value.param == "md5"
+    with pytest.raises(openai.BadRequestError) as e:
+        client.uploads.complete(upload.id, part_ids=ids[1:])
+    assert e.value.param == "part_ids"
+    done = client.uploads.complete(upload.id, part_ids=ids, md5=hashlib.md5(content).hexdigest())
+    assert done.status == "completed" and done.file.bytes == len(content)
+    assert done.file.expires_at == done.file.created_at + 7200
+    assert client.files.content(done.file.id).read() == content
+    with pytest.raises(openai.BadRequestError):
+        client.uploads.parts.create(upload.id, data=b"x")
+    gone = client.uploads.create(filename="x", purpose="fine-tune", bytes=5, mime_type="text/jsonl")
+    assert client.uploads.cancel(gone.id).status == "cancelled"
+    with pytest.raises(openai.NotFoundError):
+        client.uploads.cancel("upload_nothere")
+
+
+def test_upload_file_chunked(client):
+    path = DATA / "orders-valid.jsonl"
+    done = client.uploads.upload_file_chunked(file=path, mime_type="application/jsonl",
+                                              purpose="fine-tune", part_size=1000)
+    assert done.status == "completed" and done.file.filename == path.name
+    assert client.files.content(done.file.id).read() == path.read_bytes()
 
 
 def test_finished_job_has_every_field(client, finished, files):

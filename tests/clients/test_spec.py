@@ -36,6 +36,16 @@ def check(schema, value):
     assert not errors, f"{schema}: {errors}"
 
 
+def test_uploads_validate(server, client):
+    upload = client.uploads.create(filename="t", purpose="fine-tune", bytes=3, mime_type="text/jsonl")
+    check("Upload", upload.to_dict())
+    part = client.uploads.parts.create(upload.id, data=b"abc")
+    check("UploadPart", part.to_dict())
+    done = client.uploads.complete(upload.id, part_ids=[part.id])
+    check("Upload", done.to_dict())
+    check("DeleteFileResponse", client.files.delete(done.file.id).to_dict())
+
+
 def test_objects_validate(server, finished, files):
     jobs = "/v1/fine_tuning/jobs"
     check("OpenAIFile", get_json(server, f"/v1/files/{files[0].id}"))

@@ -243,14 +243,15 @@ def full_disk_loses_nothing():
         assert a.status == 507, (a.status, a.body)
         assert leftovers(s) == [] and s.get(f"/v1/files/{kept}").status == 200
         for n in range(40):
-            a = s.ask("POST", "/v1/files", form([PURPOSE, ("file", "t", ROW.encode() * 1500)]),
-                      kind=FORM)
+            content = b"%d" % n + ROW.encode() * 1500  # the same content would be stored once
+            a = s.ask("POST", "/v1/files", form([PURPOSE, ("file", "t", content)]), kind=FORM)
             if a.status != 200:
                 break
         assert a.status == 507, (a.status, a.body)
         files = s.get("/v1/files").json()["data"]
         assert len(files) == n + 1
-        assert s.ask("DELETE", f"/v1/files/{files[0]['id']}").status == 200
+        gone = s.ask("DELETE", f"/v1/files/{files[0]['id']}")
+        assert gone.status == 200, (gone.status, gone.body)
         assert s.stop() == 0
         s.start()
         assert len(s.get("/v1/files").json()["data"]) == n

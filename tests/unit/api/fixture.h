@@ -60,8 +60,13 @@ static inline void set_up(void) {
     put("models/org/small/config.json", "{}");
     model_root = xasprintf("%s/models", dir);
     roots[0] = model_root;
-    config = (struct api_config){
-        .data_dir = dir, .model_roots = roots, .max_file_bytes = 1 << 20, .version = "test"};
+    config = (struct api_config){.data_dir = dir,
+                                 .model_roots = roots,
+                                 .max_file_bytes = 1 << 20,
+                                 .max_part_bytes = 1 << 20,
+                                 .max_upload_bytes = 1 << 20,
+                                 .upload_seconds = 3600,
+                                 .version = "test"};
     cr_assert_eq(blobs_open(dir, NULL), ERR_OK);
     cr_assert_eq(store_open(dir, &api.store, &em), ERR_OK, "%s", em.text);
     api.config = &config;
@@ -111,6 +116,12 @@ static inline struct api_response call_send(struct call *c) {
     const struct api_route *route = api_route_find(&c->req, &params, &resp);
     if (route != NULL)
         route->handle(&api, &c->req, &params, &resp);
+    while (resp.work != NULL) {
+        struct api_work *work = resp.work;
+        resp.work = NULL;
+        work->run(work);
+        work->done(&api, work, &resp);
+    }
     api_params_clear(&params);
     free(c->text);
     cr_assert_neq(resp.status, 0);

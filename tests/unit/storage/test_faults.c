@@ -194,7 +194,6 @@ Test(faults, upload_that_the_disk_refuses_leaves_nothing) {
     cr_expect_gt(strlen(em.text), 0);
     cr_expect_eq(access(temp, F_OK), -1);
     cr_expect_neq(spool_write(&sp, piece, sizeof piece, NULL), ERR_OK);
-    char hex[SHA256_HEX_SIZE];
-    cr_expect_neq(spool_publish(&sp, dir, "file-aaaaaaaaaaaaaaaaaaaaaaaa", hex, NULL), ERR_OK);
+    cr_expect_neq(spool_publish(&sp, dir, "file-aaaaaaaaaaaaaaaaaaaaaaaa", NULL), ERR_OK);
     free(temp);
 }

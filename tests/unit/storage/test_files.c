@@ -121,8 +121,9 @@ Test(files, in_use_by_a_live_job_stay) {
     cr_expect_eq(store_file_delete(store, "p", file, NULL), ERR_NOT_FOUND);
 }
 
-Test(files, expired_ones_are_offered_unless_a_live_job_uses_them) {
-    struct file_row f, found;
+Test(files, expired_ones_go_unless_a_live_job_uses_them) {
+    struct file_row f, again, *found;
+    int n = 0;
     char job[STORE_ID_SIZE];
     f = (struct file_row){.id = "file-aaaaaaaaaaaaaaaaaaaaaaaa",
                           .project = xstrdup("p"),
@@ -132,11 +133,15 @@ Test(files, expired_ones_are_offered_unless_a_live_job_uses_them) {
                           .expires_at = clock_unix() - 1};
     cr_assert_eq(store_file_add(store, &f, NULL), ERR_OK);
     add_job("p", f.id, 0, NULL, job);
-    cr_expect_eq(store_file_next_expired(store, &found, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_file_expire(store, 10, &found, &n, NULL), ERR_OK);
+    cr_expect_eq(n, 0);
     cr_assert_eq(store_job_move(store, job, JOB_VALIDATING, JOB_FAILED, 0, NULL, NULL), ERR_OK);
-    cr_assert_eq(store_file_next_expired(store, &found, NULL), ERR_OK);
-    cr_expect_str_eq(found.id, f.id);
-    file_row_clear(&found);
+    cr_assert_eq(store_file_expire(store, 10, &found, &n, NULL), ERR_OK);
+    cr_assert_eq(n, 1);
+    cr_expect_str_eq(found[0].id, f.id);
+    cr_expect_eq(store_file_get(store, "p", f.id, &again, NULL), ERR_NOT_FOUND);
+    file_row_clear(&found[0]);
+    free(found);
     file_row_clear(&f);
 }
 
@@ -151,7 +156,8 @@ Test(files, spool_is_published_with_size_and_hash) {
     cr_assert_eq(spool_write(&sp, "a", 1, NULL), ERR_OK);
     cr_assert_eq(spool_write(&sp, "bc", 2, NULL), ERR_OK);
     cr_expect_eq(sp.bytes, 3);
-    cr_assert_eq(spool_publish(&sp, dir, id, hex, NULL), ERR_OK);
+    spool_sha256(&sp, hex);
+    cr_assert_eq(spool_publish(&sp, dir, id, NULL), ERR_OK);
     spool_abort(&sp);
     /* SHA-256 of "abc", FIPS 180-2 appendix B.1 */
     cr_expect_str_eq(hex, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "storage/store_internal.h"
+#include "storage/store_uploads.h"
 #include "tests/unit/storage/fixture.h"
 
 TestSuite(store, .init = set_up, .fini = tear_down);
@@ -73,10 +74,13 @@ Test(store, migration_goes_on_from_every_version) {
                          "ORDER BY name)");
     char *version = pragma("PRAGMA user_version");
     long last = strtol(version, NULL, 10);
-    static const char *const undo[] = {"DROP TABLE keys", "DROP TABLE events",
+    static const char *const undo[] = {"DROP TABLE upload_parts; DROP TABLE uploads;"
+                                       "DROP TRIGGER files_added; DROP TRIGGER files_removed;"
+                                       "DROP TABLE project_bytes; DROP INDEX files_content",
+                                       "DROP TABLE keys", "DROP TABLE events",
                                        "DROP TABLE job_metadata; DROP TABLE jobs",
                                        "DROP TABLE files_deleted; DROP TABLE files"};
-    cr_assert_eq(last, 4, "a new step needs its undo here");
+    cr_assert_eq(last, 5, "a new step needs its undo here");
     for (long v = last - 1; v >= 0; v--) {
         for (long k = 0; k < last - v; k++)
             cr_assert_eq(sqlite3_exec(store->db, undo[k], NULL, NULL, NULL), SQLITE_OK);
@@ -210,8 +214,10 @@ static void use_lists(const char *job, bool ascending) {
 static void use_all_reads(void) {
     char job[STORE_ID_SIZE], file[STORE_ID_SIZE];
     struct job_row row;
-    struct file_row expired;
-    int64_t position = 0;
+    struct file_row *expired;
+    struct upload_row *uploads, upload;
+    int64_t position = 0, bytes = 0;
+    int n = 0;
     add_file("p", file, 1);
     add_queued(0, job);
     use_lists(job, false);
@@ -224,7 +230,12 @@ static void use_all_reads(void) {
     cr_assert_eq(store_job_queue_position(store, job, &position, NULL), ERR_OK);
     cr_assert_eq(store_job_claim(store, &row, NULL), ERR_OK);
     job_row_clear(&row);
-    cr_assert_eq(store_file_next_expired(store, &expired, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_file_expire(store, 10, &expired, &n, NULL), ERR_OK);
+    cr_assert_eq(store_file_same(store, "aa", 1, file, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_project_bytes(store, "p", &bytes, NULL), ERR_OK);
+    cr_assert_eq(store_upload_get(store, "p", "upload_x", &upload, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_upload_part_bytes(store, "upload_x", "part_x", &bytes, NULL), ERR_NOT_FOUND);
+    cr_assert_eq(store_upload_expired(store, 10, &uploads, &n, NULL), ERR_OK);
     cr_assert_eq(store_file_delete(store, "p", file, NULL), ERR_OK);
 }
 

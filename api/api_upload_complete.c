@@ -1,0 +1,286 @@
+/* api_upload_complete: POST /v1/uploads/{upload_id}/complete.
+ *
+ * Two rounds of work away from the loop thread: all parts are read and checked, and nothing has
+ * changed until then; then the upload is marked and its parts are joined. A mark outlives a crash:
+ * the same request again goes on where the first was. */
+#include "api/api_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/json_field.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "storage/upload_parts.h"
+
+struct upload_work {
+    struct api_work work; /* first */
+    struct upload_work *next;
+    struct upload_row row;
+    char *data_dir;
+    json_t *part_ids;          /* as asked; items borrow its strings */
+    char *want_md5;            /* NULL: not asked for */
+    struct upload_part *items; /* in the file's order */
+    size_t n;
+    bool joining;
+    char md5[MD5_HEX_SIZE], sha256[SHA256_HEX_SIZE];
+    enum err result;
+    struct err_msg em;
+};
+
+bool api__upload_is_busy(const struct api *api, const char *id) {
+    for (const struct upload_work *w = api->uploads; w != NULL; w = w->next)
+        if (strcmp(w->row.id, id) == 0)
+            return true;
+    return false;
+}
+
+static void work_free(struct upload_work *w) {
+    upload_row_clear(&w->row);
+    json_decref(w->part_ids);
+    free(w->data_dir);
+    free(w->want_md5);
+    free(w->items);
+    free(w);
+}
+
+static void work_end(struct api *api, struct upload_work *w) {
+    for (struct upload_work **p = &api->uploads; *p != NULL; p = &(*p)->next)
+        if (*p == w) {
+            *p = w->next;
+            break;
+        }
+    work_free(w);
+}
+
+/* ---- the request ---------------------------------------------------------------------------- */
+
+static enum err read_part_ids(const json_t *value, struct upload_work *w,
+                              const struct json_place *at) {
+    size_t n = json_array_size(value);
+    if (n == 0 || n > LIMIT_UPLOAD_PARTS)
+        return json_field_wrong(at, "an array of the ids of 1 to 10000 parts in their order");
+    w->items = xcalloc(n, sizeof *w->items);
+    for (size_t i = 0; i < n; i++) {
+        w->items[i].id = json_string_value(json_array_get(value, i));
+        if (w->items[i].id == NULL)
+            return json_field_wrong(at, "an array of the ids of 1 to 10000 parts in their order");
+    }
+    w->n = n;
+    w->part_ids = json_incref((json_t *)(uintptr_t)value);
+    return ERR_OK;
+}
+
+static enum err read_md5(const json_t *value, struct upload_work *w, const struct json_place *at) {
+    const char *text = json_string_value(value);
+    if (json_is_null(value) || (text != NULL && text[0] == '\0'))
+        return ERR_OK;
+    if (text == NULL || strlen(text) != MD5_HEX_SIZE - 1 ||
+        strspn(text, "0123456789abcdefABCDEF") != MD5_HEX_SIZE - 1)
+        return json_field_wrong(at, "the MD5 of the file as 32 hexadecimal digits");
+    w->want_md5 = xstrdup(text);
+    return ERR_OK;
+}
+
+static enum err read_body(const json_t *body, struct upload_work *w, struct err_msg *em) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)body, key, value) {
+        struct json_place at;
+        enum err e = ERR_OK;
+        json_place_child(&(struct json_place){.em = em}, key, &at);
+        if (strcmp(key, "part_ids") == 0)
+            e = read_part_ids(value, w, &at);
+        else if (strcmp(key, "md5") == 0)
+            e = read_md5(value, w, &at);
+        else
+            e = err_set_param(em, ERR_INPUT, at.path, "unknown field %s", at.path);
+        if (e != ERR_OK)
+            return e;
+    }
+    if (w->n == 0)
+        return err_set_param(em, ERR_INPUT, "part_ids", "part_ids is required");
+    return ERR_OK;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Each part once. */
+static enum err check_distinct(const struct upload_work *w, struct err_msg *em) {
+    const char **ids = xcalloc(w->n, sizeof *ids);
+    enum err e = ERR_OK;
+    for (size_t i = 0; i < w->n; i++)
+        ids[i] = w->items[i].id;
+    qsort(ids, w->n, sizeof *ids, by_text);
+    for (size_t i = 1; e == ERR_OK && i < w->n; i++)
+        if (strcmp(ids[i - 1], ids[i]) == 0)
+            e = err_set_param(em, ERR_INPUT, "part_ids", "part_ids names %s twice", ids[i]);
+    free(ids);
+    return e;
+}
+
+static enum err check_parts(struct api *api, struct upload_work *w, struct err_msg *em) {
+    int64_t total = 0;
+    enum err e = check_distinct(w, em);
+    for (size_t i = 0; e == ERR_OK && i < w->n; i++) {
+        e = store_upload_part_bytes(api->store, w->row.id, w->items[i].id, &w->items[i].bytes, em);
+        if (e == ERR_NOT_FOUND)
+            e = em->code = ERR_INPUT; /* a wrong field, not a wrong address */
+        else if (e == ERR_OK)
+            total += w->items[i].bytes;
+    }
+    if (e == ERR_OK && total != w->row.bytes)
+        e = err_set_param(em, ERR_INPUT, "part_ids",
+                          "the parts have %lld bytes; the upload was created for %lld",
+                          (long long)total, (long long)w->row.bytes);
+    return e;
+}
+
+/* ---- what a completed upload shows ---------------------------------------------------------- */
+
+static void answer(struct api *api, const struct upload_row *u, struct api_response *resp) {
+    struct file_row f;
+    bool there = store_file_get(api->store, u->project, u->file_id, &f, NULL) == ERR_OK;
+    api__ok(resp, api__upload_json(u, there ? &f : NULL));
+    file_row_clear(&f);
+}
+
+/* ---- the work ------------------------------------------------------------------------------- */
+
+static void run(struct api_work *work) {
+    struct upload_work *w = (struct upload_work *)work;
+    struct upload_parts parts = {
+        .data_dir = w->data_dir, .upload_id = w->row.id, .items = w->items, .n = w->n};
+    if (w->joining)
+        w->result = upload_parts_join(&parts, w->row.file_id, &work->stop, &w->em);
+    else
+        w->result = upload_parts_check(&parts, &work->stop, w->md5, w->sha256, &w->em);
+}
+
+static struct file_row file_of(const struct upload_work *w) {
+    int64_t now = clock_unix(), after = w->row.file_expires_after;
+    struct file_row f = {.project = w->row.project,
+                         .filename = w->row.filename,
+                         .purpose = w->row.purpose,
+                         .sha256 = w->row.sha256,
+                         .bytes = w->row.bytes,
+                         .created_at = now,
+                         .expires_at = after > 0 ? now + after : 0};
+    memcpy(f.id, w->row.file_id, sizeof f.id);
+    return f;
+}
+
+/* The parts are good: marks the upload, so that they may be moved. */
+static enum err begin(struct api *api, struct upload_work *w) {
+    if (w->want_md5 != NULL && strcasecmp(w->want_md5, w->md5) != 0)
+        return err_set_param(&w->em, ERR_INPUT, "md5", "the parts' MD5 is %s, not %s", w->md5,
+                             w->want_md5);
+    store_new_id("file-", w->row.file_id);
+    enum err e = store_upload_begin(api->store, w->row.id, w->part_ids, w->md5, w->sha256,
+                                    w->row.file_id, &w->em);
+    if (e != ERR_OK)
+        return e;
+    w->joining = true;
+    w->row.sha256 = xstrdup(w->sha256);
+    struct file_row f = file_of(w);
+    (void)api__file_link_same(api, &f); /* then there is nothing to join */
+    return ERR_OK;
+}
+
+static void done(struct api *api, struct api_work *work, struct api_response *resp) {
+    struct upload_work *w = (struct upload_work *)work;
+    enum err e = w->result;
+    if (e == ERR_OK && !w->joining) {
+        e = begin(api, w);
+        if (e == ERR_OK) {
+            w->result = ERR_STOPPED;
+            resp->work = work;
+            return;
+        }
+    } else if (e == ERR_OK) {
+        struct file_row f = file_of(w);
+        e = store_upload_finish(api->store, w->row.id, &f, &w->em);
+        w->row.status = UPLOAD_COMPLETED;
+    }
+    if (e == ERR_OK)
+        answer(api, &w->row, resp);
+    else if (e == ERR_STOPPED)
+        api_error(resp, 503, "shutting_down", NULL,
+                  "The server is shutting down; complete the upload again in a moment.");
+    else
+        api_error_from(resp, &w->em);
+    work_end(api, w);
+}
+
+/* ---- the handler ---------------------------------------------------------------------------- */
+
+/* What the upload's status says about the request: true if the work is to be done. */
+static bool status_allows(struct api *api, struct upload_work *w, struct api_response *resp) {
+    const struct upload_row *u = &w->row;
+    bool same = json_equal(u->part_ids, w->part_ids) != 0 &&
+                (w->want_md5 == NULL || (u->md5 != NULL && strcasecmp(w->want_md5, u->md5) == 0));
+    if (api__upload_is_busy(api, u->id))
+        api_error(resp, 503, "upload_busy", NULL,
+                  "Upload %s is being completed; ask again in a moment.", u->id);
+    else if (u->status == UPLOAD_COMPLETED && same)
+        answer(api, u, resp); /* a client that got no answer asks again */
+    else if (u->status > UPLOAD_COMPLETING)
+        api_error(resp, 400, "upload_ended", "upload_id", "Upload %s is %s.", u->id,
+                  u->status == UPLOAD_COMPLETED   ? "completed"
+                  : u->status == UPLOAD_CANCELLED ? "cancelled"
+                                                  : "expired");
+    else if (u->status == UPLOAD_COMPLETING && !same)
+        api_error(resp, 400, "upload_ended", "part_ids",
+                  "Completing upload %s has begun with other part_ids or another md5.", u->id);
+    else
+        return true;
+    return false;
+}
+
+static bool prepare(struct api *api, const struct api_request *req, const char *id,
+                    struct upload_work *w, struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    json_t *body = api__body(req, resp);
+    if (body == NULL)
+        return false;
+    enum err e = read_body(body, w, &em);
+    json_decref(body);
+    if (e != ERR_OK) {
+        api_error_from(resp, &em);
+        return false;
+    }
+    (void)api_expire(api);
+    e = store_upload_get(api->store, req->project, id, &w->row, &em);
+    if (e == ERR_NOT_FOUND) {
+        api_error(resp, 404, NULL, "upload_id", "No such Upload object: %s", id);
+        return false;
+    }
+    if (e == ERR_OK && !status_allows(api, w, resp))
+        return false;
+    if (e == ERR_OK)
+        e = check_parts(api, w, &em);
+    if (e != ERR_OK)
+        api_error_from(resp, &em);
+    return e == ERR_OK;
+}
+
+API_HANDLER(api__uploads_complete) {
+    struct upload_work *w = xcalloc(1, sizeof *w);
+    w->work.run = run;
+    w->work.done = done;
+    w->result = ERR_STOPPED; /* until it has run */
+    if (!prepare(api, req, params->value[0], w, resp)) {
+        work_free(w);
+        return;
+    }
+    w->data_dir = xstrdup(api->config->data_dir);
+    w->joining = w->row.status == UPLOAD_COMPLETING;
+    w->next = api->uploads;
+    api->uploads = w;
+    resp->work = &w->work;
+}
