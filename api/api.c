@@ -234,6 +234,11 @@ void api__job_cancel(struct api *api, const char *job_id) {
         api->hooks->job_cancel(api->hooks->arg, job_id);
 }
 
+void api__job_pause(struct api *api, const char *job_id) {
+    if (api->hooks != NULL && api->hooks->job_pause != NULL)
+        api->hooks->job_pause(api->hooks->arg, job_id);
+}
+
 void api__events_added(struct api *api, const char *job_id) {
     if (api->hooks != NULL && api->hooks->events_added != NULL)
         api->hooks->events_added(api->hooks->arg, job_id);

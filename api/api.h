@@ -102,6 +102,7 @@ struct api_hooks {
     void (*jobs_changed)(void *arg);                     /* a job was added, queued, paused, … */
     void (*job_cancel)(void *arg, const char *job_id);   /* running: tell its worker */
     void (*events_added)(void *arg, const char *job_id); /* wake its readers */
+    void (*job_pause)(void *arg, const char *job_id);    /* running: tell its worker */
 };
 
 struct api_config {
@@ -110,6 +111,7 @@ struct api_config {
     int64_t max_file_bytes, max_part_bytes, max_upload_bytes;
     int64_t max_project_bytes; /* that a project may have stored; 0: no limit */
     int64_t upload_seconds;    /* life of an upload that is not completed */
+    int64_t max_waiting_jobs;  /* of a project, validated or queued; 0: any number */
     const char *version;
 };
 
@@ -131,7 +133,7 @@ struct api_params {
 struct api_route {
     enum http_method method;
     const char
-        *pattern; /* "/v1/fine_tuning/jobs/{job_id}/events"; a last "{name...}" takes the rest */
+        *pattern; /* "/v1/fine_tuning/jobs/{job_id}/events"; "{name...}" takes several segments */
     enum api_accepts accepts;
     bool open; /* no key needed */
     /* resp: zeroed by the caller; afterwards it has a status or work. */

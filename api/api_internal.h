@@ -39,6 +39,7 @@ json_t *api__string(const char *text);
 
 void api__jobs_changed(struct api *api);
 void api__job_cancel(struct api *api, const char *job_id);
+void api__job_pause(struct api *api, const char *job_id);
 void api__events_added(struct api *api, const char *job_id);
 
 /* ---- across resources ----------------------------------------------------------------------- */
@@ -66,8 +67,13 @@ json_t *api__upload_json(const struct upload_row *u, const struct file_row *file
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
 /* The lora settings a fine-tuned model was made with: those of the first job of its line. */
-enum err api__model_lora(struct api *api, const char *project, const char *model,
-                         struct job_request *out, struct err_msg *em) NODISCARD;
+enum err api__model_lora(struct api *api, const char *model, struct job_request *out,
+                         struct err_msg *em) NODISCARD;
+/* The job of a fine-tuned model or checkpoint that exists and that the project may use, and the
+ * folder of its adapter (new string). ERR_NOT_FOUND with param "model": *job is clear. */
+enum err api__model_open(const struct api_config *config, struct store *s, const char *project,
+                         const char *name, struct job_row *job, char **folder,
+                         struct err_msg *em) NODISCARD;
 /* Is this the name of a fine-tuned model? */
 bool api__model_is_tuned(const char *model);
 
@@ -93,12 +99,19 @@ API_HANDLER(api__jobs_create);
 API_HANDLER(api__jobs_list);
 API_HANDLER(api__jobs_get);
 API_HANDLER(api__jobs_cancel);
+API_HANDLER(api__jobs_pause);
+API_HANDLER(api__jobs_resume);
+API_HANDLER(api__jobs_update);
 API_HANDLER(api__events_list);
 API_HANDLER(api__checkpoints_list);
 API_HANDLER(api__adapter_tar);
 API_HANDLER(api__adapter_file);
 API_HANDLER(api__models_list);
 API_HANDLER(api__models_get);
+API_HANDLER(api__models_delete);
+API_HANDLER(api__permissions_list);
+API_HANDLER(api__permissions_create);
+API_HANDLER(api__permissions_delete);
 API_HANDLER(api__system_health);
 API_HANDLER(api__system_ready);
 API_HANDLER(api__system_openapi);

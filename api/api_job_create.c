@@ -136,7 +136,7 @@ static bool check_lora(struct create *c) {
     const json_t *named = json_object_get(c->body, "lora");
     if (!c->request.lora.present || !api__model_is_tuned(c->request.model))
         return true;
-    if (api__model_lora(c->api, c->req->project, c->request.model, &first, &em) != ERR_OK) {
+    if (api__model_lora(c->api, c->request.model, &first, &em) != ERR_OK) {
         api_error_from(c->resp, &em);
         return false;
     }
@@ -165,6 +165,23 @@ static bool check_model(struct create *c) {
 }
 
 /* ---- the job -------------------------------------------------------------------------------- */
+
+/* Waiting for a moment does not help, so clients are told not to repeat. */
+static bool check_queue(struct create *c) {
+    struct err_msg em = ERR_MSG_INIT;
+    int64_t most = c->api->config->max_waiting_jobs, n = 0;
+    enum err e = store_job_waiting(c->api->store, c->req->project, &n, &em);
+    if (e != ERR_OK) {
+        api_error_from(c->resp, &em);
+    } else if (most > 0 && n >= most) {
+        api_error(c->resp, 429, "queue_full", NULL,
+                  "This project has %lld jobs waiting, and this server lets it have %lld; wait "
+                  "until one has started, or cancel one.",
+                  (long long)n, (long long)most);
+        c->resp->no_retry = true;
+    }
+    return c->resp->status == 0;
+}
 
 static void insert(struct create *c) {
     struct err_msg em = ERR_MSG_INIT;
@@ -210,7 +227,7 @@ API_HANDLER(api__jobs_create) {
                   "dry_run is not available yet; leave it out or false");
     else if (read_key(&c) && is_first(&c) && check_model(&c) &&
              check_file(&c, "training_file", c.request.training_file) &&
-             check_file(&c, "validation_file", c.request.validation_file))
+             check_file(&c, "validation_file", c.request.validation_file) && check_queue(&c))
         insert(&c);
     job_request_clear(&c.request);
     json_decref(c.body);

@@ -95,12 +95,12 @@ static json_t *flops_json(const json_t *progress) {
 
 /* A list knows the positions of its rows already. */
 static json_t *queue_position(struct api *api, const struct job_row *job) {
-    int64_t position = job->queue_position;
+    struct job_row row = *job; /* its members are borrowed */
     if (job->status != JOB_QUEUED)
         return json_null();
-    if (position < 0 && store_job_queue_position(api->store, job->id, &position, NULL) != ERR_OK)
+    if (row.queue_position < 0 && store_job_fill_positions(api->store, &row, 1, NULL) != ERR_OK)
         return json_null();
-    return position >= 0 ? json_integer(position) : json_null();
+    return row.queue_position >= 0 ? json_integer(row.queue_position) : json_null();
 }
 
 static json_t *own_fields(struct api *api, const struct job_row *job) {
@@ -117,6 +117,7 @@ static json_t *own_fields(struct api *api, const struct job_row *job) {
                         job->started_at > 0 ? json_integer(job->started_at) : json_null());
     json_object_set_new(o, "cancel_requested",
                         json_boolean(job->cancel_requested && !job_status_ended(job->status)));
+    json_object_set_new(o, "pause_requested", json_boolean(job->pause_requested));
     return o;
 }
 

@@ -1,4 +1,5 @@
-/* api_jobs: /v1/fine_tuning/jobs: list, one, cancel. Creating is in api_job_create.c. */
+/* api_jobs: /v1/fine_tuning/jobs: list, one. Creating is in api_job_create.c, what changes a job in
+ * api_job_control.c. */
 #include "api/api_internal.h"
 
 #include <stdlib.h>
@@ -85,56 +86,4 @@ API_HANDLER(api__jobs_get) {
         return;
     api__ok(resp, api_job_json(api, &job));
     job_row_clear(&job);
-}
-
-/* ---- cancel --------------------------------------------------------------------------------- */
-
-static enum err cancel_waiting(struct api *api, const struct job_row *job, struct err_msg *em) {
-    struct event ev;
-    int64_t seq = 0;
-    enum err e = store_begin(api->store, em);
-    if (e != ERR_OK)
-        return e;
-    event_init(&ev, EVENT_INFO, EVENT_MESSAGE, "Job cancelled", NULL);
-    e = store_job_move(api->store, job->id, job->status, JOB_CANCELLED, 0, NULL, em);
-    if (e == ERR_OK)
-        e = store_event_add(api->store, job->id, &ev, 0, &seq, em);
-    event_clear(&ev);
-    if (e == ERR_OK)
-        return store_commit(api->store, em);
-    store_rollback(api->store);
-    return e;
-}
-
-static void cancel(struct api *api, const struct job_row *job, struct api_response *resp) {
-    struct err_msg em = ERR_MSG_INIT;
-    bool running = job->status == JOB_RUNNING;
-    enum err e = running ? store_job_request_cancel(api->store, job->id, &em)
-                         : cancel_waiting(api, job, &em);
-    if (e != ERR_OK) {
-        api_error_from(resp, &em);
-        return;
-    }
-    if (running) {
-        api__job_cancel(api, job->id);
-    } else {
-        api__events_added(api, job->id);
-        api__jobs_changed(api);
-    }
-}
-
-API_HANDLER(api__jobs_cancel) {
-    struct job_row job;
-    if (!api__job(api, req, params->value[0], &job, resp))
-        return;
-    if (job_status_ended(job.status)) {
-        api_error(resp, 400, "job_ended", NULL, "Job %s has already ended: it is %s.", job.id,
-                  job_status_name(job.status));
-        job_row_clear(&job);
-        return;
-    }
-    cancel(api, &job, resp);
-    job_row_clear(&job);
-    if (resp->status == 0)
-        api__jobs_get(api, req, params, resp);
 }

@@ -6,6 +6,7 @@
 
 #include "api/model_roots.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 #define TUNED_PREFIX "ft:"
@@ -28,19 +29,29 @@ static enum err unknown(const char *name, struct err_msg *em) {
     return err_set_param(em, ERR_NOT_FOUND, "model", "The model `%s` does not exist", name);
 }
 
-/* The job that made a fine-tuned model, or the one that a checkpoint of it is from. *step -1: not a
- * checkpoint. */
-static enum err job_of(struct store *s, const char *project, const char *name, struct job_row *job,
-                       int64_t *step, struct err_msg *em) {
+/* The job of any project that made a fine-tuned model (it may be deleted), or the one that a
+ * checkpoint of it is from. */
+static enum err model_job(struct store *s, const char *name, struct job_row *job, int64_t *step,
+                          struct err_msg *em) {
     const char *mark = strstr(name, API_CHECKPOINT_MARK);
     char *model = mark == NULL ? xstrdup(name) : xstrndup(name, (size_t)(mark - name));
+    const char *end = strrchr(model, ':');
+    int64_t after = 0;
     *step = -1;
     *job = (struct job_row){0};
-    enum err e = ERR_OK;
+    enum err e = end != NULL ? ERR_OK : unknown(name, em);
     if (mark != NULL && !api__integer(mark + strlen(API_CHECKPOINT_MARK), 0, INT32_MAX, step))
         e = unknown(name, em);
-    if (e == ERR_OK)
-        e = store_job_by_model(s, project, model, job, em);
+    for (bool found = false; e == ERR_OK && !found;) {
+        e = store_job_by_end(s, end + 1, after, job, em);
+        char *made = e == ERR_OK ? api_fine_tuned_model_name(job) : NULL;
+        found = e == ERR_OK && strcmp(made, model) == 0 &&
+                (mark != NULL || job->fine_tuned_model != NULL);
+        after = job->seq;
+        if (!found)
+            job_row_clear(job);
+        free(made);
+    }
     if (e == ERR_NOT_FOUND)
         e = unknown(name, em);
     free(model);
@@ -48,14 +59,14 @@ static enum err job_of(struct store *s, const char *project, const char *name, s
 }
 
 /* Follows a fine-tuned model to the first job of its line, whose model is a base model. */
-static enum err first_job(struct store *s, const char *project, const char *name,
-                          struct job_row *out, struct err_msg *em) {
+static enum err first_job(struct store *s, const char *name, struct job_row *out,
+                          struct err_msg *em) {
     struct job_row job;
     int64_t step = -1;
-    enum err e = job_of(s, project, name, &job, &step, em);
+    enum err e = model_job(s, name, &job, &step, em);
     for (int i = 0; e == ERR_OK && api__model_is_tuned(job.model); i++) {
         struct job_row before;
-        e = i < MAX_LINE ? job_of(s, project, job.model, &before, &step, em)
+        e = i < MAX_LINE ? model_job(s, job.model, &before, &step, em)
                          : err_set(em, ERR_LIMIT, "%s goes back over %d models", name, MAX_LINE);
         if (e == ERR_OK) {
             job_row_clear(&job);
@@ -69,10 +80,10 @@ static enum err first_job(struct store *s, const char *project, const char *name
     return e;
 }
 
-enum err api__model_lora(struct api *api, const char *project, const char *model,
-                         struct job_request *out, struct err_msg *em) {
+enum err api__model_lora(struct api *api, const char *model, struct job_request *out,
+                         struct err_msg *em) {
     struct job_row job;
-    enum err e = first_job(api->store, project, model, &job, em);
+    enum err e = first_job(api->store, model, &job, em);
     if (e != ERR_OK)
         return e;
     e = job_request_parse(job.request, 0, out, em);
@@ -80,22 +91,39 @@ enum err api__model_lora(struct api *api, const char *project, const char *model
     return e;
 }
 
-static enum err adapter_of(const struct api_config *config, struct store *s, const char *project,
-                           const char *name, char **out, struct err_msg *em) {
-    struct job_row job;
+/* Folder of the adapter (step -1) or a checkpoint, new string; NULL: it is not there. */
+static char *model_folder(const struct api_config *config, const struct job_row *job,
+                          int64_t step) {
+    char *dir = blobs_job_dir(config->data_dir, job->id);
+    char *folder = step < 0 ? xasprintf("%s/adapter", dir)
+                            : xasprintf("%s/checkpoints/step-%lld", dir, (long long)step);
+    char *weights = xasprintf("%s/adapter_model.safetensors", folder);
+    if ((step < 0 && job->model_deleted) || file_size(weights) < 0) {
+        free(folder);
+        folder = NULL;
+    }
+    free(weights);
+    free(dir);
+    return folder;
+}
+
+enum err api__model_open(const struct api_config *config, struct store *s, const char *project,
+                         const char *name, struct job_row *job, char **folder, struct err_msg *em) {
     int64_t step = -1;
-    enum err e = job_of(s, project, name, &job, &step, em);
+    bool allowed = false;
+    *folder = NULL;
+    enum err e = model_job(s, name, job, &step, em);
     if (e != ERR_OK)
         return e;
-    char *folder = blobs_job_dir(config->data_dir, job.id);
-    *out = step < 0 ? xasprintf("%s/adapter", folder)
-                    : xasprintf("%s/checkpoints/step-%lld", folder, (long long)step);
-    char *weights = xasprintf("%s/adapter_model.safetensors", *out);
-    if (file_size(weights) < 0)
+    allowed = strcmp(job->project, project) == 0;
+    if (!allowed)
+        e = store_permission_check(s, name, project, &allowed, em);
+    if (e == ERR_OK && allowed)
+        *folder = model_folder(config, job, step);
+    if (e == ERR_OK && *folder == NULL)
         e = unknown(name, em);
-    free(weights);
-    free(folder);
-    job_row_clear(&job);
+    if (e != ERR_OK)
+        job_row_clear(job);
     return e;
 }
 
@@ -104,11 +132,12 @@ enum err api_model_find(const struct api_config *config, struct store *s, const 
     enum err e = ERR_OK;
     *out = (struct api_model){0};
     if (api__model_is_tuned(name)) {
-        struct job_row first = {0};
-        e = first_job(s, project, name, &first, em);
+        struct job_row job = {0}, first = {0};
+        e = api__model_open(config, s, project, name, &job, &out->init_adapter, em);
         if (e == ERR_OK)
-            e = adapter_of(config, s, project, name, &out->init_adapter, em);
+            e = first_job(s, name, &first, em);
         out->base = e == ERR_OK ? xstrdup(first.model) : NULL;
+        job_row_clear(&job);
         job_row_clear(&first);
     } else {
         out->base = xstrdup(name);
@@ -142,8 +171,39 @@ static json_t *base_json(const char *name, int64_t created) {
                          : model_json(name, created, "local", 5);
 }
 
+/* A checkpoint may be of a job that has not ended. */
 static json_t *tuned_json(const char *name, const struct job_row *job) {
-    return model_json(name, job->finished_at, API_ORGANIZATION, strlen(API_ORGANIZATION));
+    int64_t created = job->finished_at > 0 ? job->finished_at : job->created_at;
+    return model_json(name, created, API_ORGANIZATION, strlen(API_ORGANIZATION));
+}
+
+/* The object of a fine-tuned model, or of one of its checkpoints. */
+static enum err find_tuned(struct api *api, const char *project, const char *name, json_t **out,
+                           struct err_msg *em) {
+    struct job_row job;
+    char *folder = NULL;
+    enum err e = api__model_open(api->config, api->store, project, name, &job, &folder, em);
+    if (e != ERR_OK)
+        return e;
+    *out = tuned_json(name, &job);
+    free(folder);
+    job_row_clear(&job);
+    return ERR_OK;
+}
+
+/* What other projects let this one use, as far as it still exists. */
+static void add_permitted(struct api *api, const char *project, json_t *data) {
+    struct permission_row *rows = NULL;
+    int n = 0;
+    if (store_permission_list_of(api->store, project, LIMIT_PAGE, &rows, &n, NULL) != ERR_OK)
+        return;
+    for (int i = 0; i < n; i++) {
+        json_t *model = NULL;
+        if (find_tuned(api, project, rows[i].checkpoint, &model, NULL) == ERR_OK)
+            json_array_append_new(data, model);
+        permission_row_clear(&rows[i]);
+    }
+    free(rows);
 }
 
 API_HANDLER(api__models_list) {
@@ -166,23 +226,8 @@ API_HANDLER(api__models_list) {
         job_row_clear(&jobs[i]);
     }
     free(jobs);
+    add_permitted(api, req->project, data);
     api__ok(resp, json_pack("{s:s, s:o}", "object", "list", "data", data));
-}
-
-/* The object of a fine-tuned model, or of one of its checkpoints. */
-static enum err find_tuned(struct api *api, const char *project, const char *name, json_t **out,
-                           struct err_msg *em) {
-    struct job_row job;
-    int64_t step = -1;
-    char *adapter = NULL;
-    enum err e = job_of(api->store, project, name, &job, &step, em);
-    if (e == ERR_OK)
-        e = adapter_of(api->config, api->store, project, name, &adapter, em);
-    if (e == ERR_OK)
-        *out = tuned_json(name, &job);
-    free(adapter);
-    job_row_clear(&job);
-    return e;
 }
 
 API_HANDLER(api__models_get) {

@@ -39,6 +39,10 @@ static const struct operation operations[] = {
      NULL},
     {api__jobs_get, "retrieveFineTuningJob", "One job", "Job", NULL, "", false, NULL},
     {api__jobs_cancel, "cancelFineTuningJob", "Cancel a job", "Job", NULL, "", false, NULL},
+    {api__jobs_pause, "pauseFineTuningJob", "Pause a job", "Job", NULL, "", false, NULL},
+    {api__jobs_resume, "resumeFineTuningJob", "Resume a paused job", "Job", NULL, "", false, NULL},
+    {api__jobs_update, "updateFineTuningJob", "Change the priority of a job that waits", "Job",
+     NULL, "", false, "JobUpdate"},
     {api__events_list, "listFineTuningEvents", "Events of a job: pages, or a stream", "EventList",
      "text/event-stream", "las", false, NULL},
     {api__checkpoints_list, "listFineTuningJobCheckpoints", "Checkpoints of a job, newest first",
@@ -50,6 +54,14 @@ static const struct operation operations[] = {
     {api__models_list, "listModels", "Base models and fine-tuned models", "ModelList", NULL, "",
      false, NULL},
     {api__models_get, "retrieveModel", "One model", "Model", NULL, "", false, NULL},
+    {api__models_delete, "deleteModel", "Delete a fine-tuned model or a checkpoint", "ModelDeleted",
+     NULL, "", false, NULL},
+    {api__permissions_list, "listFineTuningCheckpointPermissions",
+     "Projects that may use a checkpoint", "PermissionList", NULL, "laOP", false, NULL},
+    {api__permissions_create, "createFineTuningCheckpointPermission",
+     "Let projects use a checkpoint", "PermissionList", NULL, "", false, "PermissionCreate"},
+    {api__permissions_delete, "deleteFineTuningCheckpointPermission", "Take a permission back",
+     "PermissionDeleted", NULL, "", false, NULL},
     {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false, NULL},
     {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false, NULL},
     {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false, NULL},
@@ -93,7 +105,7 @@ static json_t *metadata_parameter(void) {
     return p;
 }
 
-/* l limit, a after, o order, p purpose, m metadata, s stream */
+/* l limit, a after, o and O order, p purpose, P project_id, m metadata, s stream */
 static void add_query(json_t *out, const char *letters) {
     for (; *letters != '\0'; letters++) {
         json_t *p = NULL;
@@ -105,6 +117,11 @@ static void add_query(json_t *out, const char *letters) {
             p = parameter("after", "query", json_pack("{s:s}", "type", "string"));
         else if (*letters == 'o')
             p = parameter("order", "query", json_pack("{s:[s,s]}", "enum", "asc", "desc"));
+        else if (*letters == 'O')
+            p = parameter("order", "query",
+                          json_pack("{s:[s,s]}", "enum", "ascending", "descending"));
+        else if (*letters == 'P')
+            p = parameter("project_id", "query", json_pack("{s:s}", "type", "string"));
         else if (*letters == 'p')
             p = parameter("purpose", "query", json_pack("{s:s}", "type", "string"));
         else if (*letters == 'm')
@@ -210,8 +227,10 @@ static json_t *paths_json(void) {
     int n = 0;
     const struct api_route *routes = api_routes(&n);
     for (int i = 0; i < n; i++) {
-        static const char *const methods[] = {
-            [HTTP_GET] = "get", [HTTP_POST] = "post", [HTTP_DELETE] = "delete"};
+        static const char *const methods[] = {[HTTP_GET] = "get",
+                                              [HTTP_POST] = "post",
+                                              [HTTP_DELETE] = "delete",
+                                              [HTTP_PATCH] = "patch"};
         const struct operation *op = operation_of(&routes[i]);
         char *path = openapi_path(routes[i].pattern);
         if (json_object_get(paths, path) == NULL)

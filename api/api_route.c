@@ -11,6 +11,7 @@
 
 #define MAX_SEGMENTS 16
 #define JOBS "/v1/fine_tuning/jobs"
+#define PERMISSIONS "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint...}/permissions"
 
 #define NOTHING API_ACCEPTS_NOTHING
 static const struct api_route routes[] = {
@@ -26,7 +27,10 @@ static const struct api_route routes[] = {
     {HTTP_POST, JOBS, API_ACCEPTS_JSON, false, api__jobs_create},
     {HTTP_GET, JOBS, NOTHING, false, api__jobs_list},
     {HTTP_GET, JOBS "/{fine_tuning_job_id}", NOTHING, false, api__jobs_get},
+    {HTTP_PATCH, JOBS "/{fine_tuning_job_id}", API_ACCEPTS_JSON, false, api__jobs_update},
     {HTTP_POST, JOBS "/{fine_tuning_job_id}/cancel", API_ACCEPTS_JSON, false, api__jobs_cancel},
+    {HTTP_POST, JOBS "/{fine_tuning_job_id}/pause", API_ACCEPTS_JSON, false, api__jobs_pause},
+    {HTTP_POST, JOBS "/{fine_tuning_job_id}/resume", API_ACCEPTS_JSON, false, api__jobs_resume},
     {HTTP_GET, JOBS "/{fine_tuning_job_id}/events", NOTHING, false, api__events_list},
     /* Azure's clients ask for these two lists with POST. */
     {HTTP_POST, JOBS "/{fine_tuning_job_id}/events", API_ACCEPTS_JSON, false, api__events_list},
@@ -37,6 +41,10 @@ static const struct api_route routes[] = {
     {HTTP_GET, JOBS "/{fine_tuning_job_id}/adapter/{file}", NOTHING, false, api__adapter_file},
     {HTTP_GET, "/v1/models", NOTHING, false, api__models_list},
     {HTTP_GET, "/v1/models/{model...}", NOTHING, false, api__models_get},
+    {HTTP_DELETE, "/v1/models/{model...}", NOTHING, false, api__models_delete},
+    {HTTP_GET, PERMISSIONS, NOTHING, false, api__permissions_list},
+    {HTTP_POST, PERMISSIONS, API_ACCEPTS_JSON, false, api__permissions_create},
+    {HTTP_DELETE, PERMISSIONS "/{permission_id}", NOTHING, false, api__permissions_delete},
     {HTTP_GET, "/healthz", NOTHING, true, api__system_health},
     {HTTP_GET, "/readyz", NOTHING, true, api__system_ready},
     {HTTP_GET, "/openapi.json", NOTHING, true, api__system_openapi},
@@ -129,9 +137,9 @@ static char *plain_path(const char *path) {
 
 /* ---- matching ------------------------------------------------------------------------------- */
 
-static char *join(const struct segments *p, int from) {
+static char *join(const struct segments *p, int from, int to) {
     char *out = xstrdup(p->text[from]);
-    for (int i = from + 1; i < p->n; i++) {
+    for (int i = from + 1; i < to; i++) {
         char *longer = xasprintf("%s/%s", out, p->text[i]);
         free(out);
         out = longer;
@@ -139,6 +147,14 @@ static char *join(const struct segments *p, int from) {
     return out;
 }
 
+static int count_segments(const char *pattern) {
+    int n = 0;
+    for (; *pattern != '\0'; pattern++)
+        n += *pattern == '/';
+    return n;
+}
+
+/* "{name...}" takes the segments up to those that the rest of the pattern needs. */
 static bool match(const char *pattern, const struct segments *p, struct api_params *params) {
     int value = 0, i = 0;
     *params = (struct api_params){0};
@@ -148,11 +164,11 @@ static bool match(const char *pattern, const struct segments *p, struct api_para
             return false;
         if (at[0] == '{') {
             bool rest = n > 4 && strncmp(at + n - 4, "...}", 4) == 0;
-            if (p->text[i][0] == '\0' || value == API_MAX_PARAMS)
+            int end = rest ? p->n - count_segments(at + n) : i + 1;
+            if (end <= i || p->text[i][0] == '\0' || value == API_MAX_PARAMS)
                 return false;
-            params->value[value++] = rest ? join(p, i) : xstrdup(p->text[i]);
-            if (rest)
-                return true;
+            params->value[value++] = join(p, i, end);
+            i = end - 1;
         } else if (strlen(p->text[i]) != n || strncmp(p->text[i], at, n) != 0) {
             return false;
         }

@@ -147,6 +147,8 @@ static const char *const schemas[][2] = {
         KEY("priority") INT("-100", "100")
         KEY("dry_run") ONLY("false"))},
 
+    {"JobUpdate", CLOSED("'priority'", FIRST("priority") INT("-100", "100"))},
+
     {"JobError", OBJECT("'code','message','param'",
         FIRST("code") TEXT KEY("message") TEXT KEY("param") TEXT_OR_NULL)},
     {"JobProgress", OBJECT("'step','total_steps','percent'",
@@ -163,7 +165,8 @@ static const char *const schemas[][2] = {
         KEY("attempt") COUNT
         KEY("priority") INTEGER
         KEY("started_at") TIME_OR_NULL
-        KEY("cancel_requested") FLAG)},
+        KEY("cancel_requested") FLAG
+        KEY("pause_requested") FLAG)},
     {"Job", OBJECT("'id','object','created_at','model','organization_id','training_file',"
                    "'validation_file','status','hyperparameters','method','result_files','seed',"
                    "'error','fine_tuned_model','finished_at','trained_tokens','ffwd'",
@@ -215,6 +218,19 @@ static const char *const schemas[][2] = {
         FIRST("id") TEXT KEY("object") ONLY("'model'") KEY("created") TIME KEY("owned_by") TEXT)},
     {"ModelList", OBJECT("'object','data'",
         FIRST("object") ONLY("'list'") KEY("data") ARRAY(REF("Model")))},
+    {"ModelDeleted", OBJECT("'id','object','deleted'",
+        FIRST("id") TEXT KEY("object") ONLY("'model'") KEY("deleted") ONLY("true"))},
+    {"PermissionCreate", CLOSED("'project_ids'",
+        FIRST("project_ids") "{'type':'array','minItems':1,'maxItems':100,'items':" NAME "}")},
+    {"Permission", OBJECT("'id','object','created_at','project_id'",
+        FIRST("id") TEXT
+        KEY("object") ONLY("'checkpoint.permission'")
+        KEY("created_at") TIME
+        KEY("project_id") TEXT)},
+    {"PermissionList", LIST_OF("Permission", ",'first_id','last_id'",
+        KEY("first_id") TEXT_OR_NULL KEY("last_id") TEXT_OR_NULL)},
+    {"PermissionDeleted", OBJECT("'id','object','deleted'",
+        FIRST("id") TEXT KEY("object") ONLY("'checkpoint.permission'") KEY("deleted") ONLY("true"))},
     {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT)},
 };
 /* clang-format on */

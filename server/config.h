@@ -39,6 +39,7 @@
     X(cancel_seconds, 30, 1, 3600)                                                                 \
     X(drain_seconds, 25, 1, 3600)                                                                  \
     X(check_seconds, 3600, 1, 86400)                                                               \
+    X(queued_jobs_per_project, 1000, 1, 1000000)                                                   \
     X(retry_seconds, 1, 0, 3600)                                                                   \
     X(attempts, 3, 1, 1000)
 

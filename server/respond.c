@@ -35,7 +35,7 @@ static void add_cors(const struct request *r, struct MHD_Response *m) {
     add(m, "Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, content-range");
     if (r->method != HTTP_OPTIONS)
         return;
-    add(m, "Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE");
+    add(m, "Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE");
     add(m, "Access-Control-Allow-Headers",
         "authorization, api-key, content-type, idempotency-key, last-event-id, openai-organization,"
         " openai-project, range, x-stainless-lang, x-stainless-package-version, x-stainless-os,"
@@ -57,7 +57,7 @@ static void add_common(const struct request *r, const struct api_response *resp,
         add(m, "x-should-retry", "false");
     if (status == 401)
         add(m, "WWW-Authenticate", "Bearer realm=\"ffwd\"");
-    if (status == 429 || status == 503)
+    if ((status == 429 || status == 503) && !resp->no_retry)
         add(m, "Retry-After", "5");
     if (close)
         add(m, "Connection", "close");

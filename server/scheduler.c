@@ -213,6 +213,16 @@ void scheduler_cancel(struct scheduler *sc, const char *job_id) {
     tell(sc, "cancel");
 }
 
+/* Takes effect between two steps, however long one is: a worker that makes no progress at all is
+ * watched by its heartbeat. */
+void scheduler_pause(struct scheduler *sc, const char *job_id) {
+    struct running *r = &sc->running;
+    if (sc->worker == NULL || strcmp(r->id, job_id) != 0 || r->pause_sent)
+        return;
+    r->pause_sent = true;
+    tell(sc, "pause");
+}
+
 static void watch(struct scheduler *sc, double now) {
     const struct config_limits *limits = &sc->server->config->limits;
     struct running *r = &sc->running;
@@ -269,13 +279,13 @@ static void drain_step(struct scheduler *sc) {
 
 static void start_next(struct scheduler *sc) {
     struct err_msg em = ERR_MSG_INIT;
-    int64_t counts[JOB_CANCELLED + 1];
+    int64_t queued = 0;
     if (sc->running.id[0] != '\0' || clock_mono() < sc->hold_until)
         return;
-    enum err e = store_job_counts(sc->server->store, counts, &em);
+    enum err e = store_job_waiting(sc->server->store, NULL, &queued, &em);
     if (e != ERR_OK)
-        scheduler__failed(sc, e, &em, "job.counts");
-    else if (counts[JOB_QUEUED] == 0)
+        scheduler__failed(sc, e, &em, "job.waiting");
+    else if (queued == 0)
         return;
     else if (sc->failed_starts >= sc->server->config->limits.attempts)
         fail_next(sc);

@@ -22,6 +22,8 @@ enum err scheduler_start(struct scheduler *sc, struct err_msg *em) NODISCARD;
 void scheduler_wake(struct scheduler *sc);
 /* A client cancelled this job; if it runs, its worker is told. */
 void scheduler_cancel(struct scheduler *sc, const char *job_id);
+/* A client paused this job; if it runs, its worker is told. */
+void scheduler_pause(struct scheduler *sc, const char *job_id);
 /* Takes on nothing more; the running job writes a resume point; then server_drained is called. */
 void scheduler_drain(struct scheduler *sc);
 /* Ends worker and validation now; server_drained is called when they are gone. */

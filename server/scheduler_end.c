@@ -65,8 +65,21 @@ static enum err fail(struct scheduler *sc, const char *code, const char *text, c
     return e;
 }
 
-/* Back to the queue after an accident, unless that has happened too often without a step. */
-static enum err retry(struct scheduler *sc, const char *what, struct err_msg *em) {
+/* The attempt stopped at a resume point: paused if that was asked for, else in the queue. */
+static enum err stopped(struct scheduler *sc, const struct job_row *job, enum event_level level,
+                        const char *why, struct err_msg *em) {
+    if (!job->pause_requested)
+        return move(sc, JOB_QUEUED, NULL, level, why, em);
+    char *text = xasprintf("Job paused at step %lld", (long long)sc->running.step);
+    enum err e = move(sc, JOB_PAUSED, NULL, EVENT_INFO, text, em);
+    free(text);
+    return e;
+}
+
+/* Back to the queue after an accident, unless that has happened too often without a step. A job
+ * that was to be paused is. */
+static enum err retry(struct scheduler *sc, const struct job_row *job, const char *what,
+                      struct err_msg *em) {
     const struct config_limits *limits = &sc->server->config->limits;
     struct running *r = &sc->running;
     struct strikes *s = strikes_of(sc, r->id);
@@ -83,7 +96,7 @@ static enum err retry(struct scheduler *sc, const char *what, struct err_msg *em
         e = fail(sc, "worker_failed", text, NULL, em);
     } else {
         text = xasprintf("%s; the job goes on from its newest resume point", what);
-        e = move(sc, JOB_QUEUED, NULL, EVENT_WARN, text, em);
+        e = move(sc, job->pause_requested ? JOB_PAUSED : JOB_QUEUED, NULL, EVENT_WARN, text, em);
         s->count = e == ERR_OK ? count : s->count;
         s->best_step = advanced ? r->step : s->best_step;
         sc->hold_until = clock_mono() + (hold < LONGEST_HOLD ? hold : LONGEST_HOLD);
@@ -163,8 +176,8 @@ static const char *code_name(int64_t code) {
     }
 }
 
-static enum err decide_failure(struct scheduler *sc, int64_t code, const json_t *error,
-                               struct err_msg *em) {
+static enum err decide_failure(struct scheduler *sc, const struct job_row *job, int64_t code,
+                               const json_t *error, struct err_msg *em) {
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *name = json_string_value(json_object_get(error, "code"));
     const char *param = json_string_value(json_object_get(error, "param"));
@@ -174,7 +187,7 @@ static enum err decide_failure(struct scheduler *sc, int64_t code, const json_t 
                     em);
     char *what = xasprintf("The training process failed (code %lld%s%s)", (long long)code,
                            message != NULL ? ": " : "", message != NULL ? message : "");
-    enum err e = retry(sc, what, em);
+    enum err e = retry(sc, job, what, em);
     free(what);
     return e;
 }
@@ -189,9 +202,9 @@ static enum err decide_done(struct scheduler *sc, const struct job_row *job, str
     if (job->cancel_requested || strcmp(status, "cancelled") == 0)
         return move(sc, JOB_CANCELLED, NULL, EVENT_INFO, "Job cancelled", em);
     if (strcmp(status, "stopped") == 0)
-        return move(sc, JOB_QUEUED, NULL, EVENT_INFO,
-                    "Training stopped at a resume point; the job is in the queue again", em);
-    return decide_failure(sc, code, json_object_get(done, "error"), em);
+        return stopped(sc, job, EVENT_INFO,
+                       "Training stopped at a resume point; the job is in the queue again", em);
+    return decide_failure(sc, job, code, json_object_get(done, "error"), em);
 }
 
 static enum err decide_crash(struct scheduler *sc, const struct job_row *job, int64_t status,
@@ -199,15 +212,15 @@ static enum err decide_crash(struct scheduler *sc, const struct job_row *job, in
     if (job->cancel_requested)
         return move(sc, JOB_CANCELLED, NULL, EVENT_INFO, "Job cancelled", em);
     if (signal == 0 && status == EXIT_STOPPED)
-        return move(sc, JOB_QUEUED, NULL, EVENT_INFO,
-                    "Training stopped at a resume point; the job is in the queue again", em);
+        return stopped(sc, job, EVENT_INFO,
+                       "Training stopped at a resume point; the job is in the queue again", em);
     if (sc->draining)
-        return move(sc, JOB_QUEUED, NULL, EVENT_WARN,
-                    "The training process was ended; the job is in the queue again", em);
+        return stopped(sc, job, EVENT_WARN,
+                       "The training process was ended; the job is in the queue again", em);
     if (signal == 0)
-        return decide_failure(sc, status, NULL, em);
+        return decide_failure(sc, job, status, NULL, em);
     char *what = xasprintf("The training process was ended by signal %d", signal);
-    enum err e = retry(sc, what, em);
+    enum err e = retry(sc, job, what, em);
     free(what);
     return e;
 }

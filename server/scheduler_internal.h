@@ -28,7 +28,7 @@ struct running {
     bool progress_dirty;
     double progress_stored;
     double heard; /* last sign of life */
-    bool cancel_sent, stop_sent;
+    bool cancel_sent, pause_sent, stop_sent;
     double told;  /* when cancel or stop was sent */
     json_t *done; /* the closing message, until it has been acted on */
 };

@@ -35,10 +35,14 @@ static void end_job(struct scheduler *sc, const char *id, const char *code, cons
         scheduler__failed(sc, e, &em, "job.validate");
 }
 
-static void pass_job(struct scheduler *sc, const char *id) {
+static void pass_job(struct scheduler *sc, const struct job_row *job) {
     struct err_msg em = ERR_MSG_INIT;
-    enum err e = scheduler__move(sc, id, JOB_VALIDATING, JOB_QUEUED, 0, NULL, EVENT_INFO,
-                                 "Files validated, moving job to queued state", &em);
+    bool pause = job->pause_requested;
+    enum err e = scheduler__move(sc, job->id, JOB_VALIDATING, pause ? JOB_PAUSED : JOB_QUEUED, 0,
+                                 NULL, EVENT_INFO,
+                                 pause ? "Files validated; the job is paused"
+                                       : "Files validated, moving job to queued state",
+                                 &em);
     if (e != ERR_OK)
         scheduler__failed(sc, e, &em, "job.validate");
 }
@@ -53,7 +57,7 @@ static void first_is_good(struct scheduler *sc, const char *id) {
     enum err e = store_job_get(sc->server->store, NULL, id, &job, &em);
     if (e == ERR_OK && job.status == JOB_VALIDATING) {
         if (job.validation_file == NULL || sc->check_is_valid_file) {
-            pass_job(sc, id);
+            pass_job(sc, &job);
         } else {
             e = check_file(sc, &job, true, &em);
             if (e != ERR_OK)

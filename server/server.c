@@ -34,6 +34,10 @@ static void on_job_cancel(void *arg, const char *job_id) {
     scheduler_cancel(((struct server *)arg)->scheduler, job_id);
 }
 
+static void on_job_pause(void *arg, const char *job_id) {
+    scheduler_pause(((struct server *)arg)->scheduler, job_id);
+}
+
 static void on_events_added(void *arg, const char *job_id) {
     streams_wake(((struct server *)arg)->streams, job_id);
 }
@@ -161,12 +165,14 @@ static void set_up_api(struct server *s) {
         .max_upload_bytes = s->config->limits.upload_bytes,
         .max_project_bytes = s->config->limits.project_bytes,
         .upload_seconds = s->config->limits.upload_seconds,
+        .max_waiting_jobs = s->config->limits.queued_jobs_per_project,
         .version = FFWD_VERSION,
     };
     s->api_hooks = (struct api_hooks){.arg = s,
                                       .jobs_changed = on_jobs_changed,
                                       .job_cancel = on_job_cancel,
-                                      .events_added = on_events_added};
+                                      .events_added = on_events_added,
+                                      .job_pause = on_job_pause};
     s->api = (struct api){.store = s->store, .config = &s->api_config, .hooks = &s->api_hooks};
 }
 

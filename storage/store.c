@@ -133,6 +133,8 @@ enum err store_open(const char *data_dir, struct store **out, struct err_msg *em
     if (e == ERR_OK)
         e = store__sweep_files(s, em);
     if (e == ERR_OK)
+        e = store__sweep_models(s, em);
+    if (e == ERR_OK)
         e = store__sweep_uploads(s, em);
     if (e == ERR_OK) {
         store__reserve(s);

@@ -90,7 +90,7 @@ struct job_row {
     int64_t seq;                                             /* order of creation */
     char *project, *model, *training_file, *validation_file; /* validation_file NULL: none */
     enum job_status status;
-    bool cancel_requested;
+    bool cancel_requested, pause_requested;
     int64_t created_at, started_at, finished_at, estimated_finish; /* 0: not yet */
     int64_t seed, priority, attempt, trained_tokens;
     json_t *request;        /* the create request's body */
@@ -99,9 +99,10 @@ struct job_row {
     json_t *error;          /* {code,message,param} or NULL */
     json_t *result_files;   /* array of file ids */
     char *fine_tuned_model; /* NULL until succeeded */
+    bool model_deleted;     /* that model exists no more */
     char *idempotency_key;  /* NULL: none */
     char *body_sha256;      /* of the create request's body */
-    int64_t queue_position; /* -1 unless store_job_fill_positions found it in the queue */
+    int64_t queue_position; /* -1: not filled in, or not queued */
 };
 void job_row_clear(struct job_row *j);
 
@@ -112,36 +113,47 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
 enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
                           struct job_row *out, struct err_msg *em) NODISCARD;
 /* The newest job made from this body at `since` (Unix seconds) or later. ERR_NOT_FOUND (without a
- * message), as by_key and by_model. */
+ * message), as by_key and by_end. */
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
                            int64_t since, struct job_row *out, struct err_msg *em) NODISCARD;
-enum err store_job_by_model(struct store *s, const char *project, const char *fine_tuned_model,
-                            struct job_row *out, struct err_msg *em) NODISCARD;
-/* All jobs of a project that have a fine_tuned_model, oldest first. */
+/* The first job after row after_seq whose id ends with these eight characters. */
+enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, struct job_row *out,
+                          struct err_msg *em) NODISCARD;
+/* All jobs of a project whose fine_tuned_model exists, oldest first. */
 enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
                                struct err_msg *em) NODISCARD;
 /* metadata: object of key/value pairs a job must have, JSON null for jobs without any, or NULL. */
 enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
                         const struct page *page, struct job_row **rows, int *n, bool *more,
                         struct err_msg *em) NODISCARD;
-/* By priority, then age: the next job to be validated, which stays as it is; the next queued job,
- * which becomes JOB_RUNNING with attempt + 1. ERR_NOT_FOUND (without a message): none. */
+/* ---- whose turn it is (store_fair.c says the rule) ---- */
+/* The next job to be validated, which stays as it is, and whose project has had its turn; the next
+ * queued job, which becomes JOB_RUNNING with attempt + 1. ERR_NOT_FOUND (without a message): none.
+ */
 enum err store_job_next_validating(struct store *s, struct job_row *out,
                                    struct err_msg *em) NODISCARD;
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
-/* Jobs ahead of this one in the queue; 0 for the next. -1 if it is not queued. */
-enum err store_job_queue_position(struct store *s, const char *id, int64_t *out,
-                                  struct err_msg *em) NODISCARD;
-/* Sets queue_position of those of the n rows, as store_job_list gives them, that are queued: one
- * pass over the queue however many rows there are. */
+/* Sets queue_position of those of the n rows, as store_job_list gives them, that are queued: the
+ * jobs that are claimed before, if none comes or goes meanwhile; 0 for the next. */
 enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
                                   struct err_msg *em) NODISCARD;
+/* Jobs that are validated or queued: of a project, or of all (project NULL, queued ones only). */
+enum err store_job_waiting(struct store *s, const char *project, int64_t *out,
+                           struct err_msg *em) NODISCARD;
+/* Of a job that is validated, queued or paused; ERR_CONFLICT otherwise. */
+enum err store_job_set_priority(struct store *s, const char *id, int64_t priority,
+                                struct err_msg *em) NODISCARD;
+
 /* from → to, only if the job is in `from` (and, if attempt > 0, in that attempt): else
  * ERR_CONFLICT. Sets finished_at when `to` has ended, started_at at the first JOB_RUNNING. error:
  * NULL or {code,message,param}, borrowed. */
 enum err store_job_move(struct store *s, const char *id, enum job_status from, enum job_status to,
                         int64_t attempt, const json_t *error, struct err_msg *em) NODISCARD;
 enum err store_job_request_cancel(struct store *s, const char *id, struct err_msg *em) NODISCARD;
+/* A job that is being validated or runs shall be paused as soon as it can be (pause), or not after
+ * all (!pause). Every change of state ends the wish. */
+enum err store_job_request_pause(struct store *s, const char *id, bool pause,
+                                 struct err_msg *em) NODISCARD;
 enum err store_job_set_resolved(struct store *s, const char *id, int64_t attempt,
                                 const json_t *resolved, struct err_msg *em) NODISCARD;
 enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt,
@@ -151,11 +163,43 @@ enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt
 enum err store_job_succeed(struct store *s, const char *id, int64_t attempt,
                            const char *fine_tuned_model, const json_t *result_files,
                            int64_t trained_tokens, struct err_msg *em) NODISCARD;
-/* At start: running jobs go back to the queue (cancelled, where that was asked for), with an event.
+/* At start: running jobs go back to the queue (cancelled or paused, where that was asked for), with
+ * an event.
  * *n: how many. */
 enum err store_job_recover(struct store *s, int *n, struct err_msg *em) NODISCARD;
 enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1],
                           struct err_msg *em) NODISCARD;
+
+/* ---- models and who may use them ------------------------------------------------------------ */
+
+/* The model that job j made: with its checkpoints, resume points, result files (but the metrics)
+ * and permissions. ERR_CONFLICT while a live job goes on from it or from one of its checkpoints. */
+enum err store_model_delete(struct store *s, const struct job_row *j, struct err_msg *em) NODISCARD;
+/* What the database knows of one checkpoint; its folder is the caller's. ERR_CONFLICT as above. */
+enum err store_checkpoint_delete(struct store *s, const char *checkpoint,
+                                 struct err_msg *em) NODISCARD;
+
+struct permission_row {
+    char id[STORE_ID_SIZE];
+    int64_t seq, created_at;
+    char *checkpoint, *project; /* name of a model or a checkpoint; who may use it */
+};
+void permission_row_clear(struct permission_row *p);
+/* *out: the new row, or the one there was. */
+enum err store_permission_add(struct store *s, const char *checkpoint, const char *project,
+                              struct permission_row *out, struct err_msg *em) NODISCARD;
+enum err store_permission_check(struct store *s, const char *checkpoint, const char *project,
+                                bool *out, struct err_msg *em) NODISCARD;
+/* Of a checkpoint; project NULL: of all projects. */
+enum err store_permission_list(struct store *s, const char *checkpoint, const char *project,
+                               const struct page *page, struct permission_row **rows, int *n,
+                               bool *more, struct err_msg *em) NODISCARD;
+/* What a project was given, oldest first. */
+enum err store_permission_list_of(struct store *s, const char *project, int64_t limit,
+                                  struct permission_row **rows, int *n,
+                                  struct err_msg *em) NODISCARD;
+enum err store_permission_delete(struct store *s, const char *checkpoint, const char *id,
+                                 struct err_msg *em) NODISCARD;
 
 /* ---- events --------------------------------------------------------------------------------- */
 

@@ -67,6 +67,9 @@ enum err store__sweep_files(struct store *s, struct err_msg *em) NODISCARD;
 /* The same for uploads: folders of those that ended, parts without a row. */
 enum err store__sweep_uploads(struct store *s, struct err_msg *em) NODISCARD;
 
+/* Removes the files of models that were deleted, which a crash right after leaves. */
+enum err store__sweep_models(struct store *s, struct err_msg *em) NODISCARD;
+
 /* Row number of a job of any project; ERR_NOT_FOUND. */
 enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq,
                         struct err_msg *em) NODISCARD;

@@ -64,6 +64,8 @@ static void read_row(sqlite3_stmt *q, struct job_row *j) {
         .fine_tuned_model = store__text(q, 21),
         .idempotency_key = store__text(q, 22),
         .body_sha256 = store__text(q, 23),
+        .pause_requested = sqlite3_column_int(q, 24) != 0,
+        .model_deleted = sqlite3_column_int(q, 25) != 0,
         .queue_position = -1,
     };
     store__id(q, 0, j->id);
@@ -179,16 +181,6 @@ enum err store_job_by_body(struct store *s, const char *project, const char *bod
     return e == ERR_OK ? store__job_one(s, q, out, em) : e;
 }
 
-enum err store_job_by_model(struct store *s, const char *project, const char *fine_tuned_model,
-                            struct job_row *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    enum err e = store__query(s, em, &q,
-                              "SELECT " STORE_JOB_COLUMNS
-                              " FROM jobs WHERE fine_tuned_model = ?2 AND project = ?1",
-                              "ss", project, fine_tuned_model);
-    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
-}
-
 enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     bool row = false;
@@ -298,7 +290,9 @@ enum err store_job_list_models(struct store *s, const char *project, struct job_
     *rows = NULL;
     *n = 0;
     enum err e = store__query(
-        s, em, &q, FIELDS "WHERE project = ?1 AND fine_tuned_model IS NOT NULL ORDER BY seq", "s",
-        project);
+        s, em, &q,
+        FIELDS "WHERE project = ?1 AND fine_tuned_model IS NOT NULL AND model_deleted = 0 "
+               "ORDER BY seq",
+        "s", project);
     return e == ERR_OK ? read_list(s, q, INT32_MAX, rows, n, &more, em) : e;
 }

@@ -14,10 +14,15 @@
     "id, seq, jobs.project, model, training_file, validation_file, status, cancel_requested, "     \
     "created_at, started_at, finished_at, estimated_finish, seed, priority, attempt, "             \
     "trained_tokens, request, resolved, progress, error, result_files, fine_tuned_model, "         \
-    "idempotency_key, body_sha256"
+    "idempotency_key, body_sha256, pause_requested, model_deleted"
 
 /* Reads the only row of q and resets it; ERR_NOT_FOUND (without a message) if there is none. */
 enum err store__job_one(struct store *s, sqlite3_stmt *q, struct job_row *out,
                         struct err_msg *em) NODISCARD;
+/* The project of a job that was interrupted is served before the others. */
+enum err store__give_turn_back(struct store *s, const char *id, struct err_msg *em) NODISCARD;
+/* The error of a change that the job's state does not allow; wish: "cancelled", "paused", … */
+enum err store__job_refused(struct store *s, const char *id, const char *wish,
+                            struct err_msg *em) NODISCARD;
 
 #endif

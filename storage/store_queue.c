@@ -1,7 +1,9 @@
-/* store_queue: the jobs table as the queue: claims, changes of state, progress.
+/* store_queue: the jobs table as the queue: changes of state, progress. Whose turn it is:
+ * store_fair.c.
  *
- * A job goes validating → queued → running → succeeded, failed or cancelled; paused is left to
- * queued. Running goes back to queued when its worker or the server is gone. Every change names the
+ * A job goes validating → queued → running → succeeded, failed or cancelled; it may be paused on
+ * the way, which is left to queued. Running goes back to queued when its worker or the server is
+ * gone. Every change names the
  * state it expects, and a worker's change the attempt, so a late one changes nothing.
  */
 #include "storage/store_internal.h"
@@ -16,7 +18,7 @@
 
 /* For each state, those it may go to. JOB_SUCCEEDED comes only from store_job_succeed. */
 static const unsigned allowed[] = {
-    [JOB_VALIDATING] = BIT(JOB_QUEUED) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED),
+    [JOB_VALIDATING] = BIT(JOB_QUEUED) | BIT(JOB_PAUSED) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED),
     [JOB_QUEUED] = BIT(JOB_RUNNING) | BIT(JOB_PAUSED) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED),
     [JOB_RUNNING] = BIT(JOB_QUEUED) | BIT(JOB_PAUSED) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED),
     [JOB_PAUSED] = BIT(JOB_QUEUED) | BIT(JOB_FAILED) | BIT(JOB_CANCELLED),
@@ -25,101 +27,8 @@ static const unsigned allowed[] = {
     [JOB_CANCELLED] = 0,
 };
 
-enum err store_job_next_validating(struct store *s, struct job_row *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    enum err e = store__query(s, em, &q,
-                              "SELECT " STORE_JOB_COLUMNS
-                              " FROM jobs WHERE status = 0 ORDER BY priority DESC, seq LIMIT 1",
-                              "");
-    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
-}
-
-static enum err find_queued(struct store *s, struct job_row *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    enum err e = store__query(s, em, &q,
-                              "SELECT " STORE_JOB_COLUMNS
-                              " FROM jobs WHERE status = 1 ORDER BY priority DESC, seq LIMIT 1",
-                              "");
-    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
-}
-
-enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) {
-    *out = (struct job_row){0};
-    enum err e = store_begin(s, em);
-    if (e != ERR_OK)
-        return e;
-    e = find_queued(s, out, em);
-    if (e == ERR_OK) {
-        out->status = JOB_RUNNING;
-        out->attempt++;
-        out->started_at = out->started_at != 0 ? out->started_at : clock_unix();
-        e = store__run(s, em, NULL,
-                       "UPDATE jobs SET status = 2, attempt = ?2, started_at = ?3 WHERE seq = ?1",
-                       "iii", out->seq, out->attempt, out->started_at);
-    }
-    e = store__end(s, e, em);
-    if (e != ERR_OK)
-        job_row_clear(out);
-    return e;
-}
-
-enum err store_job_queue_position(struct store *s, const char *id, int64_t *out,
-                                  struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    *out = -1;
-    enum err e = store__query(
-        s, em, &q,
-        "SELECT (SELECT count(*) FROM jobs WHERE status = 1 AND priority > me.priority) + "
-        "(SELECT count(*) FROM jobs WHERE status = 1 AND priority = me.priority AND seq < me.seq) "
-        "FROM jobs AS me WHERE id = ?1 AND status = 1",
-        "s", id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e == ERR_OK && row) {
-        *out = sqlite3_column_int64(q, 0);
-        sqlite3_reset(q);
-    }
-    return e;
-}
-
-/* Index of the row with this seq among rows that rise or fall in seq; -1: none. */
-static int find_row(const struct job_row *rows, int n, int64_t seq) {
-    bool rising = rows[0].seq < rows[n - 1].seq;
-    int lo = 0, hi = n - 1;
-    while (lo <= hi) {
-        int mid = lo + (hi - lo) / 2;
-        if (rows[mid].seq == seq)
-            return mid;
-        if ((rows[mid].seq < seq) == rising)
-            lo = mid + 1;
-        else
-            hi = mid - 1;
-    }
-    return -1;
-}
-
-enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
-                                  struct err_msg *em) {
-    bool any = false, row = true;
-    for (int i = 0; i < n; i++)
-        any = any || rows[i].status == JOB_QUEUED;
-    if (!any)
-        return ERR_OK;
-    sqlite3_stmt *q = NULL;
-    enum err e = store__query(
-        s, em, &q, "SELECT seq FROM jobs WHERE status = 1 ORDER BY priority DESC, seq", "");
-    for (int64_t ahead = 0; e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row;
-         ahead++) {
-        int at = find_row(rows, n, sqlite3_column_int64(q, 0));
-        if (at >= 0)
-            rows[at].queue_position = ahead;
-    }
-    return e;
-}
-
 /* Says why an UPDATE of job id changed nothing. */
-static enum err refused(struct store *s, const char *id, const char *wish, struct err_msg *em) {
+enum err store__job_refused(struct store *s, const char *id, const char *wish, struct err_msg *em) {
     struct job_row j;
     enum err e = store_job_get(s, NULL, id, &j, em);
     if (e == ERR_OK)
@@ -139,15 +48,18 @@ enum err store_job_move(struct store *s, const char *id, enum job_status from, e
         return e;
     int64_t now = clock_unix();
     int changes = 0;
-    e = store__run(s, em, &changes,
-                   "UPDATE jobs SET status = ?3, error = ?5, finished_at = ?6, "
-                   "estimated_finish = CASE WHEN ?3 = 2 THEN estimated_finish ELSE 0 END, "
-                   "started_at = CASE WHEN ?3 = 2 AND started_at = 0 THEN ?7 ELSE started_at END "
-                   "WHERE id = ?1 AND status = ?2 AND (?4 <= 0 OR attempt = ?4)",
-                   "siiijii", id, (int64_t)from, (int64_t)to, attempt, error,
-                   job_status_ended(to) ? now : (int64_t)0, now);
+    e = store__run(
+        s, em, &changes,
+        "UPDATE jobs SET status = ?3, error = ?5, finished_at = ?6, pause_requested = 0, "
+        "estimated_finish = CASE WHEN ?3 = 2 THEN estimated_finish ELSE 0 END, "
+        "started_at = CASE WHEN ?3 = 2 AND started_at = 0 THEN ?7 ELSE started_at END "
+        "WHERE id = ?1 AND status = ?2 AND (?4 <= 0 OR attempt = ?4)",
+        "siiijii", id, (int64_t)from, (int64_t)to, attempt, error,
+        job_status_ended(to) ? now : (int64_t)0, now);
     if (e == ERR_OK && changes == 0)
-        e = refused(s, id, job_status_name(to), em);
+        e = store__job_refused(s, id, job_status_name(to), em);
+    if (e == ERR_OK && from == JOB_RUNNING && to == JOB_QUEUED)
+        e = store__give_turn_back(s, id, em);
     return store__end(s, e, em);
 }
 
@@ -159,7 +71,34 @@ enum err store_job_request_cancel(struct store *s, const char *id, struct err_ms
     e = store__run(s, em, &changes,
                    "UPDATE jobs SET cancel_requested = 1 WHERE id = ?1 AND status < 4", "s", id);
     if (e == ERR_OK && changes == 0)
-        e = refused(s, id, "cancelled", em);
+        e = store__job_refused(s, id, "cancelled", em);
+    return store__end(s, e, em);
+}
+
+enum err store_job_request_pause(struct store *s, const char *id, bool pause, struct err_msg *em) {
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    int changes = 0;
+    e = store__run(s, em, &changes,
+                   "UPDATE jobs SET pause_requested = ?2 WHERE id = ?1 AND status IN (0, 2)", "si",
+                   id, (int64_t)pause);
+    if (e == ERR_OK && changes == 0)
+        e = store__job_refused(s, id, pause ? "paused" : "resumed", em);
+    return store__end(s, e, em);
+}
+
+enum err store_job_set_priority(struct store *s, const char *id, int64_t priority,
+                                struct err_msg *em) {
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    int changes = 0;
+    e = store__run(s, em, &changes,
+                   "UPDATE jobs SET priority = ?2 WHERE id = ?1 AND status IN (0, 1, 3)", "si", id,
+                   priority);
+    if (e == ERR_OK && changes == 0)
+        e = store__job_refused(s, id, "given another priority", em);
     return store__end(s, e, em);
 }
 
@@ -173,7 +112,7 @@ enum err store_job_set_resolved(struct store *s, const char *id, int64_t attempt
                    "UPDATE jobs SET resolved = ?3 WHERE id = ?1 AND attempt = ?2 AND status = 2",
                    "sij", id, attempt, resolved);
     if (e == ERR_OK && changes == 0)
-        e = refused(s, id, "resolved", em);
+        e = store__job_refused(s, id, "resolved", em);
     return store__end(s, e, em);
 }
 
@@ -189,7 +128,7 @@ enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt
                    "WHERE id = ?1 AND attempt = ?2 AND status = 2",
                    "sijii", id, attempt, progress, trained_tokens, estimated_finish);
     if (e == ERR_OK && changes == 0)
-        e = refused(s, id, "updated", em);
+        e = store__job_refused(s, id, "updated", em);
     return store__end(s, e, em);
 }
 
@@ -207,15 +146,20 @@ enum err store_job_succeed(struct store *s, const char *id, int64_t attempt,
                    "sisjii", id, attempt, fine_tuned_model, result_files, trained_tokens,
                    clock_unix());
     if (e == ERR_OK && changes == 0)
-        e = refused(s, id, "succeeded", em);
+        e = store__job_refused(s, id, "succeeded", em);
     return store__end(s, e, em);
 }
 
 static enum err recover_one(struct store *s, const struct job_row *j, struct err_msg *em) {
-    enum job_status to = j->cancel_requested ? JOB_CANCELLED : JOB_QUEUED;
-    const char *note = j->cancel_requested
-                           ? "Job cancelled"
-                           : "The server was restarted; the job is in the queue again";
+    enum job_status to = JOB_QUEUED;
+    const char *note = "The server was restarted; the job is in the queue again";
+    if (j->cancel_requested) {
+        to = JOB_CANCELLED;
+        note = "Job cancelled";
+    } else if (j->pause_requested) {
+        to = JOB_PAUSED;
+        note = "The server was restarted; the job is paused";
+    }
     enum err e = store_job_move(s, j->id, JOB_RUNNING, to, 0, NULL, em);
     return e == ERR_OK ? store__event_note(s, j->id, note, em) : e;
 }

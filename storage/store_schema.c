@@ -87,6 +87,43 @@ static const char *const steps[] = {
     " ON CONFLICT(project) DO UPDATE SET bytes = bytes + new.bytes; END;"
     "CREATE TRIGGER upload_parts_removed AFTER DELETE ON upload_parts BEGIN"
     " UPDATE project_bytes SET bytes = bytes - old.bytes WHERE project = old.project; END;",
+
+    "ALTER TABLE jobs ADD COLUMN pause_requested INTEGER NOT NULL DEFAULT 0;",
+
+    /* See store_fair.c. queue: how many jobs of a project wait at a priority; turns: when a project
+     * was last served, as the number of the claim. */
+    "DROP INDEX jobs_queue;"
+    "CREATE INDEX jobs_waiting ON jobs(status, priority DESC, project, seq);"
+    "CREATE TABLE queue ("
+    " status INTEGER NOT NULL, priority INTEGER NOT NULL, project TEXT NOT NULL,"
+    " jobs INTEGER NOT NULL, PRIMARY KEY (status, priority DESC, project)) STRICT, WITHOUT ROWID;"
+    "INSERT INTO queue SELECT status, priority, project, count(*) FROM jobs WHERE status < 2"
+    " GROUP BY status, priority, project;"
+    "CREATE TABLE turns ("
+    " status INTEGER NOT NULL, project TEXT NOT NULL, turn INTEGER NOT NULL,"
+    " PRIMARY KEY (status, project)) STRICT, WITHOUT ROWID;"
+    "CREATE TRIGGER jobs_added AFTER INSERT ON jobs WHEN new.status < 2 BEGIN"
+    " INSERT INTO queue VALUES (new.status, new.priority, new.project, 1)"
+    " ON CONFLICT DO UPDATE SET jobs = jobs + 1; END;"
+    "CREATE TRIGGER jobs_moved AFTER UPDATE OF status, priority ON jobs"
+    " WHEN (old.status, old.priority) IS NOT (new.status, new.priority) BEGIN"
+    " UPDATE queue SET jobs = jobs - 1 WHERE old.status < 2 AND"
+    " status = old.status AND priority = old.priority AND project = old.project;"
+    " DELETE FROM queue WHERE old.status < 2 AND jobs = 0 AND"
+    " status = old.status AND priority = old.priority AND project = old.project;"
+    " INSERT INTO queue SELECT new.status, new.priority, new.project, 1 WHERE new.status < 2"
+    " ON CONFLICT DO UPDATE SET jobs = jobs + 1; END;",
+
+    /* model_deleted: 1 files may be left, 2 they are gone (see store_models.c). */
+    "ALTER TABLE jobs ADD COLUMN model_deleted INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX jobs_end ON jobs(substr(id, -8));"
+    "CREATE INDEX jobs_live_model ON jobs(model) WHERE status < 4;"
+    "CREATE INDEX jobs_model_deleted ON jobs(model_deleted) WHERE model_deleted = 1;"
+    "CREATE TABLE permissions ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, checkpoint TEXT NOT NULL,"
+    " project TEXT NOT NULL, created_at INTEGER NOT NULL, UNIQUE (checkpoint, project)) STRICT;"
+    "CREATE INDEX permissions_checkpoint ON permissions(checkpoint, seq);"
+    "CREATE INDEX permissions_project ON permissions(project, seq);",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

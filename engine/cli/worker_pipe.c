@@ -98,12 +98,13 @@ static bool same_job(const json_t *a, const json_t *b) {
            json_equal(json_object_get(a, "attempt"), json_object_get(b, "attempt"));
 }
 
-/* For the job in hand or the one that waits; one of an older attempt is refused. */
+/* For the job in hand or the one that waits; one of an older attempt is refused. A pause, which may
+ * wait for long, does not replace what ends the job sooner. */
 static void take_signal(struct worker_pipe *p, const json_t *o, enum train_signal signal) {
-    if (same_job(o, p->now) || same_job(o, p->next))
-        atomic_store(&p->signal, (int)signal);
-    else
+    if (!same_job(o, p->now) && !same_job(o, p->next))
         log_warn("worker.refused", "reason=\"not the job in hand\"");
+    else if (signal != TRAIN_PAUSE || atomic_load(&p->signal) == TRAIN_GO)
+        atomic_store(&p->signal, (int)signal);
 }
 
 static void take_run(struct worker_pipe *p, const json_t *o) {
@@ -128,6 +129,8 @@ static void take_line(struct worker_pipe *p, const char *line, size_t n) {
         take_signal(p, o, TRAIN_CANCEL);
     else if (strcmp(type, "stop") == 0)
         take_signal(p, o, TRAIN_STOP);
+    else if (strcmp(type, "pause") == 0)
+        take_signal(p, o, TRAIN_PAUSE);
     else if (strcmp(type, "exit") == 0)
         p->leave = true;
     else

@@ -17,7 +17,8 @@
 #include "base/job_request.h"
 #include "engine/model/model.h"
 
-enum train_signal { TRAIN_GO, TRAIN_CANCEL, TRAIN_STOP };
+/* TRAIN_PAUSE: as TRAIN_STOP, but between two steps and with a checkpoint. */
+enum train_signal { TRAIN_GO, TRAIN_CANCEL, TRAIN_STOP, TRAIN_PAUSE };
 
 struct train_hooks {
     void *arg;

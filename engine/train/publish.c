@@ -107,9 +107,20 @@ static enum err settle(char *temp, const char *dir, enum err e, struct err_msg *
     return e;
 }
 
+static char *checkpoint_dir(const struct run *r) {
+    return xasprintf("%s/checkpoints/step-%lld", r->job->out_dir, (long long)r->state.step);
+}
+
+bool run_has_checkpoint(const struct run *r) {
+    char *dir = checkpoint_dir(r);
+    bool has = is_dir(dir);
+    free(dir);
+    return has;
+}
+
 enum err run_write_checkpoint(struct run *r, struct err_msg *em) {
     long long step = (long long)r->state.step;
-    char *dir = xasprintf("%s/checkpoints/step-%lld", r->job->out_dir, step);
+    char *dir = checkpoint_dir(r);
     enum err e;
     char *temp = temp_of(dir, &e, em);
     if (e == ERR_OK)

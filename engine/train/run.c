@@ -9,14 +9,19 @@
 /* A kill costs at most this much work. */
 #define SAVE_SECONDS 300.0
 
+static enum train_signal signal_of(const struct run *r) {
+    return r->hooks->poll != NULL ? r->hooks->poll(r->hooks->arg) : TRAIN_GO;
+}
+
 enum err run_poll(void *arg, struct err_msg *em) {
     const struct run *r = arg;
-    switch (r->hooks->poll != NULL ? r->hooks->poll(r->hooks->arg) : TRAIN_GO) {
+    switch (signal_of(r)) {
     case TRAIN_CANCEL:
         return err_set(em, ERR_CANCELLED, "cancelled at step %lld", (long long)r->state.step);
     case TRAIN_STOP:
         return err_set(em, ERR_STOPPED, "stopped at step %lld; the job can be resumed",
                        (long long)r->state.step);
+    case TRAIN_PAUSE: /* waits for the end of the step */
     case TRAIN_GO:
         break;
     }
@@ -65,8 +70,19 @@ static enum err close_step(struct run *r, struct err_msg *em) {
     return e;
 }
 
+/* Between two steps: the adapter as it is becomes a checkpoint. */
+static enum err pause_here(struct run *r, struct err_msg *em) {
+    enum err e = r->state.step > 0 && !run_has_checkpoint(r) ? run_write_checkpoint(r, em) : ERR_OK;
+    if (e != ERR_OK)
+        return e;
+    return err_set(em, ERR_STOPPED, "paused at step %lld; the job can be resumed",
+                   (long long)r->state.step);
+}
+
 static enum err advance(struct run *r, struct err_msg *em) {
     enum err e = run_poll(r, em);
+    if (e == ERR_OK && r->state.phase == PHASE_STEP && signal_of(r) == TRAIN_PAUSE)
+        e = pause_here(r, em);
     if (e == ERR_OK && r->state.phase == PHASE_STEP)
         e = run_step(r, em);
     if (e == ERR_OK && r->state.phase == PHASE_STAGE)

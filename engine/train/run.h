@@ -93,6 +93,7 @@ enum err run_load(struct run *r, const struct resume_point *point, struct err_ms
 enum err run_claim_out(struct run *r, json_t **result, struct err_msg *em) NODISCARD;
 /* OUT/checkpoints/step-N, and its event. */
 enum err run_write_checkpoint(struct run *r, struct err_msg *em) NODISCARD;
+bool run_has_checkpoint(const struct run *r); /* of state.step */
 /* OUT/adapter; *result as above. */
 enum err run_publish(struct run *r, json_t **result, struct err_msg *em) NODISCARD;
 

@@ -125,3 +125,27 @@ def engine_cancels():
     assert s.ended(job)["status"] == "cancelled" and time.time() - start < 10
     assert s.job(job)["fine_tuned_model"] is None
     assert s.get(f"/v1/fine_tuning/jobs/{job}/adapter").status in (400, 404)
+
+
+@test
+def engine_paused_on_the_way_makes_the_same_adapter():
+    s, n = server(), 80
+    longer = {"training": {**JOB["training"], "max_steps": n},
+              "method": {"type": "supervised",
+                         "supervised": {"hyperparameters": {"batch_size": 4, "n_epochs": 8}}}}
+    first = create(s, **longer)
+    assert s.ended(first, 120)["status"] == "succeeded"
+    job = create(s, **longer)
+    for at in (2, 12):
+        s.reaches(job, at, 60)
+        s.post(f"/v1/fine_tuning/jobs/{job}/pause")
+        j = until(lambda: (j := s.job(job))["status"] == "paused" and j)
+        step = j["ffwd"]["progress"]["step"]
+        page = s.get(f"/v1/fine_tuning/jobs/{job}/checkpoints").json()["data"]
+        assert page[0]["step_number"] == step >= at and page[0]["metrics"]["train_loss"] > 0, page
+        assert s.stop() == 0
+        s.start()
+        assert s.post(f"/v1/fine_tuning/jobs/{job}/resume").status == 200
+    j = s.ended(job, 120)
+    assert j["status"] == "succeeded" and s.adapter(job) == s.adapter(first), j
+    assert steps(s, job) == list(range(1, n + 1)), steps(s, job)

@@ -124,6 +124,13 @@ class Job:
             self.save()
             self.event(f"Checkpoint created at step {self.step}")
 
+    def checkpoint(self):
+        folder = os.path.join(self.out, "checkpoints", f"step-{self.step}")
+        os.makedirs(folder, exist_ok=True)
+        write(os.path.join(folder, "adapter_model.safetensors"), str(self.digest))
+        write(os.path.join(folder, "adapter_config.json"), json.dumps({"r": 16}))
+        self.event(f"Checkpoint created at step {self.step}")
+
     def accident(self):
         if self.how.get("crash") == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -163,6 +170,12 @@ class Job:
                 self.save()
                 self.done(11, "stopped")
                 return kind == "eof"
+            if kind == "pause":
+                if self.step:
+                    self.checkpoint()
+                self.save()
+                self.done(11, "stopped")
+                return False
             if kind == "cancel":
                 self.done(10, "cancelled")
                 return False

@@ -92,3 +92,25 @@ bad_job() {
     wait "$worker"
 }
 check worker/bad_job bad_job
+
+pause_then_resume() {
+    start_worker
+    send run job-10 1 "$work/worker-10"
+    wait_for '"step":7,"total_steps"' || return 1
+    send pause job-10 1
+    wait_for '"type":"done","job":"job-10","attempt":1,"exit":11,"status":"stopped","error":null,"result":null' || return 1
+    local step
+    step=$(grep -o '"job":"job-10".*"step":[0-9]*,"total_steps"' "$work/from" | tail -n 1 | sed 's/.*"step":\([0-9]*\),.*/\1/')
+    [ -e "$work/worker-10/checkpoints/step-$step/adapter_model.safetensors" ] || return 1
+    [ -e "$work/worker-10/resume/step-$step/manifest.json" ] || return 1
+    send run job-10 2 "$work/worker-10"
+    wait_for '"type":"done","job":"job-10","attempt":2,"exit":0' || return 1
+    send run job-11 1 "$work/worker-11"
+    send stop job-11 1
+    send pause job-11 1 # comes too late to replace the stop
+    wait_for '"type":"done","job":"job-11","attempt":1,"exit":11' || return 1
+    [ ! -e "$work/worker-11/checkpoints" ] || return 1
+    end_worker 11 || return 1
+    same_adapter "$work/reference" "$work/worker-10"
+}
+check worker/pause_resume pause_then_resume

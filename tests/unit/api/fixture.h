@@ -24,7 +24,7 @@ static const char *roots[2];
 static struct api_config config;
 static const char *project = "p";
 /* What the hooks were told. */
-static int jobs_changed, jobs_cancelled, events_added;
+static int jobs_changed, jobs_cancelled, jobs_paused, events_added;
 
 static inline void on_jobs_changed(void *arg) {
     (void)arg;
@@ -40,7 +40,13 @@ static inline void on_events_added(void *arg, const char *id) {
     (void)id;
     events_added++;
 }
-static const struct api_hooks hooks = {NULL, on_jobs_changed, on_job_cancel, on_events_added};
+static inline void on_job_pause(void *arg, const char *id) {
+    (void)arg;
+    (void)id;
+    jobs_paused++;
+}
+static const struct api_hooks hooks = {NULL, on_jobs_changed, on_job_cancel, on_events_added,
+                                       on_job_pause};
 
 /* A file under dir, with its folders. */
 static inline void put(const char *path, const char *text) {
