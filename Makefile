@@ -131,7 +131,12 @@ test-clients: deps ## the real clients: openai SDK, PEFT, schemathesis (in a vir
 demo: all ## upload, train with Fast Forward, download the adapter
 	@tests/demo/demo.sh $(B)
 
-bench: all ## CPU benchmarks as JSON
+$(B)/tests/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
+
+bench: all $(B)/tests/bench/sse_readers ## CPU benchmarks as JSON
 	@tests/bench/run.sh $(B)
 
 bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT into a virtual environment)

@@ -184,6 +184,17 @@ static enum err read_file(struct config *c, struct err_msg *em) {
     return e;
 }
 
+bool config_fit_limits(struct config_limits *limits, int64_t open_files) {
+    int64_t most = open_files > 8 ? open_files : 8;
+    bool fits = limits->connections <= most;
+    if (!fits)
+        limits->connections = most;
+    int64_t for_streams = limits->connections - limits->connections / 8;
+    if (limits->streams > for_streams)
+        limits->streams = for_streams;
+    return fits;
+}
+
 /* ---- defaults and command line -------------------------------------------------------------- */
 
 static char *engine_beside_us(void) {

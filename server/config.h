@@ -23,10 +23,10 @@
     X(upload_bytes, 8589934592, 1, 1099511627776)                                                  \
     X(upload_seconds, 3600, 1, 604800)                                                             \
     X(project_bytes, 0, 0, 1125899906842624)                                                       \
-    X(connections, 512, 1, 65536)                                                                  \
+    X(connections, 12000, 1, 65536)                                                                \
     X(connections_per_address, 32, 1, 65536)                                                       \
-    X(streams, 128, 1, 65536)                                                                      \
-    X(streams_per_project, 64, 1, 65536)                                                           \
+    X(streams, 10000, 1, 65536)                                                                    \
+    X(streams_per_project, 10000, 1, 65536)                                                        \
     X(header_seconds, 10, 1, 3600)                                                                 \
     X(idle_seconds, 30, 1, 3600)                                                                   \
     X(body_grace_seconds, 10, 1, 3600)                                                             \
@@ -60,6 +60,9 @@ struct config {
 
 /* argv[0] is skipped. On an error *out is clear. */
 enum err config_read(int argc, char **argv, struct config *out, struct err_msg *em) NODISCARD;
+/* Lowers connections and streams to what this many open files allow, and streams so that they leave
+ * connections for other requests. false: connections had to be lowered. */
+bool config_fit_limits(struct config_limits *limits, int64_t open_files);
 void config_clear(struct config *c);
 /* The text of --help. */
 const char *config_help(void);

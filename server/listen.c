@@ -10,7 +10,7 @@
 #include "server/connection.h"
 #include "server/http.h"
 
-#define BACKLOG 511
+#define BACKLOG 4096 /* the kernel lowers it to net.core.somaxconn */
 
 /* "[::1]:8080" or "127.0.0.1:8080" → host and port. */
 static enum err split(const char *text, char host[64], char port[8], struct err_msg *em) {

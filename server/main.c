@@ -7,11 +7,12 @@
 #include <sys/resource.h>
 #include <uv.h>
 
+#include "base/log.h"
 #include "server/config.h"
 #include "server/keys_cmd.h"
 #include "server/server.h"
 
-#define MOST_FILES 65536
+#define SPARE_FILES 512 /* for the database, workers, uploads and downloads */
 
 static int report(enum err e, const struct err_msg *em) {
     if (e != ERR_OK)
@@ -19,13 +20,23 @@ static int report(enum err e, const struct err_msg *em) {
     return err_exit_code(e);
 }
 
-/* A connection may hold a socket and a file. */
-static void raise_file_limit(void) {
+/* A connection holds a socket, and a file while it sends one. */
+static void fit_open_files(struct config *config) {
     struct rlimit limit;
+    rlim_t wanted = 2 * (rlim_t)config->limits.connections + SPARE_FILES;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
         return;
-    limit.rlim_cur = limit.rlim_max < MOST_FILES ? limit.rlim_max : MOST_FILES;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (!config_fit_limits(&config->limits, (int64_t)limit.rlim_cur - SPARE_FILES))
+        log_warn("server.files",
+                 "open_files=%llu connections=%lld streams=%lld raise the hard limit of open files "
+                 "(ulimit -Hn) for more",
+                 (unsigned long long)limit.rlim_cur, (long long)config->limits.connections,
+                 (long long)config->limits.streams);
 }
 
 int main(int argc, char **argv) {
@@ -44,7 +55,7 @@ int main(int argc, char **argv) {
     if (config.help) {
         fputs(config_help(), stdout);
     } else {
-        raise_file_limit();
+        fit_open_files(&config);
         e = server_run(&config, &em);
     }
     config_clear(&config);

@@ -1,8 +1,11 @@
 /* streams: jobs' events as server-sent events.
  *
- * What:    a stream reads stored events after its cursor, so live, replay and reconnect are one
- *          path; when there is none it is suspended until streams_wake or the heartbeat.
- * Owns:    every open stream, until libmicrohttpd frees its response.
+ * What:    a stream reads its job's feed after its cursor, so live, replay and reconnect are one
+ *          path. When there is nothing it is suspended and waits with its topic, which is what the
+ *          readers of one job share. What wakes many of them moves them to one queue, which is
+ *          worked off a few at each turn of the loop, so that requests go on between; heartbeats
+ *          are spread over the whole interval.
+ * Owns:    every open stream, until libmicrohttpd frees its response; the topics.
  * Threads: the loop thread only.
  * Errors:  ERR_LIMIT when too many streams are open.
  */

@@ -8,6 +8,7 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   once3       dies at that step, once       exit22    gives up with that code at step 2
   mute        no heartbeat and no step      stale     speaks for an older attempt too
   bytes9      data of that many KiB in each step's event
+  stamp       the monotonic time, in nanoseconds, in each step's event
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
 `fake_worker.py check --json --model DIR FILE` accepts every file of JSON lines.
@@ -117,6 +118,8 @@ class Job:
                 "flops": 1e6 * self.step}
         if self.how.get("bytes"):
             data["padding"] = "x" * (1024 * self.how["bytes"])
+        if self.how.get("stamp"):
+            data["sent"] = time.monotonic_ns()
         self.event(f"Step {self.step}/{total}: training loss={loss:.4f}", "metrics", data)
         if self.how.get("stale"):
             self.event("from an older attempt", attempt=self.attempt - 1)

@@ -79,3 +79,16 @@ Test(config, wrong_options) {
         cr_expect_eq(config_read(3, argv, &c, NULL), ERR_USAGE, "%s %s", argv[1], argv[2]);
     }
 }
+
+Test(config, limits_fit_the_open_files) {
+    struct config_limits limits = {.connections = 12000, .streams = 11000};
+    cr_expect(config_fit_limits(&limits, 20000));
+    cr_expect_eq(limits.connections, 12000);
+    cr_expect_eq(limits.streams, 10500, "an eighth of the connections is for other requests");
+    cr_expect_not(config_fit_limits(&limits, 800));
+    cr_expect_eq(limits.connections, 800);
+    cr_expect_eq(limits.streams, 700);
+    cr_expect_not(config_fit_limits(&limits, -100));
+    cr_expect_eq(limits.connections, 8);
+    cr_expect_eq(limits.streams, 7);
+}
