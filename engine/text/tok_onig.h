@@ -17,8 +17,12 @@
 enum err onig_to_pcre(const char *pattern, size_t n, struct text *out,
                       struct err_msg *em) NODISCARD;
 
+/* Where a property is written: by itself (\w), in a class ([\w]), as a POSIX bracket ([[:word:]]).
+ */
+enum onig_place { ONIG_ALONE, ONIG_CLASS, ONIG_BRACKET };
+
 /* Appends the items that stand for property `name` inside […] (e.g. "\p{L}" and newer letters).
  * false if there is no such property. */
-bool onig_property(const char *name, size_t n, struct text *items);
+bool onig_property(const char *name, size_t n, enum onig_place place, struct text *items);
 
 #endif

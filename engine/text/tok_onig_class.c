@@ -44,7 +44,8 @@ void onig_literal(struct text *out, uint32_t cp) {
     add(out, s);
 }
 
-enum err onig_set(struct onig *o, struct text *items, bool *negated, bool *found) {
+enum err onig_set(struct onig *o, enum onig_place place, struct text *items, bool *negated,
+                  bool *found) {
     static const struct {
         char letter;
         const char *property;
@@ -55,7 +56,7 @@ enum err onig_set(struct onig *o, struct text *items, bool *negated, bool *found
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
         if ((c | 0x20) == sets[i].letter && c != '\0') {
             o->p += 2;
-            (void)onig_property(sets[i].property, strlen(sets[i].property), items);
+            (void)onig_property(sets[i].property, strlen(sets[i].property), place, items);
             return ERR_OK;
         }
     if ((c == 'p' || c == 'P') && o->p + 2 < o->end && o->p[2] == '{') {
@@ -67,7 +68,7 @@ enum err onig_set(struct onig *o, struct text *items, bool *negated, bool *found
             *negated = !*negated;
             name++;
         }
-        if (!onig_property(name, (size_t)(close - name), items))
+        if (!onig_property(name, (size_t)(close - name), place, items))
             return onig_fail(o, ERR_UNSUPPORTED, "unknown character property");
         o->p = close + 1;
         return ERR_OK;
@@ -143,7 +144,7 @@ enum err onig_char(struct onig *o, bool in_class, uint32_t *cp) {
 /* \b and \B by the reference's idea of a word character. */
 static void word_boundary(struct text *out, bool negated) {
     struct text w = {0};
-    (void)onig_property("word", 4, &w);
+    (void)onig_property("word", 4, ONIG_ALONE, &w);
     static const char *const yes[] = {"(?:(?<=[", "])(?![", "])|(?<![", "])(?=[", "]))"};
     static const char *const no[] = {"(?:(?<=[", "])(?=[", "])|(?<![", "])(?![", "]))"};
     for (size_t i = 0; i < 5; i++) {
@@ -157,7 +158,7 @@ static void word_boundary(struct text *out, bool negated) {
 enum err onig_escape(struct onig *o, struct text *out) {
     struct text items = {0};
     bool negated, found;
-    enum err e = onig_set(o, &items, &negated, &found);
+    enum err e = onig_set(o, ONIG_ALONE, &items, &negated, &found);
     if (e == ERR_OK && found) {
         add(out, negated ? "[^" : "[");
         add_text(out, &items);
@@ -269,7 +270,7 @@ static enum err posix_bracket(struct onig *o, struct term *t, bool *found) {
     struct text items = {0};
     bool negated = *name == '^';
     name += negated;
-    bool known = onig_property(name, (size_t)(close - name), &items);
+    bool known = onig_property(name, (size_t)(close - name), ONIG_BRACKET, &items);
     if (known && negated) {
         add(&t->others, "|[^");
         add_text(&t->others, &items);
@@ -296,7 +297,7 @@ static enum err class_item(struct onig *o, struct term *t, int depth) {
     }
     if (*o->p == '\\') {
         struct text items = {0};
-        e = onig_set(o, &items, &negated, &found);
+        e = onig_set(o, ONIG_CLASS, &items, &negated, &found);
         if (e == ERR_OK && found && negated) {
             add(&t->others, "|[^");
             add_text(&t->others, &items);

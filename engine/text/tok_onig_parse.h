@@ -29,7 +29,8 @@ enum err onig_escape(struct onig *o, struct text *out) NODISCARD;
 /* Behind '[': up to and with the ']'. Appends an expression for one character. */
 enum err onig_class(struct onig *o, struct text *out, int depth) NODISCARD;
 /* Reads a set escape (\d, \p{…}) at p; *found false if it is none. items as in a class. */
-enum err onig_set(struct onig *o, struct text *items, bool *negated, bool *found) NODISCARD;
+enum err onig_set(struct onig *o, enum onig_place place, struct text *items, bool *negated,
+                  bool *found) NODISCARD;
 /* Reads an escaped single character at p. */
 enum err onig_char(struct onig *o, bool in_class, uint32_t *cp) NODISCARD;
 

@@ -18,9 +18,19 @@ static void add_range(struct text *t, uint32_t lo, uint32_t hi) {
     add(t, s);
 }
 
-/* Long names of general categories, and POSIX names as Oniguruma defines them for Unicode. */
+/* \p{Alphabetic}, and marks that Unicode 15 and 16 made alphabetic. */
+#define ALPHABETIC                                                                                 \
+    "\\p{Alphabetic}"                                                                              \
+    "\\x{363}-\\x{36F}\\x{897}\\x{C04}\\x{CF3}\\x{F82}-\\x{F83}\\x{1DD3}-\\x{1DE6}"                \
+    "\\x{10D69}\\x{10EFC}\\x{11080}-\\x{11081}\\x{11241}\\x{113B8}-\\x{113C0}"                     \
+    "\\x{113C2}\\x{113C5}\\x{113C7}-\\x{113CA}\\x{113CC}-\\x{113CD}"                               \
+    "\\x{11F00}-\\x{11F01}\\x{11F03}\\x{11F34}-\\x{11F3A}\\x{11F3E}-\\x{11F40}"                    \
+    "\\x{1611E}-\\x{1612E}\\x{1E08F}"
+
+/* Long names of general categories, and POSIX names as Oniguruma defines them for Unicode.
+ * categories: one space between two. */
 static const struct {
-    const char *name, *category, *items;
+    const char *name, *categories, *items;
 } names[] = {
     {"letter", "L", ""},
     {"uppercaseletter", "Lu", ""},
@@ -51,21 +61,23 @@ static const struct {
     {"privateuse", "Co", ""},
     {"any", "", "\\x{0}-\\x{10FFFF}"},
     {"ascii", "", "\\x{0}-\\x{7F}"},
-    {"alpha", "L", "\\p{Alphabetic}"},
-    {"alphabetic", "L", "\\p{Alphabetic}"},
-    {"alnum", "L", "\\p{Alphabetic}\\p{Nd}"},
+    {"alpha", "L", ALPHABETIC},
+    {"alphabetic", "L", ALPHABETIC},
+    {"alnum", "L Nd", ALPHABETIC},
     {"digit", "Nd", ""},
     {"space", "Z", "\\x{9}-\\x{D}\\x{85}"},
     {"whitespace", "Z", "\\x{9}-\\x{D}\\x{85}"},
     {"blank", "Zs", "\\x{9}"},
     {"cntrl", "Cc", ""},
-    {"punct", "P", "\\p{S}"},
+    {"punct", "P", ""}, /* with the symbols as [:punct:] */
+    {"graph", "L M N P S Cf Co", ""},
+    {"print", "L M N P S Cf Co Zs", ""},
     {"upper", "Lu", "\\p{Uppercase}"},
     {"uppercase", "Lu", "\\p{Uppercase}"},
     {"lower", "Ll", "\\p{Lowercase}"},
     {"lowercase", "Ll", "\\p{Lowercase}"},
     {"xdigit", "", "0-9a-fA-F"},
-    {"word", "L", "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"},
+    {"word", "L M Nd Pc", "\\p{Alphabetic}"}, /* see word_digits */
 };
 
 /* Characters that Unicode 15 and 16 gave to much used scripts. */
@@ -97,9 +109,10 @@ static bool belongs(const char *have, const char *want) {
            (strcmp(have, "S") == 0 && strcmp(want, "So") == 0);
 }
 
+/* What \w and \p{Word} hold besides, unless they stand in a class. */
+static const char word_digits[] = "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
+
 static void add_category(struct text *items, const char *category) {
-    if (category[0] == '\0')
-        return;
     add(items, "\\p{");
     add(items, category);
     add(items, "}");
@@ -107,6 +120,15 @@ static void add_category(struct text *items, const char *category) {
         const struct tok_new_range *r = &tok_unicode_new.range[i];
         if (belongs(r->category, category))
             add_range(items, r->lo, r->hi);
+    }
+}
+
+static void add_categories(struct text *items, const char *categories) {
+    while (*categories != '\0') {
+        size_t n = strcspn(categories, " ");
+        char one[3] = {categories[0], n > 1 ? categories[1] : '\0', '\0'};
+        add_category(items, one);
+        categories += n + (categories[n] == ' ');
     }
 }
 
@@ -125,7 +147,7 @@ static bool add_script(struct text *items, const char *name) {
     return true;
 }
 
-bool onig_property(const char *name, size_t n, struct text *items) {
+bool onig_property(const char *name, size_t n, enum onig_place place, struct text *items) {
     char full[48], key[48]; /* as written; lower case without separators */
     size_t len = 0;
     if (n == 0 || n >= sizeof full)
@@ -144,12 +166,12 @@ bool onig_property(const char *name, size_t n, struct text *items) {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i].name, key) != 0)
             continue;
-        add_category(items, names[i].category);
-        if (strcmp(key, "word") == 0 || strcmp(key, "alnum") == 0)
-            add_category(items, "Nd");
-        if (strcmp(key, "word") == 0)
-            add_category(items, "M");
+        add_categories(items, names[i].categories);
         add(items, names[i].items);
+        if (strcmp(key, "word") == 0 && place == ONIG_ALONE)
+            add(items, word_digits);
+        if (strcmp(key, "punct") == 0 && place == ONIG_BRACKET)
+            add_category(items, "S");
         return true;
     }
     if (len >= 1 && len <= 2) {

@@ -170,6 +170,8 @@ PATTERNS = {
     "nothing": r"q*",
     "edges": r"\A.|.\z|\G\d",
     "lookbehind": r"(?<!\s)\s|(?<=['’])\w",
+    "words_in_classes": r"[\w]+|[^\w\s]+|[[:word:]]\W",
+    "more_posix": r"[[:punct:]]+|\p{Punct}|[^[:graph:]]+|[[:print:]&&[^\p{L}]]|[[:alpha:]]+",
     "groups": r"(?<c>.)\k<c>|(?>a+)b|(?#c)o",
 }
 
