@@ -2,7 +2,10 @@
 #include "engine/text/rows.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 static const struct {
     enum row_kind kind;
@@ -81,15 +84,62 @@ void row_encoder_clear(struct row_encoder *enc) {
 
 /* ---- rows that are text ---------------------------------------------------------------------- */
 
-static enum err add_string(const struct row_encoder *enc, const json_t *row, const char *key,
-                           struct ids *ids, struct err_msg *em) {
-    const json_t *value = json_object_get(row, key);
+static enum err check_string(const json_t *value, const char *key, struct err_msg *em) {
     if (value == NULL)
         return err_set_param(em, ERR_INPUT, key, "`%s` is missing", key);
     if (!json_is_string(value))
         return err_set_param(em, ERR_INPUT, key, "`%s` must be a string", key);
+    return ERR_OK;
+}
+
+static enum err add_string(const struct row_encoder *enc, const json_t *row, const char *key,
+                           struct ids *ids, struct err_msg *em) {
+    const json_t *value = json_object_get(row, key);
+    enum err e = check_string(value, key, em);
+    if (e != ERR_OK)
+        return e;
     return tokenizer_encode(enc->options->tokenizer, json_string_value(value),
                             json_string_length(value), TOKENIZER_PARSE_SPECIAL, ids, em);
+}
+
+/* Prompt and completion as one text, if the prompt's ids (those of ids from `from`) begin it: then
+ * the rest of the text's ids is added. */
+static enum err add_rest_of_text(const struct row_encoder *enc, const json_t *prompt,
+                                 const json_t *completion, size_t from, struct ids *ids,
+                                 bool *added, struct err_msg *em) {
+    size_t n = json_string_length(prompt), more = json_string_length(completion);
+    size_t prompt_ids = ids->len - from;
+    char *text = xmalloc(n + more + 1); /* two strings of one line */
+    struct ids whole = {0};
+    memcpy(text, json_string_value(prompt), n);
+    memcpy(text + n, json_string_value(completion), more);
+    enum err e = tokenizer_encode(enc->options->tokenizer, text, n + more, TOKENIZER_PARSE_SPECIAL,
+                                  &whole, em);
+    *added = e == ERR_OK && whole.len >= prompt_ids && prompt_ids > 0 &&
+             memcmp(whole.data, ids->data + from, prompt_ids * sizeof *ids->data) == 0;
+    for (size_t i = prompt_ids; *added && i < whole.len; i++)
+        ids_add(ids, whole.data[i]);
+    ids_clear(&whole);
+    free(text);
+    return e;
+}
+
+/* The completion goes on with the prompt's text: no token of it may stand for the space that
+ * SentencePiece tokenizers put before a text. Where the two would share a token it is encoded by
+ * itself, since the model is given the prompt's own tokens. */
+static enum err add_completion(const struct row_encoder *enc, const json_t *row, size_t from,
+                               struct ids *ids, struct err_msg *em) {
+    const json_t *prompt = json_object_get(row, "prompt");
+    const json_t *completion = json_object_get(row, "completion");
+    bool added = false;
+    enum err e = check_string(completion, "completion", em);
+    if (e == ERR_OK)
+        e = add_rest_of_text(enc, prompt, completion, from, ids, &added, em);
+    if (e != ERR_OK || added)
+        return e;
+    unsigned flags = TOKENIZER_PARSE_SPECIAL | (ids->len > from ? TOKENIZER_CONTINUE : 0u);
+    return tokenizer_encode(enc->options->tokenizer, json_string_value(completion),
+                            json_string_length(completion), flags, ids, em);
 }
 
 /* Labels for the ids from labels->len on. */
@@ -98,25 +148,37 @@ static void add_labels(const struct ids *ids, bool trained, struct ids *labels) 
         ids_add(labels, trained ? ids->data[i] : LABEL_IGNORE);
 }
 
-static enum err encode_strings(const struct row_encoder *enc, const json_t *row, const char *prompt,
-                               const char *text, struct ids *ids, struct ids *labels,
-                               struct err_msg *em) {
-    enum err e = ERR_OK;
+/* Ends the row and gives labels to what is new since the prompt's. */
+static enum err end_text(const struct row_encoder *enc, const char *key, struct ids *ids,
+                         struct ids *labels, struct err_msg *em) {
     int32_t eos = enc->options->eos_id;
-    for (size_t i = 0; i < enc->start.len; i++)
-        ids_add(ids, enc->start.data[i]);
-    if (prompt != NULL) {
-        e = add_string(enc, row, prompt, ids, em);
-        add_labels(ids, enc->options->train_on == TRAIN_ON_ALL, labels);
-    }
-    if (e == ERR_OK)
-        e = add_string(enc, row, text, ids, em);
-    if (e == ERR_OK && eos >= 0 && (ids->len == 0 || ids->data[ids->len - 1] != eos))
+    if (eos >= 0 && (ids->len == 0 || ids->data[ids->len - 1] != eos))
         ids_add(ids, eos);
     add_labels(ids, true, labels);
-    if (e == ERR_OK && ids->len == 0)
-        e = err_set_param(em, ERR_INPUT, text, "`%s` has no tokens", text);
-    return e;
+    return ids->len > 0 ? ERR_OK : err_set_param(em, ERR_INPUT, key, "`%s` has no tokens", key);
+}
+
+static void add_start(const struct row_encoder *enc, struct ids *ids) {
+    for (size_t i = 0; i < enc->start.len; i++)
+        ids_add(ids, enc->start.data[i]);
+}
+
+static enum err encode_text(const struct row_encoder *enc, const json_t *row, struct ids *ids,
+                            struct ids *labels, struct err_msg *em) {
+    add_start(enc, ids);
+    enum err e = add_string(enc, row, "text", ids, em);
+    return e == ERR_OK ? end_text(enc, "text", ids, labels, em) : e;
+}
+
+static enum err encode_completion(const struct row_encoder *enc, const json_t *row, struct ids *ids,
+                                  struct ids *labels, struct err_msg *em) {
+    add_start(enc, ids);
+    size_t from = ids->len;
+    enum err e = add_string(enc, row, "prompt", ids, em);
+    add_labels(ids, enc->options->train_on == TRAIN_ON_ALL, labels);
+    if (e == ERR_OK)
+        e = add_completion(enc, row, from, ids, em);
+    return e == ERR_OK ? end_text(enc, "completion", ids, labels, em) : e;
 }
 
 /* ---- pre-tokenized rows ---------------------------------------------------------------------- */
@@ -189,8 +251,8 @@ enum err row_encode(const struct row_encoder *enc, const json_t *row, enum row_k
     if (kind == ROW_CHAT)
         e = chat_template_render(o->template, row, o->train_on, ids, labels, em);
     else if (kind == ROW_COMPLETION)
-        e = encode_strings(enc, row, "prompt", "completion", ids, labels, em);
+        e = encode_completion(enc, row, ids, labels, em);
     else
-        e = encode_strings(enc, row, NULL, "text", ids, labels, em);
+        e = encode_text(enc, row, ids, labels, em);
     return e != ERR_OK ? e : check_vocabulary(enc, ids, em);
 }

@@ -3,7 +3,8 @@
  * What:    tells which kind of row an object is, checks it, and encodes it:
  *          {"messages"}              as the model's chat template says (chat.h);
  *          {"prompt","completion"}   start tokens, prompt, completion, end token; the prompt is not
- *                                    trained on (unless train_on is `all`);
+ *                                    trained on (unless train_on is `all`); the completion's tokens
+ *                                    are those that go on with the prompt's text;
  *          {"text"}                  start tokens, text, end token, all trained on;
  *          {"input_ids","labels"?}   as given; without labels every token is trained on.
  *          Start tokens are those the tokenizer's post-processor puts before a text (BOS); the end

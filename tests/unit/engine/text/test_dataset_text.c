@@ -96,6 +96,56 @@ Test(dataset_text, prompts_are_not_trained) {
     expect_row(0, prompt);
 }
 
+/* SentencePiece tokenizers put a space before a text: not before what goes on with one. The ids are
+ * those of the whole text, which the library gives (tok_vectors.json, sp_*). */
+Test(dataset_text, completions_go_on_with_the_prompt) {
+    static const char *const models[] = {"tiny-metaspace", "tiny-prepend"};
+    for (size_t i = 0; i < 2; i++) {
+        char dir[96];
+        (void)snprintf(dir, sizeof dir, "tests/unit/engine/text/data/%s", models[i]);
+        teardown();
+        cr_assert_eq(dataset_model_open(dir, &model, &em), ERR_OK, "%s", em.text);
+        dataset_model_options(&model, 0, &options);
+        cr_assert_eq(open_text("{\"prompt\":\"Be brief\",\"completion\":\" please\"}\n"
+                               "{\"prompt\":\"\",\"completion\":\"please\"}\n"),
+                     ERR_OK, "%s", em.text);
+        int32_t bos = tokenizer_id(model.tokenizer, "<s>");
+        ids_add(&expected, bos);
+        expect("Be brief");
+        size_t prompt = expected.len;
+        ids_reset(&expected);
+        ids_add(&expected, bos);
+        expect("Be brief please");
+        expect_row(0, prompt);
+        ids_add(&expected, bos);
+        expect("please");
+        expect_row(1, 1);
+    }
+}
+
+/* "prompt " and "x" share no token with Metaspace, "ab" and "c" may: the prompt's tokens stay. */
+Test(dataset_text, a_prompt_keeps_its_own_tokens) {
+    static const char *const prompts[] = {"Be brie", "Hello ", "\\n", "Be brief, ple"};
+    for (size_t i = 0; i < sizeof prompts / sizeof prompts[0]; i++) {
+        char row[128], *text = NULL;
+        teardown();
+        setup();
+        (void)snprintf(row, sizeof row, "{\"prompt\":\"%s\",\"completion\":\"f\\nase\"}\n",
+                       prompts[i]);
+        cr_assert_eq(open_text(row), ERR_OK, "%s", em.text);
+        cr_assert_eq(dataset_read(ds, 0, &ids, &labels, &em), ERR_OK);
+        expect(BOS);
+        expect(strcmp(prompts[i], "\\n") == 0 ? "\n" : prompts[i]);
+        for (size_t k = 0; k < expected.len; k++)
+            cr_assert(ids.data[k] == expected.data[k] && labels.data[k] == LABEL_IGNORE);
+        cr_assert_eq(labels.data[expected.len], ids.data[expected.len]);
+        cr_assert_eq(tokenizer_decode(model.tokenizer, ids.data, ids.len, &text, NULL, &em),
+                     ERR_OK);
+        cr_assert_not_null(strstr(text, "f\nase" EOS));
+        free(text);
+    }
+}
+
 Test(dataset_text, prompts_are_trained_when_all_is) {
     options.train_on = TRAIN_ON_ALL;
     cr_assert_eq(open_text("{\"prompt\":\"Be brief\",\"completion\":\"!\"}\n"), ERR_OK);
