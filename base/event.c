@@ -49,8 +49,8 @@ json_t *event_to_json(const struct event *ev, const char *id) {
     return o;
 }
 
-char *event_to_line(const struct event *ev) {
-    json_t *o = event_to_json(ev, NULL);
+char *event_to_line(const struct event *ev, const char *id) {
+    json_t *o = event_to_json(ev, id);
     char *line = json_dumps(o, JSON_COMPACT);
     json_decref(o);
     return line != NULL ? line : xstrdup("{}");

@@ -1,8 +1,9 @@
 /* event: what a job reports, as one JSON line.
  *
- * What:    the API's fine_tuning.job.event without the id that storage gives it:
- *          {"object":"fine_tuning.job.event","created_at":…,"level":…,"message":…,"type":…,
- *           "data":{…}}. `ffwd train` prints these lines; the worker sends them to the server.
+ * What:    the API's fine_tuning.job.event:
+ *          {"id":…,"object":"fine_tuning.job.event","created_at":…,"level":…,"message":…,"type":…,
+ *           "data":{…}}. `ffwd train` prints these lines; the worker sends them to the server
+ *          without an id, which storage gives.
  * Owns:    an event owns its message and its data.
  * Threads: one owner at a time.
  * Errors:  event_parse refuses a line that is not such an object, naming the field.
@@ -36,8 +37,8 @@ const char *event_type_name(enum event_type type);
 
 /* A new JSON object in the API's shape (with id if id is not NULL); the caller decrefs. */
 json_t *event_to_json(const struct event *ev, const char *id);
-/* One line of JSON without the newline; the caller frees. */
-char *event_to_line(const struct event *ev);
+/* The same as one line of JSON without the newline; the caller frees. */
+char *event_to_line(const struct event *ev, const char *id);
 /* The way back, from a parsed object. ev needs event_clear after ERR_OK only. */
 enum err event_from_json(const json_t *object, struct event *ev, struct err_msg *em) NODISCARD;
 

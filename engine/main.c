@@ -10,13 +10,13 @@ static const struct command {
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; returns an exit code */
     const char *summary;
 } commands[] = {
-    {"bench", cmd_bench, "speed and memory of a training step"},
-    {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
-    {"worker", cmd_worker, "train the jobs a server sends"},
-    {"eval", cmd_eval, "loss of a model or an adapter on every row of a file"},
-    {"help", cmd_help, "this list"},
     {"check", cmd_check, "report on a data set: rows, tokens, every bad line"},
+    {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
+    {"eval", cmd_eval, "loss of a model or an adapter on every row of a file"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
+    {"bench", cmd_bench, "speed and memory of a training step"},
+    {"worker", cmd_worker, "train the jobs a server sends"},
+    {"help", cmd_help, "this list"},
 };
 
 int cmd_help(int argc, char **argv) {

@@ -1,5 +1,7 @@
 /* cmd_train: `ffwd train`, one job without HTTP. Events go to standard output. */
+#include <inttypes.h>
 #include <signal.h>
+#include <sodium/randombytes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +15,26 @@
 #include "engine/train/report.h"
 
 static const char usage[] =
-    "usage: ffwd train --model DIR --train FILE [--valid FILE] --out DIR\n"
-    "                  [--device auto|cpu|cuda[:N]] [--dtype bf16|f32] [--threads N]\n"
-    "                  [--config FILE.json] [--init-adapter DIR] [--resume]\n"
+    "usage: ffwd train --model DIR --train FILE --out DIR [OPTIONS]\n"
     "\n"
-    "Trains a LoRA adapter with Fast Forward. Events are JSON lines on standard output.\n"
-    "--config takes the body of a create request; --resume goes on from OUT's newest resume\n"
-    "point. An interrupt writes a resume point and ends with 11; a second one ends at once.\n";
+    "Trains a LoRA adapter with Fast Forward. Prints events as JSON lines; on a terminal also a\n"
+    "progress bar. The adapter is in DIR/adapter, in PEFT's files.\n"
+    "\n"
+    "  --model DIR         model folder\n"
+    "  --train FILE        rows to train on (JSONL; `ffwd check` reports on them)\n"
+    "  --valid FILE        rows to measure on\n"
+    "  --out DIR           a new or empty folder\n"
+    "  --config FILE.json  settings: the body of a create request (docs/CONFIGURATION.md)\n"
+    "  --init-adapter DIR  goes on training this adapter\n"
+    "  --resume            goes on from the newest resume point in --out; starts where there is\n"
+    "                      none, and is done where the job is complete\n"
+    "  --device D          auto (default), cpu, cuda or cuda:N\n"
+    "  --dtype T           bf16 or f32; default: bf16 where the device has products in it\n"
+    "  --threads N         CPU threads (default: all cores)\n"
+    "\n"
+    "An interrupt (SIGINT, SIGTERM) writes a resume point and ends with 11; a second one ends at\n"
+    "once. Exit code: 0 done, 2 wrong usage, 11 stopped, 20 bad input, 21 diverged, 22 out of\n"
+    "memory, 30 disk, 70 device.\n";
 
 struct options {
     const char *model, *train, *valid, *out, *device, *dtype, *config, *init_adapter;
@@ -57,7 +72,7 @@ static enum err read_options(int argc, char **argv, struct options *o, bool *hel
         {.name = "--dtype", .text = &o->dtype},
         {.name = "--config", .text = &o->config},
         {.name = "--init-adapter", .text = &o->init_adapter},
-        {.name = "--threads", .number = &o->threads, .lo = 0, .hi = LIMIT_THREADS},
+        {.name = "--threads", .number = &o->threads, .lo = 1, .hi = LIMIT_THREADS},
         {.name = "--resume", .flag = &o->resume},
     };
     *o = (struct options){.device = "auto"};
@@ -90,6 +105,11 @@ static enum err read_config(const char *path, struct job_request *request, struc
         e = err_set(em, ERR_INPUT, "line %d, column %d: %s", where.line, where.column, where.text);
     else
         e = job_request_parse(body, 0, request, em);
+    if (e == ERR_OK && request->dry_run) {
+        e = err_set_param(em, ERR_INPUT, "dry_run",
+                          "dry_run: nothing would be trained; `ffwd check` reports on the data");
+        job_request_clear(request);
+    }
     if (e != ERR_OK)
         err_prefix(em, "%s", path);
     json_decref(body);
@@ -101,12 +121,15 @@ static enum err read_config(const char *path, struct job_request *request, struc
 
 struct output {
     struct progress progress;
-    bool broken; /* nobody reads standard output any more */
+    uint64_t run, events; /* a random number and a count: the ids of the events */
+    bool broken;          /* nobody reads standard output any more */
 };
 
 static void print_event(void *arg, const struct event *ev) {
     struct output *out = arg;
-    char *line = event_to_line(ev);
+    char id[48];
+    (void)snprintf(id, sizeof id, "ftevent-%016" PRIx64 "%08" PRIx64, out->run, ++out->events);
+    char *line = event_to_line(ev, id);
     progress_clear(&out->progress);
     if (!out->broken && (fputs(line, stdout) == EOF || putchar('\n') == EOF || fflush(stdout) != 0))
         out->broken = true;
@@ -127,8 +150,15 @@ static enum err train(const struct options *o, const struct job_request *request
                       const struct train_hooks *hooks, struct err_msg *em) {
     struct device *dev = NULL;
     struct model *model = NULL;
+    json_t *result = NULL;
     enum dtype dtype;
-    enum err e = device_open(o->device, (int)o->threads, &dev, em);
+    enum err e = o->resume ? train_result(o->out, &result, em) : ERR_OK;
+    if (result != NULL)
+        report_success(hooks, result);
+    json_decref(result);
+    if (e != ERR_OK || result != NULL)
+        return e;
+    e = device_open(o->device, (int)o->threads, &dev, em);
     if (e != ERR_OK)
         return e;
     e = cli_dtype(o->dtype, dev, &dtype, em);
@@ -164,6 +194,7 @@ int cmd_train(int argc, char **argv) {
     if (help || e != ERR_OK)
         return cli_report("train", e, &em);
     struct output out = {0};
+    randombytes_buf(&out.run, sizeof out.run);
     const struct train_hooks hooks = {.arg = &out, .event = print_event, .poll = poll_stop};
     catch_signals();
     progress_init(&out.progress);

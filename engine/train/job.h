@@ -42,6 +42,10 @@ struct train_job {
     bool resume;
 };
 
+/* *result: data of the last event of the job in out_dir, which the caller decrefs; NULL where that
+ * job is not complete. */
+enum err train_result(const char *out_dir, json_t **result, struct err_msg *em) NODISCARD;
+
 enum err train_run(const struct train_job *job, const struct train_hooks *hooks,
                    struct err_msg *em) NODISCARD;
 

@@ -15,6 +15,7 @@
 #include "engine/train/run.h"
 
 #define RESULT_FILE "result.json"
+#define ADAPTER_DIR "adapter" /* its name appears last: where it is, everything else is */
 
 /* ---- OUT ------------------------------------------------------------------------------------ */
 
@@ -47,8 +48,14 @@ static enum err lock_out(struct run *r, struct err_msg *em) {
     return ERR_OK;
 }
 
-static enum err read_result(const struct run *r, json_t **result, struct err_msg *em) {
-    char *path = xasprintf("%s/" RESULT_FILE, r->job->out_dir);
+enum err train_result(const char *out_dir, json_t **result, struct err_msg *em) {
+    char *adapter = xasprintf("%s/" ADAPTER_DIR, out_dir);
+    bool complete = is_dir(adapter);
+    *result = NULL;
+    free(adapter);
+    if (!complete)
+        return ERR_OK;
+    char *path = xasprintf("%s/" RESULT_FILE, out_dir);
     char *text = NULL;
     enum err e = file_read(path, LIMIT_PIPE_LINE, &text, NULL, em);
     if (e == ERR_OK)
@@ -65,7 +72,7 @@ enum err run_claim_out(struct run *r, json_t **result, struct err_msg *em) {
     bool empty = true;
     *result = NULL;
     r->resume_dir = xasprintf("%s/resume", out);
-    r->adapter_dir = xasprintf("%s/adapter", out);
+    r->adapter_dir = xasprintf("%s/" ADAPTER_DIR, out);
     enum err e = file_make_dirs(out, em);
     if (e == ERR_OK)
         e = lock_out(r, em);
@@ -78,9 +85,7 @@ enum err run_claim_out(struct run *r, json_t **result, struct err_msg *em) {
                        "%s is not empty: --resume goes on with the job in it; for a new job choose "
                        "another folder",
                        out);
-    if (is_dir(r->adapter_dir))
-        return read_result(r, result, em);
-    return file_make_dirs(r->resume_dir, em);
+    return train_result(out, result, em);
 }
 
 /* ---- folders that appear whole -------------------------------------------------------------- */
@@ -172,7 +177,6 @@ static enum err write_result(struct run *r, const json_t *result, struct err_msg
     return e;
 }
 
-/* The folder's name appears last: where it is, everything else is. */
 enum err run_publish(struct run *r, json_t **result, struct err_msg *em) {
     r->state.seconds = run_seconds(r);
     *result = report_result(&r->state, r->adapter_dir);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "engine/train/report.h"
 #include "engine/train/run.h"
@@ -109,9 +110,13 @@ static enum err loop(struct run *r, struct err_msg *em) {
     return ERR_OK;
 }
 
+/* Only here is anything written into OUT: a job whose files or settings are refused leaves none of
+ * it behind, and may be started again. */
 static enum err start_metrics(struct run *r, struct err_msg *em) {
     char *path = xasprintf("%s/metrics.csv", r->resume_dir);
-    enum err e = metrics_open(&r->metrics, path, r->state.csv_bytes, em);
+    enum err e = file_make_dirs(r->resume_dir, em);
+    if (e == ERR_OK)
+        e = metrics_open(&r->metrics, path, r->state.csv_bytes, em);
     free(path);
     return e;
 }

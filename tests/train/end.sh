@@ -65,6 +65,33 @@ bad_row_names_its_line() {
 }
 check bad_row_names_its_line bad_row_names_its_line
 
+# What was refused has left nothing in OUT: corrected, it starts without --resume.
+refused_job_leaves_nothing() {
+    rm -rf "$work/refused"
+    status_is 20 "$ffwd" train --model "$model" --train "$work/bad.jsonl" --out "$work/refused" >"$work/end.log" || return 1
+    status_is 20 "$ffwd" train --model "$model" --train "$work/bad.jsonl" --out "$work/refused" >"$work/end.log" || return 1
+    [ -z "$(ls -A "$work/refused")" ] || return 1
+    printf '{"training": {"max_steps": 1}}' >"$work/end.json"
+    status_is 0 "$ffwd" train --model "$model" --train "$work/train.jsonl" --out "$work/refused" --config "$work/end.json" >"$work/end.log"
+}
+check refused_job_leaves_nothing refused_job_leaves_nothing
+
+# A complete job needs no model, no data and no time.
+complete_job_is_done_at_once() {
+    status_is 0 "$ffwd" train --model "$work/none" --train "$work/none" --out "$work/refused" --resume >"$work/again.log" &&
+        [ "$(wc -l <"$work/again.log")" = 1 ] &&
+        [ "$(sed 's/.*"data"//' "$work/again.log")" = "$(tail -n 1 "$work/end.log" | sed 's/.*"data"//')" ]
+}
+check complete_job_is_done_at_once complete_job_is_done_at_once
+
+dry_run_trains_nothing() {
+    printf '{"dry_run": true}' >"$work/end.json"
+    rm -rf "$work/end"
+    status_is 20 "$ffwd" train --model "$model" --train "$work/train.jsonl" --out "$work/end" --config "$work/end.json" >"$work/end.log" &&
+        last_line | grep -q '"param":"dry_run"' && [ ! -e "$work/end" ]
+}
+check dry_run_trains_nothing dry_run_trains_nothing
+
 usage_errors() {
     status_is 2 "$ffwd" train && status_is 2 "$ffwd" train --model "$model" --train x &&
         status_is 2 "$ffwd" train --nonsense && status_is 2 "$ffwd" train --threads many &&

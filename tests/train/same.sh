@@ -35,6 +35,7 @@ check packing_changes_nothing packing_changes_nothing
 events_are_complete() {
     local log=$work/reference.log
     [ "$(grep -c '"total_steps":80,"train_loss"' "$log")" = 80 ] || return 1
+    [ "$(grep -o '^{"id":"ftevent-[0-9a-f]*"' "$log" | sort -u | wc -l)" = "$(wc -l <"$log")" ] || return 1
     [ "$(grep -c '"fast_forward":{"tau":' "$log")" -ge 4 ] || return 1
     grep -o '"step":[0-9]*,"fast_forward":{"tau"' "$log" | tr -cd '0-9\n' |
         awk '$1 % 6 { bad++ } END { exit bad > 0 }' || return 1

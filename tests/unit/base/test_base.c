@@ -68,7 +68,7 @@ Test(buf, stops_at_its_maximum_and_keeps_its_content) {
 Test(event, survives_the_way_through_a_line) {
     struct event a, b;
     event_init(&a, EVENT_WARN, EVENT_METRICS, "Step 1/2: \"x\"\n", json_pack("{s:i}", "step", 1));
-    char *line = event_to_line(&a);
+    char *line = event_to_line(&a, "ftevent-1");
     cr_assert_null(strchr(line, '\n'), "an event is one line");
     json_t *o = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
     cr_assert_eq(event_from_json(o, &b, NULL), ERR_OK);
@@ -77,6 +77,7 @@ Test(event, survives_the_way_through_a_line) {
     cr_assert_eq(b.type, EVENT_METRICS);
     cr_assert_eq(b.created_at, a.created_at);
     cr_assert(json_equal(a.data, b.data));
+    cr_assert_str_eq(json_string_value(json_object_get(o, "id")), "ftevent-1");
     event_clear(&a);
     event_clear(&b);
     json_decref(o);
