@@ -2,6 +2,7 @@
 #
 #   build/ffwd          the engine: command line and worker (no HTTP, no database)
 #   build/ffwd-server   the HTTP service (no oneDNN, no CUDA)
+#   build/libffwd-cuda.so   the CUDA device, where nvcc is; ffwd loads it when a device asks for it
 #
 # SAN=address,undefined or SAN=thread builds the same things with sanitizers under build/san-*/.
 # WERROR=0 keeps warnings from being errors; V=1 shows the commands.
@@ -52,12 +53,12 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs deps help demo test test-bins test-clients lint format bench bench-cpu clean
+.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: deps
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory programs cuda
 
 programs: $(B)/ffwd $(B)/ffwd-server
 
@@ -92,6 +93,41 @@ $(OBJ)/%.o: %.c
 	$(call say,CC)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# ---- the CUDA device ------------------------------------------------------------------------
+# Host code by the C compiler, kernels by nvcc. ffwd exports what the library uses of base and
+# engine/ops; the CUDA runtime is linked statically, cuBLASLt is found at load time.
+
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
+NVCCFLAGS := -std=c++17 -O3 -lineinfo --compiler-options -fPIC,-Wall,-Wextra \
+             $(if $(filter 1,$(WERROR)),-Werror all-warnings) \
+             -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
+cuda_c := $(wildcard engine/ops/cuda/*.c)
+cuda_cu := $(wildcard engine/ops/cuda/*.cu)
+cuda_objects := $(cuda_c:%.c=build/cuda/%.o) $(cuda_cu:%.cu=build/cuda/%.cu.o)
+
+ifneq ($(NVCC),)
+cuda: build/libffwd-cuda.so ## the CUDA device, where nvcc is
+else
+cuda:
+	@echo "SKIP: no nvcc here, so no CUDA device is built"
+endif
+
+build/libffwd-cuda.so: $(cuda_objects)
+	$(call say,LINK)
+	$(Q)$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_ROOT)/lib64 -lcublasLt \
+	    -Xlinker -rpath=$(CUDA_ROOT)/lib64
+
+build/cuda/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC)
+	$(Q)$(NVCC) $(CPPFLAGS) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+build/cuda/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_ROOT)/include $(filter-out -fsanitize%,$(CFLAGS)) -fPIC \
+	    -fno-sanitize=all -MMD -MP -c -o $@ $<
+
 # ---- tests ----------------------------------------------------------------------------------
 
 $(B)/tests/unit/base/%: tests/unit/base/%.c $(lib_base)
@@ -112,6 +148,72 @@ $(server_bins): $(B)/tests/%: tests/%.c $(lib_server) $(lib_api) $(lib_storage) 
 	$(call say,TEST)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_server) $(lib_api) $(lib_storage) $(lib_base) \
 	    -lcriterion $(SERVER_LIBS) $(BASE_LIBS)
+
+# ---- the CUDA sources on the host -----------------------------------------------------------
+# engine/ops/cuda once more, by the host's compilers against tests/cuda/emulation/include, always
+# under AddressSanitizer and UndefinedBehaviorSanitizer; the cases of tests/ops and tests/reference
+# run on it. build/emulation/ffwd finds the emulated device as it would find the real one.
+
+E := $(B)/emulation
+CXX ?= g++
+EMULATED := -fsanitize=address,undefined
+EMULATION_FLAGS := -g -O1 -fPIC -fno-omit-frame-pointer -fno-strict-aliasing $(EMULATED) \
+    -fno-sanitize-recover=all -Itests/cuda/emulation/include $(CPPFLAGS)
+EMULATION_CXXFLAGS := -std=c++17 -Wall -Wextra -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
+emulated := $(patsubst %,$(E)/obj/%.o,$(cuda_c) $(cuda_cu) $(wildcard tests/cuda/emulation/*.c) \
+    tests/cuda/emulation/fibers.cc)
+emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
+    $(E)/obj/tests/cuda/support/devices.c.o
+emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(wildcard tests/ops/test_rows.c \
+    tests/ops/test_linear.c tests/ops/test_head.c tests/ops/test_adapter.c tests/ops/test_attention.c \
+    tests/reference/test_model.c tests/reference/test_gradients.c tests/reference/test_training.c)) \
+    $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
+$(emulated_bins): CPPFLAGS += -Itests/cuda/emulation/include
+
+# ThreadSanitizer and AddressSanitizer exclude each other.
+ifneq ($(SAN),thread)
+test_bins += $(emulated_bins) $(E)/ffwd $(E)/libffwd-cuda.so
+endif
+
+$(E)/obj/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(call say,EMU)
+	$(Q)$(CC) -std=c11 $(WARN) $(EMULATION_FLAGS) -MMD -MP -c -o $@ $<
+$(E)/obj/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call say,EMU)
+	$(Q)$(CXX) -x c++ $(EMULATION_CXXFLAGS) $(EMULATION_FLAGS) -MMD -MP -c -o $@ $<
+$(E)/obj/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	$(call say,EMU)
+	$(Q)$(CXX) $(EMULATION_CXXFLAGS) $(EMULATION_FLAGS) -MMD -MP -c -o $@ $<
+$(E)/obj/tests/cuda/emulation/cublaslt.c.o: EMULATION_FLAGS += -O3
+# The scheduler is no subject of the tests, and most of their time.
+$(E)/obj/tests/cuda/emulation/fibers.cc.o: EMULATION_FLAGS += -O2 -fno-sanitize=undefined \
+    $(patsubst %,--param asan-%=0,instrument-reads instrument-writes stack globals)
+
+emulated_link = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(EMULATED) -MMD -MP -MF $@.d -o $@ $< \
+    $(emulated) $(emulated_support) $(lib_engine) $(lib_base) -lcriterion $(ENGINE_LIBS) $(BASE_LIBS) -lstdc++
+$(B)/tests/cuda/ops/%: tests/ops/%.c $(emulated) $(emulated_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(emulated_link)
+$(B)/tests/cuda/reference/%: tests/reference/%.c $(emulated) $(emulated_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(emulated_link)
+$(B)/tests/cuda/test_%: tests/cuda/test_%.c $(emulated) $(emulated_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(emulated_link)
+
+$(E)/ffwd: $(OBJ)/engine/main.o $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) $(EMULATED) -rdynamic -o $@ $^ $(ENGINE_LIBS) $(BASE_LIBS)
+$(E)/libffwd-cuda.so: $(emulated)
+	$(call say,LINK)
+	$(Q)$(CXX) -shared $(EMULATED) -o $@ $^
 
 # Criterion's separate processes do not run under ThreadSanitizer; tests/ops brings a stand-in.
 ifeq ($(SAN),thread)
@@ -146,7 +248,7 @@ lint: ## format, include table, links, ceilings, banned functions
 	@tests/lint/lint.sh $(B)
 
 format: ## rewrite the sources in the project's format
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 clean: ## remove build/
 	rm -rf build

@@ -3,7 +3,7 @@
 # Used by `make`, by the container images and by CI. Argument `runtime`: only what running needs.
 set -eu
 
-build="gcc make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libsqlite3-dev
+build="gcc g++ make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libsqlite3-dev
 libsodium-dev libdnnl-dev libpcre2-dev libutf8proc-dev libcriterion-dev curl jq clang-format
 python3 python3-venv ca-certificates git"
 runtime="libmicrohttpd12 libjansson4 libuv1 libsqlite3-0 libsodium23 libdnnl2 libpcre2-8-0

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs every test group and prints a line for each, then the sum as the last line:
 #   N passed, N failed, N skipped
-# usage: tests/run.sh BUILD_DIR [GROUP...]     (groups: unit ops reference http fault ...)
+# usage: tests/run.sh BUILD_DIR [GROUP...]     (groups: unit ops reference cuda http ...)
 #
 # A group is a set of Criterion programs, or tests/GROUP/run.sh, whose own last line has the form
 # of the sum. A Criterion test that cannot run here prints a line `SKIP: reason`; it counts as
@@ -10,7 +10,7 @@ set -u
 build=${1:?usage: tests/run.sh BUILD_DIR [GROUP...]}
 shift
 cd "$(dirname "$0")/.." || exit 2
-groups=${*:-unit ops reference train http}
+groups=${*:-unit ops reference cuda train http}
 logs=$build/tests/logs
 mkdir -p "$logs"
 passed=0 failed=0 skipped=0

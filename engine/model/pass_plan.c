@@ -157,6 +157,24 @@ static void upload_rope(struct pass *p) {
     free(host);
 }
 
+/* What the pass will ask of the device's operations. */
+static struct op_shapes largest_shapes(const struct pass *p) {
+    const struct model_config *c = &p->m->cfg;
+    struct op_shapes o = {.dtype = p->m->dtype,
+                          .tokens = p->limits.tokens,
+                          .targets = p->limits.targets,
+                          .heads = p->limits.training ? c->heads : 0,
+                          .vocab = c->vocab};
+    for (enum site s = 0; p->ad != NULL && s < SITES; s++) {
+        int64_t rank = (int64_t)site_parts(c, s) * p->ad->options.rank, in = site_in(c, s);
+        o.rank = rank > o.rank ? rank : o.rank;
+        if (p->ad->options.dropout > 0)
+            o.width = in > o.width ? in : o.width;
+    }
+    o.adapter = p->ad != NULL ? p->ad->mem.n : 0;
+    return o;
+}
+
 enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
                   struct pass **out, struct err_msg *em) {
     *out = NULL;
@@ -174,6 +192,9 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     enum err e = pl.overflow ? err_set(em, ERR_NO_MEMORY, "a pass of %d tokens overflows memory",
                                        limits->tokens)
                              : m->dev->ops->mem_alloc(m->dev, pl.used, &p->memory, em);
+    const struct op_shapes most = largest_shapes(p);
+    if (e == ERR_OK)
+        e = m->dev->ops->reserve(m->dev, &most, em);
     if (e != ERR_OK) {
         pass_free(p);
         return e;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "engine/ops/cpu/cpu.h"
 #include "engine/ops/ops.h"
 
@@ -77,8 +78,10 @@ enum err device_open(const char *spec, int threads, struct device **out, struct 
     if (strcmp(spec, "cpu") == 0)
         return cpu_open(threads, CPU_PRODUCT_BEST, out, em);
     if (strcmp(spec, "auto") == 0) {
-        if (cuda_open(0, out, NULL) == ERR_OK)
+        struct err_msg why = ERR_MSG_INIT;
+        if (cuda_open(0, out, &why) == ERR_OK)
             return ERR_OK;
+        log_info("device.auto", "device=cpu reason=%s", why.text);
         return cpu_open(threads, CPU_PRODUCT_BEST, out, em);
     }
     if (parse_cuda(spec, &index))

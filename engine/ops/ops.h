@@ -119,6 +119,21 @@ struct lora {
     size_t m[LINEAR_PARTS]; /* used by the dora operations only */
 };
 
+/* How LoRA's matrices lie beside one linear: the columns of s, and the A_i that are one matrix. */
+struct lora_group {
+    int64_t first; /* column in s */
+    int64_t rank;  /* Σrank of the parts in it */
+    size_t offset; /* of A [rank, in], in elements of the adapter's buffers */
+};
+struct lora_plan {
+    int64_t rank; /* Σrank: columns of s; 0 without LoRA */
+    int64_t first[LINEAR_PARTS];
+    int n_groups;
+    struct lora_group group[LINEAR_PARTS];
+};
+/* in: columns of A; lora may be NULL. */
+struct lora_plan lora_plan_make(const struct lora *lora, int n_parts, int64_t in);
+
 /* The adapter's flat buffers, f32 [n], device memory. work is the device's own copy of the weights
  * in the form its products want; adapter_refresh brings it up to date after w changed. */
 struct adapter_mem {
@@ -131,6 +146,17 @@ struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
     int64_t step;     /* from 1, for bias correction */
     float grad_scale; /* gradients are multiplied by this first (clipping) */
+};
+
+/* Largest shapes that operations will be called with. */
+struct op_shapes {
+    enum dtype dtype;
+    int64_t tokens, targets;
+    int64_t width;  /* widest input of a linear with LoRA and dropout; 0: no dropout */
+    int64_t rank;   /* largest Σrank of a linear */
+    int64_t heads;  /* 0: no backward pass */
+    int64_t vocab;  /* rows of the head */
+    size_t adapter; /* elements of its flat buffer */
 };
 
 struct device_info {
@@ -158,6 +184,9 @@ struct ops {
                          struct err_msg *em);
     enum err (*sync)(struct device *dev, struct err_msg *em);
     size_t (*mem_peak)(const struct device *dev); /* bytes; CPU: resident peak of the process */
+    /* Takes the scratch memory that operations of up to these shapes need, so that none of them
+     * allocates. Without it, or for larger shapes, the first use allocates. */
+    enum err (*reserve)(struct device *dev, const struct op_shapes *most, struct err_msg *em);
 
     /* Converts the frozen weights to dtype and packs them as the products want. */
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,

@@ -9,17 +9,23 @@
 
 #include <stdint.h>
 
+/* A device that compiles these for its own processor defines this first. */
+#ifndef PHILOX_FUNCTION
+#define PHILOX_FUNCTION static inline
+#endif
+
 struct philox {
     uint32_t x[4];
 };
 
-static inline struct philox philox4x32(uint64_t key, struct philox c) {
+PHILOX_FUNCTION struct philox philox4x32(uint64_t key, struct philox c) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xD2511F53u * c.x[0];
         uint64_t p1 = (uint64_t)0xCD9E8D57u * c.x[2];
-        c = (struct philox){{(uint32_t)(p1 >> 32) ^ c.x[1] ^ k0, (uint32_t)p1,
-                             (uint32_t)(p0 >> 32) ^ c.x[3] ^ k1, (uint32_t)p0}};
+        struct philox next = {{(uint32_t)(p1 >> 32) ^ c.x[1] ^ k0, (uint32_t)p1,
+                               (uint32_t)(p0 >> 32) ^ c.x[3] ^ k1, (uint32_t)p0}};
+        c = next;
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
@@ -27,13 +33,13 @@ static inline struct philox philox4x32(uint64_t key, struct philox c) {
 }
 
 /* Uniform in [0, 1) with 24 bits. */
-static inline float philox_uniform(uint32_t x) {
+PHILOX_FUNCTION float philox_uniform(uint32_t x) {
     return (float)(x >> 8) * 0x1p-24f;
 }
 
 /* Four draws for columns 4·quad … 4·quad+3 of one row of a dropout or initialisation site. */
-static inline struct philox philox_site(uint64_t seed, uint32_t step, uint32_t site,
-                                        uint64_t row_key, uint32_t quad) {
+PHILOX_FUNCTION struct philox philox_site(uint64_t seed, uint32_t step, uint32_t site,
+                                          uint64_t row_key, uint32_t quad) {
     uint64_t key = seed ^ ((uint64_t)step << 32 | site) * 0x9E3779B97F4A7C15ull;
     struct philox counter = {{quad, (uint32_t)row_key, (uint32_t)(row_key >> 32), site}};
     return philox4x32(key, counter);

@@ -11,12 +11,12 @@ finding() {
     findings=$((findings + 1))
 }
 
-sources=$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
-code=$(git ls-files 'base/*.[ch]' 'storage/*.[ch]' 'api/*.[ch]' 'server/*.[ch]' 'engine/*.[ch]')
+sources=$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
+code=$(git ls-files 'base/*.[ch]' 'storage/*.[ch]' 'api/*.[ch]' 'server/*.[ch]' 'engine/*.[ch]' 'engine/*.cu' 'engine/*.cuh')
 
 # ---- format ---------------------------------------------------------------------------------
 while IFS= read -r f; do finding "$f: not in the project's format (make format)"; done < <(
-    git ls-files '*.c' '*.h' | xargs -n 64 clang-format --dry-run -Werror 2>&1 | sed -n 's/:.*clang-format-violations.*//p' | sort -u
+    git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' | xargs -n 64 clang-format --dry-run -Werror 2>&1 | sed -n 's/:.*clang-format-violations.*//p' | sort -u
 )
 
 # ---- include table: a folder may include itself and these ------------------------------------
@@ -66,8 +66,9 @@ while IFS= read -r line; do [ -n "$line" ] && finding "$line"; done < <(
     third_party 'pcre2\.h|utf8proc\.h' engine/text
     third_party 'cuda|cublas' engine/ops/cuda
 )
-grep -nE '^#\s*ifn?def\s+.*CUDA' $code | while IFS= read -r l; do echo "lint: $l: no #ifdef CUDA"; done
-[ -z "$(grep -lE '^#\s*ifn?def\s+.*CUDA' $code)" ] || findings=$((findings + 1))
+while IFS= read -r line; do finding "$line: no #ifdef CUDA"; done < <(
+    grep -nE '^#\s*if.*CUDA' $code | grep -vE '#ifndef FFWD_[A-Z_]*_C?U?H$'
+)
 
 # ---- links ------------------------------------------------------------------------------------
 links() { # PROGRAM FORBIDDEN...
@@ -82,6 +83,14 @@ links() { # PROGRAM FORBIDDEN...
 }
 links "$build/ffwd" microhttpd sqlite3 uv cuda cublas
 links "$build/ffwd-server" dnnl cuda cublas pcre2 gomp
+
+# What the CUDA device leaves open must be in ffwd, or it cannot be loaded.
+if [ -f build/libffwd-cuda.so ] && [ -x build/ffwd ]; then
+    while IFS= read -r symbol; do finding "libffwd-cuda.so needs $symbol, which ffwd does not export"; done < <(
+        comm -23 <(nm -D --undefined-only build/libffwd-cuda.so | awk '$1 == "U" && !/@/ {print $2}' | sort) \
+            <(nm -D --defined-only build/ffwd | awk '{print $NF}' | sort)
+    )
+fi
 
 # ---- ceilings ---------------------------------------------------------------------------------
 for f in $sources $(git ls-files '*.py' '*.sh'); do

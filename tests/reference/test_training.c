@@ -109,6 +109,8 @@ static void check_trajectory(const char *name, int threads, int pieces) {
     run_open(&r, name, DTYPE_F32, threads);
     const json_t *norms = json_object_get(json_object_get(r.c.expected, "train"), "grad_norms");
     json_array_foreach(json_object_get(json_object_get(r.c.expected, "train"), "losses"), i, want) {
+        if (i == ref_steps_most)
+            break;
         double norm, loss = step(&r, (int)i + 1, pieces, &norm);
         double want_norm = json_number_value(json_array_get(norms, i));
         cr_expect_float_eq(loss, json_number_value(want), 1e-4, "step %zu: loss %.7g, not %.7g",
@@ -131,6 +133,8 @@ ParameterizedTest(const int *number, training, fifty_losses_in_bf16_agree_within
     json_t *want;
     run_open(&r, ref_cases[*number], DTYPE_BF16, 2);
     json_array_foreach(json_object_get(json_object_get(r.c.expected, "train"), "losses"), i, want) {
+        if (i == ref_steps_most)
+            break;
         double norm, loss = step(&r, (int)i + 1, 1, &norm), torch = json_number_value(want);
         cr_expect_float_eq(loss, torch, 1e-2 * torch, "step %zu: loss %.5g, not %.5g", i + 1, loss,
                            torch);

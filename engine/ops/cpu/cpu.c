@@ -96,6 +96,14 @@ static size_t cpu_mem_peak(const struct device *dev) {
     return (size_t)u.ru_maxrss * 1024;
 }
 
+/* Scratch memory grows with the first step: the system takes it page by page anyway. */
+static enum err cpu_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em) {
+    (void)dev;
+    (void)most;
+    (void)em;
+    return ERR_OK;
+}
+
 void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
     struct cpu_scratch *s = &c->scratch[worker];
     if (s->size[slot] < bytes) {
@@ -218,6 +226,7 @@ static const struct ops cpu_ops = {
     .download = cpu_download,
     .sync = cpu_sync,
     .mem_peak = cpu_mem_peak,
+    .reserve = cpu_reserve,
     .linear_new = cpu_linear_new,
     .linear_free = cpu_linear_free,
     .linear_forward = cpu_linear_forward,

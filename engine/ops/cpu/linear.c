@@ -193,22 +193,6 @@ void cpu_linear_free(struct device *dev, struct linear *lin) {
     free(lin);
 }
 
-struct lora_plan lora_plan_make(const struct linear *lin, const struct lora *lora) {
-    struct lora_plan p = {0};
-    for (int i = 0; lora && i < lin->n_parts; i++) {
-        p.first[i] = p.rank;
-        if (lora->rank[i] == 0)
-            continue;
-        struct lora_group *last = p.n_groups > 0 ? &p.group[p.n_groups - 1] : NULL;
-        if (last && last->offset + (size_t)(last->rank * lin->in) == lora->a[i])
-            last->rank += lora->rank[i];
-        else
-            p.group[p.n_groups++] = (struct lora_group){p.rank, lora->rank[i], lora->a[i]};
-        p.rank += lora->rank[i];
-    }
-    return p;
-}
-
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
                                int64_t stride, enum dtype with) {
     if (c->native_bf16 && with == DTYPE_BF16)

@@ -1,4 +1,4 @@
-/* linear: the frozen matrices of one product, and how LoRA's matrices lie beside them.
+/* linear: the frozen matrices of one product.
  *
  * What:    struct linear of the CPU and helpers for linear_forward.c, linear_backward.c, head.c.
  * Owns:    a linear owns its copy of the weights.
@@ -25,22 +25,6 @@ struct linear {
     struct tiling forward[LINEAR_PARTS], backward; /* tiles of a part's rows; of columns */
     struct packed **packed_forward[LINEAR_PARTS], **packed_backward; /* a matrix for each tile */
 };
-
-/* A_i that lie one after the other in the adapter are one matrix [Σrank, in]. */
-struct lora_group {
-    int64_t first; /* column in s */
-    int64_t rank;
-    size_t offset; /* of A, in elements of the adapter's buffers */
-};
-
-/* What a call needs to know about LoRA; ranks 0 everywhere without it. */
-struct lora_plan {
-    int64_t rank; /* Σrank: columns of s */
-    int64_t first[LINEAR_PARTS];
-    int n_groups;
-    struct lora_group group[LINEAR_PARTS];
-};
-struct lora_plan lora_plan_make(const struct linear *lin, const struct lora *lora);
 
 /* Wᵀ [in, n] of tile i of a part, and W [Σout, n] of tile i of the columns. */
 struct operand weight_forward(const struct linear *lin, int part, int64_t i);

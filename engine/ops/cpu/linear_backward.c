@@ -151,7 +151,7 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                              .x = x,
                              .s = s,
                              .dx = dx,
-                             .plan = lora_plan_make(lin, lora),
+                             .plan = lora_plan_make(lora, lin->n_parts, lin->in),
                              .rows = tiling_make(dy.rows, cpu_of(dev)->tile_rows, 32)};
     int64_t n_db = 0;
     if (r.plan.rank > 0) {

@@ -128,7 +128,7 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                             .y = y,
                             .s = s,
                             .residual = residual,
-                            .plan = lora_plan_make(lin, lora),
+                            .plan = lora_plan_make(lora, lin->n_parts, lin->in),
                             .rows = tiling_make(x.rows, cpu_of(dev)->tile_rows, 32)};
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "engine/ops/cpu/cpu.h"
 #include "engine/ops/cpu/half.h"
 
 void scene_clear(struct scene *s) {
@@ -206,33 +205,6 @@ void scene_check_padding(struct scene *s, const char *what, struct tensor t) {
 
 double limit_of(enum dtype dtype) {
     return dtype == DTYPE_F32 ? 3e-6 : 8e-3;
-}
-
-void each_device(void (*run)(struct scene *s, const void *arg), const void *arg) {
-    static const struct {
-        const char *label;
-        enum cpu_product product;
-        int threads;
-    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},   {"2 threads", CPU_PRODUCT_BEST, 2},
-                 {"3 threads", CPU_PRODUCT_BEST, 3},  {"primitives", CPU_PRODUCT_PRIMITIVES, 2},
-                 {"widened", CPU_PRODUCT_WIDENED, 2}, {"plain", CPU_PRODUCT_PLAIN, 2}};
-    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
-        uint64_t first = 0;
-        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-            struct scene s = {.dtype = (enum dtype)dtype, .label = kinds[i].label, .random = 42};
-            struct err_msg em = ERR_MSG_INIT;
-            cr_assert_eq(cpu_open(kinds[i].threads, kinds[i].product, &s.dev, &em), ERR_OK);
-            s.ops = s.dev->ops;
-            run(&s, arg);
-            scene_clear(&s);
-            device_close(s.dev);
-            if (i == 0)
-                first = s.digest;
-            if (kinds[i].product == CPU_PRODUCT_BEST)
-                cr_assert_eq(s.digest, first, "%s, %s: other bytes than with 1 thread", s.label,
-                             dtype_name(s.dtype));
-        }
-    }
 }
 
 double difference(double (*loss)(void *arg), void *arg, double *at, double step) {

@@ -68,8 +68,8 @@ void scene_check_padding(struct scene *s, const char *what, struct tensor t);
 /* Limits of a result in dtype: rounding of products and sums, and of the result itself. */
 double limit_of(enum dtype dtype);
 
-/* Runs a case on every kind of CPU device and in f32 and bf16: 1, 2 and 3 threads (whose results
- * must agree to the byte), oneDNN's primitives, bf16 by widening, and plain C. */
+/* Runs a case in f32 and bf16 on every device of this build: devices.c, for the CPU, or
+ * tests/cuda/support/devices.c. */
 void each_device(void (*run)(struct scene *s, const void *arg), const void *arg);
 
 /* Central difference of loss(arg) by *at. */

@@ -42,7 +42,7 @@ void ref_case_open(struct ref_case *c, const char *name, enum dtype dtype, int t
     char path[512];
     *c = (struct ref_case){0};
     (void)snprintf(c->dir, sizeof c->dir, "tests/reference/cases/%s", name);
-    cr_assert_eq(device_open("cpu", threads, &c->dev, &em), ERR_OK, "%s", em.text);
+    cr_assert_eq(ref_device_open(threads, &c->dev, &em), ERR_OK, "%s", em.text);
     cr_assert_eq(model_open(c->dev, c->dir, dtype, &c->model, &em), ERR_OK, "%s", em.text);
     (void)snprintf(path, sizeof path, "%s/expected.json", c->dir);
     c->expected = json_load_file(path, 0, NULL);

@@ -1,6 +1,6 @@
 /* case: one folder of tests/reference/cases, opened for a test.
  *
- * What:    the model on the CPU in f32, its rows, the expected values, and batches built from rows
+ * What:    the model on a device, its rows, the expected values, and batches built from rows
  *          the way a trainer packs them.
  * Owns:    everything in struct ref_case; ref_case_close frees it.
  * Threads: one.
@@ -41,6 +41,11 @@ struct ref_batch {
 /* Names of the cases. */
 extern const char *const ref_cases[];
 extern const int ref_n_cases;
+
+/* The device of this build: device.c, for the CPU, or tests/cuda/support/devices.c. */
+enum err ref_device_open(int threads, struct device **out, struct err_msg *em) NODISCARD;
+/* Steps of a trajectory that this device takes: all on the CPU, fewer where a step is slow. */
+extern const size_t ref_steps_most;
 
 void ref_case_open(struct ref_case *c, const char *name, enum dtype dtype, int threads);
 /* Opens the case's adapter. */

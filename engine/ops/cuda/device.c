@@ -1,0 +1,108 @@
+/* device: opening and closing a CUDA device, and its table of operations. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/ops/cuda/cuda.h"
+#include "engine/ops/cuda/product.h"
+
+/* Kernels are built for 8.0 and up. */
+#define OLDEST_MAJOR 8
+
+static void cuda_info(const struct device *dev, struct device_info *out) {
+    const struct cuda *c = (const struct cuda *)(const void *)dev;
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "%s", c->name);
+    snprintf(out->kind, sizeof out->kind, "cuda:%d", c->index);
+    out->native_bf16 = true;
+    out->memory_total = c->memory_total;
+}
+
+static void cuda_close(struct device *dev) {
+    struct cuda *c = cuda_of(dev);
+    if (c->stream)
+        (void)cudaStreamSynchronize(c->stream);
+    products_free(c->products);
+    cuda_memory_close(c);
+    if (c->stream)
+        (void)cudaStreamDestroy(c->stream);
+    free(c);
+}
+
+static const struct ops cuda_ops = {
+    .close = cuda_close,
+    .info = cuda_info,
+    .mem_alloc = cuda_mem_alloc,
+    .mem_free = cuda_mem_free,
+    .mem_zero = cuda_mem_zero,
+    .mem_copy = cuda_mem_copy,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .sync = cuda_sync,
+    .mem_peak = cuda_mem_peak,
+    .reserve = cuda_reserve,
+    .linear_new = cuda_linear_new,
+    .linear_free = cuda_linear_free,
+    .linear_forward = cuda_linear_forward,
+    .linear_backward = cuda_linear_backward,
+    .embed = cuda_embed,
+    .norm_forward = cuda_norm_forward,
+    .norm_apply = cuda_norm_apply,
+    .norm_backward = cuda_norm_backward,
+    .rope = cuda_rope,
+    .attention_forward = cuda_attention_forward,
+    .attention_backward = cuda_attention_backward,
+    .act_forward = cuda_act_forward,
+    .act_backward = cuda_act_backward,
+    .rows_gather = cuda_rows_gather,
+    .rows_scatter = cuda_rows_scatter,
+    .head_loss = cuda_head_loss,
+    .adapter_alloc = cuda_adapter_alloc,
+    .adapter_free = cuda_adapter_free,
+    .adapter_refresh = cuda_adapter_refresh,
+    .vec_sumsq = cuda_vec_sumsq,
+    .vec_axpy = cuda_vec_axpy,
+    .adamw = cuda_adamw,
+};
+
+static enum err describe(struct cuda *c, struct err_msg *em) {
+    struct cudaDeviceProp prop;
+    if (!cuda_check(c, cudaSetDevice(c->index), "cudaSetDevice") ||
+        !cuda_check(c, cudaGetDeviceProperties(&prop, c->index), "cudaGetDeviceProperties"))
+        return cuda_fault_return(c, em);
+    snprintf(c->name, sizeof c->name, "%.95s", prop.name);
+    c->memory_total = prop.totalGlobalMem;
+    if (prop.major < OLDEST_MAJOR)
+        return err_set(em, ERR_DEVICE,
+                       "device %d (%s) has compute capability %d.%d; at least %d.0 is needed",
+                       c->index, c->name, prop.major, prop.minor, OLDEST_MAJOR);
+    return ERR_OK;
+}
+
+enum err ffwd_cuda_open(int index, struct device **out, struct err_msg *em) {
+    int driver = 0, count = 0;
+    *out = NULL;
+    (void)cudaDriverGetVersion(&driver);
+    cudaError_t rc = cudaGetDeviceCount(&count);
+    enum err e = cuda_availability(rc, driver, count, index, em);
+    if (e != ERR_OK)
+        return e;
+    struct cuda *c = xcalloc(1, sizeof *c);
+    c->base.ops = &cuda_ops;
+    c->index = index;
+    e = describe(c, em);
+    if (e == ERR_OK) {
+        cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
+                   "cudaStreamCreateWithFlags");
+        e = cuda_staging_open(c, em);
+    }
+    if (e == ERR_OK)
+        e = products_new(c, &c->products, em);
+    if (e != ERR_OK) {
+        cuda_close(&c->base);
+        return e;
+    }
+    *out = &c->base;
+    return ERR_OK;
+}

@@ -1,0 +1,190 @@
+/* memory: device memory, pinned staging for uploads, scratch memory. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/ops/cuda/cuda.h"
+#include "engine/ops/cuda/product.h"
+
+/* ---- blocks --------------------------------------------------------------------------------- */
+
+static void block_add(struct cuda *c, void *p, size_t bytes) {
+    if (c->n_blocks == c->room_blocks) {
+        c->room_blocks = 2 * c->room_blocks + 64;
+        c->blocks = xreallocarray(c->blocks, c->room_blocks, sizeof *c->blocks);
+    }
+    c->blocks[c->n_blocks++] = (struct cuda_block){p, bytes};
+    c->held += bytes;
+    c->peak = c->held > c->peak ? c->held : c->peak;
+}
+
+static void block_remove(struct cuda *c, const void *p) {
+    for (size_t i = 0; i < c->n_blocks; i++)
+        if (c->blocks[i].p == p) {
+            c->held -= c->blocks[i].bytes;
+            c->blocks[i] = c->blocks[--c->n_blocks];
+            return;
+        }
+}
+
+enum err cuda_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    size_t available = 0, total = 0;
+    *out = NULL;
+    if (c->fault.code != ERR_OK)
+        return cuda_fault_return(c, em);
+    cudaError_t rc =
+        bytes > c->memory_total ? cudaErrorMemoryAllocation : cudaMalloc(out, bytes ? bytes : 1);
+    if (rc == cudaSuccess) {
+        block_add(c, *out, bytes);
+        return ERR_OK;
+    }
+    *out = NULL;
+    if (rc != cudaErrorMemoryAllocation) {
+        cuda_check(c, rc, "cudaMalloc");
+        return cuda_fault_return(c, em);
+    }
+    /* Running out is no fault: the caller may ask for less. */
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&available, &total);
+    return err_set(em, ERR_NO_MEMORY,
+                   "%zu bytes of device memory are needed at once; device %d (%s) has %zu, of "
+                   "which %zu are free",
+                   bytes, c->index, c->name, c->memory_total, available);
+}
+
+void cuda_mem_free(struct device *dev, void *p) {
+    struct cuda *c = cuda_of(dev);
+    if (!p)
+        return;
+    block_remove(c, p);
+    cuda_check(c, cudaFree(p), "cudaFree"); /* waits for the work that uses it */
+}
+
+size_t cuda_mem_peak(const struct device *dev) {
+    return ((const struct cuda *)(const void *)dev)->peak;
+}
+
+void cuda_mem_zero(struct device *dev, void *p, size_t bytes) {
+    struct cuda *c = cuda_of(dev);
+    if (c->fault.code == ERR_OK && bytes > 0)
+        cuda_check(c, cudaMemsetAsync(p, 0, bytes, c->stream), "cudaMemsetAsync");
+}
+
+void cuda_mem_copy(struct device *dev, void *dst, const void *src, size_t bytes) {
+    struct cuda *c = cuda_of(dev);
+    if (c->fault.code == ERR_OK && bytes > 0)
+        cuda_check(c, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, c->stream),
+                   "cudaMemcpyAsync");
+}
+
+/* ---- host and device ------------------------------------------------------------------------ */
+
+enum err cuda_staging_open(struct cuda *c, struct err_msg *em) {
+    for (int i = 0; i < 2 && c->fault.code == ERR_OK; i++) {
+        struct cuda_staging *s = &c->staging[i];
+        if (cuda_check(c, cudaMallocHost(&s->host, CUDA_STAGING_BYTES), "cudaMallocHost"))
+            cuda_check(c, cudaEventCreateWithFlags(&s->sent, cudaEventDisableTiming),
+                       "cudaEventCreateWithFlags");
+    }
+    return cuda_fault_return(c, em);
+}
+
+/* The host fills one half while the other is on its way, so that uploads run at the speed of the
+ * bus and the caller's memory is free on return. */
+void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes) {
+    struct cuda *c = cuda_of(dev);
+    for (size_t at = 0; at < bytes && c->fault.code == ERR_OK;) {
+        struct cuda_staging *s = &c->staging[c->staging_next];
+        size_t n = bytes - at < CUDA_STAGING_BYTES ? bytes - at : CUDA_STAGING_BYTES;
+        if (!cuda_check(c, cudaEventSynchronize(s->sent), "cudaEventSynchronize"))
+            return;
+        memcpy(s->host, (const char *)host + at, n);
+        if (!cuda_check(
+                c, cudaMemcpyAsync((char *)dst + at, s->host, n, cudaMemcpyHostToDevice, c->stream),
+                "cudaMemcpyAsync"))
+            return;
+        cuda_check(c, cudaEventRecord(s->sent, c->stream), "cudaEventRecord");
+        c->staging_next ^= 1;
+        at += n;
+    }
+}
+
+enum err cuda_sync(struct device *dev, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    if (c->fault.code == ERR_OK)
+        cuda_check(c, cudaStreamSynchronize(c->stream), "cudaStreamSynchronize");
+    enum err e = cuda_fault_return(c, em);
+    if (e == ERR_NO_MEMORY) /* what did not fit was not run; the device is as good as before */
+        c->fault = (struct cuda_fault){0};
+    return e;
+}
+
+enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
+                       struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    if (c->fault.code == ERR_OK && bytes > 0)
+        cuda_check(c, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, c->stream),
+                   "cudaMemcpyAsync");
+    return cuda_sync(dev, em);
+}
+
+/* ---- scratch -------------------------------------------------------------------------------- */
+
+static enum err scratch_grow(struct cuda *c, enum cuda_slot slot, size_t bytes,
+                             struct err_msg *em) {
+    struct cuda_scratch *s = &c->scratch[slot];
+    if (s->size >= bytes)
+        return ERR_OK;
+    cuda_mem_free(&c->base, s->p);
+    *s = (struct cuda_scratch){0};
+    enum err e = cuda_mem_alloc(&c->base, bytes, &s->p, em);
+    if (e == ERR_OK)
+        s->size = bytes;
+    return e;
+}
+
+void *cuda_scratch(struct cuda *c, enum cuda_slot slot, size_t bytes) {
+    struct err_msg em = ERR_MSG_INIT;
+    if (c->fault.code != ERR_OK)
+        return NULL;
+    enum err e = scratch_grow(c, slot, bytes, &em);
+    if (e != ERR_OK)
+        cuda_fault_set(c, e, em.text);
+    return e == ERR_OK ? c->scratch[slot].p : NULL;
+}
+
+/* a · b · size bytes; SIZE_MAX, which no device has, where that overflows. */
+static size_t bytes_of(int64_t a, int64_t b, size_t size) {
+    size_t n;
+    return mem_mul((size_t)a, (size_t)b, &n) && mem_mul(n, size, &n) ? n : SIZE_MAX;
+}
+
+enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    size_t size = dtype_size(most->dtype), need[SLOT_COUNT];
+    need[SLOT_DROPPED] = bytes_of(most->tokens, most->width, size);
+    need[SLOT_SHRUNK] = bytes_of(most->tokens, most->rank, size);
+    need[SLOT_LOGITS] =
+        bytes_of(cuda_head_chunk(most->targets, most->vocab), most->vocab, sizeof(float));
+    need[SLOT_DELTA] = bytes_of(most->tokens, most->heads, sizeof(float));
+    need[SLOT_PARTIALS] = cuda_sumsq_bytes();
+    need[SLOT_PRODUCT] = PRODUCT_WORKSPACE;
+    enum err e = cuda_fault_return(c, em);
+    for (int slot = 0; slot < SLOT_COUNT && e == ERR_OK; slot++)
+        if (need[slot] > 0)
+            e = scratch_grow(c, (enum cuda_slot)slot, need[slot], em);
+    return e;
+}
+
+void cuda_memory_close(struct cuda *c) {
+    for (int slot = 0; slot < SLOT_COUNT; slot++)
+        cuda_mem_free(&c->base, c->scratch[slot].p);
+    for (int i = 0; i < 2; i++) {
+        if (c->staging[i].host)
+            (void)cudaFreeHost(c->staging[i].host);
+        if (c->staging[i].sent)
+            (void)cudaEventDestroy(c->staging[i].sent);
+    }
+    free(c->blocks);
+}

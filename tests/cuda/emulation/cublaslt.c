@@ -1,0 +1,244 @@
+/* cublaslt: matrix products by a plain loop, with sums in f32 as the real library's. Operands are
+ * first copied into dense f32, so that every address is touched under the sanitizer. */
+#include <cublasLt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "tests/cuda/emulation/emulation.h"
+
+struct emulated_lt {
+    int unused;
+};
+struct emulated_product {
+    cublasOperation_t op_a, op_b;
+    cublasLtEpilogue_t epilogue;
+    const void *bias;
+};
+struct emulated_layout {
+    cudaDataType_t type;
+    int64_t rows, cols, ld;
+};
+struct emulated_preference {
+    size_t workspace;
+    uint32_t schemes, align[4];
+};
+
+static cublasStatus_t status_of(const char *call) {
+    cudaError_t rc = emulated_call(call);
+    return rc == cudaSuccess                 ? CUBLAS_STATUS_SUCCESS
+           : rc == cudaErrorMemoryAllocation ? CUBLAS_STATUS_ALLOC_FAILED
+                                             : CUBLAS_STATUS_EXECUTION_FAILED;
+}
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) {
+    *out = xcalloc(1, sizeof **out);
+    return status_of("cublasLtCreate");
+}
+
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    free(handle);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+const char *cublasLtGetStatusString(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_EXECUTION_FAILED ? "CUBLAS_STATUS_EXECUTION_FAILED" : "a status";
+}
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute,
+                                        cudaDataType_t scale) {
+    if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    *out = xcalloc(1, sizeof **out);
+    (*out)->epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+    free(desc);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+static cublasStatus_t set(void *field, size_t field_size, const void *value, size_t size) {
+    if (size != field_size)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memcpy(field, value, size);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void *value, size_t size) {
+    switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA:
+        return set(&desc->op_a, sizeof desc->op_a, value, size);
+    case CUBLASLT_MATMUL_DESC_TRANSB:
+        return set(&desc->op_b, sizeof desc->op_b, value, size);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE:
+        return set(&desc->epilogue, sizeof desc->epilogue, value, size);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+        return set(&desc->bias, sizeof desc->bias, value, size);
+    }
+    return CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t type,
+                                          uint64_t rows, uint64_t cols, int64_t ld) {
+    *out = xcalloc(1, sizeof **out);
+    **out = (struct emulated_layout){type, (int64_t)rows, (int64_t)cols, ld};
+    return ld >= (int64_t)rows ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+    free(layout);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *out) {
+    *out = xcalloc(1, sizeof **out);
+    **out = (struct emulated_preference){0, 7, {256, 256, 256, 256}}; /* the library's defaults */
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t pref) {
+    free(pref);
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t pref,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute,
+                                                    const void *value, size_t size) {
+    if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+        return set(&pref->workspace, sizeof pref->workspace, value, size);
+    if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK)
+        return set(&pref->schemes, sizeof pref->schemes, value, size);
+    int which = (int)attribute - (int)CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES;
+    return set(&pref->align[which], sizeof pref->align[which], value, size);
+}
+
+/* The algorithm remembers what it was chosen for, so that its use can be checked. */
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t pref, int wanted,
+                                              cublasLtMatmulHeuristicResult_t *results,
+                                              int *found) {
+    (void)handle, (void)desc;
+    *found = 0;
+    if (wanted < 1 || a->type != b->type || c->type != d->type ||
+        (d->type != a->type && d->type != CUDA_R_32F))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (pref->schemes & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+        emulated_stop("an algorithm whose sums have no fixed order was allowed");
+    memset(results, 0, sizeof *results);
+    for (int i = 0; i < 4; i++)
+        results->algo.data[i] = pref->align[i];
+    results->algo.data[4] = results->workspaceSize = pref->workspace;
+    *found = 1;
+    return status_of("cublasLtMatmulAlgoGetHeuristic");
+}
+
+/* ---- the product ---------------------------------------------------------------------------- */
+
+static float value_at(cudaDataType_t type, const void *p, int64_t i) {
+    uint32_t bits;
+    float value;
+    if (type == CUDA_R_32F) {
+        memcpy(&value, (const char *)p + i * 4, sizeof value);
+        return value;
+    }
+    uint16_t half;
+    memcpy(&half, (const char *)p + i * 2, sizeof half);
+    bits = (uint32_t)half << 16;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static void put_at(cudaDataType_t type, void *p, int64_t i, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint16_t half = (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+    if (value != value)
+        half = 0x7fff;
+    if (type == CUDA_R_32F)
+        memcpy((char *)p + i * 4, &value, sizeof value);
+    else
+        memcpy((char *)p + i * 2, &half, sizeof half);
+}
+
+static size_t bytes_of(const struct emulated_layout *l) {
+    int64_t n = l->cols > 0 ? (l->cols - 1) * l->ld + l->rows : 0;
+    return (size_t)n * (l->type == CUDA_R_32F ? 4 : 2);
+}
+
+static void check_operand(const void *p, const struct emulated_layout *l, uint64_t align,
+                          const char *what) {
+    emulated_check_range(p, bytes_of(l), what);
+    if ((uintptr_t)p % align != 0)
+        emulated_stop("%s: %p is not aligned to the %llu bytes its algorithm was chosen for", what,
+                      p, (unsigned long long)align);
+}
+
+/* [outer, k] with the k values of each outer index side by side; along: k runs along the columns
+ * of the matrix in memory. */
+static float *dense(const void *p, const struct emulated_layout *l, bool along, int64_t outer,
+                    int64_t k) {
+    float *to = xcalloc((size_t)(outer * k) + 1, sizeof *to);
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < k; i++)
+            to[o * k + i] = value_at(l->type, p, along ? o * l->ld + i : i * l->ld + o);
+    return to;
+}
+
+__attribute__((no_sanitize("address", "undefined"))) static float dot(const float *a,
+                                                                      const float *b, int64_t n) {
+    float lanes[16] = {0}, sum = 0;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++)
+            lanes[j] += a[i + j] * b[i + j];
+    for (; i < n; i++)
+        sum += a[i] * b[i];
+    for (int j = 0; j < 16; j++)
+        sum += lanes[j];
+    return sum;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
+                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
+                              cublasLtMatrixLayout_t c_layout, void *d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo,
+                              void *workspace, size_t workspace_bytes, cudaStream_t stream) {
+    bool a_along = desc->op_a == CUBLAS_OP_T, b_along = desc->op_b == CUBLAS_OP_N;
+    int64_t m = d_layout->rows, n = d_layout->cols;
+    int64_t k = a_along ? a_layout->rows : a_layout->cols;
+    float scale = *(const float *)alpha, keep = *(const float *)beta;
+    cublasStatus_t rc = status_of("cublasLtMatmul");
+    (void)handle, (void)stream;
+    if (rc != CUBLAS_STATUS_SUCCESS)
+        return rc;
+    if ((a_along ? a_layout->cols : a_layout->rows) != m ||
+        (b_along ? b_layout->cols : b_layout->rows) != n ||
+        (b_along ? b_layout->rows : b_layout->cols) != k || c_layout->rows != m ||
+        c_layout->cols != n || workspace_bytes < algo->data[4])
+        return CUBLAS_STATUS_INVALID_VALUE;
+    check_operand(a, a_layout, algo->data[0], "cublasLtMatmul, A");
+    check_operand(b, b_layout, algo->data[1], "cublasLtMatmul, B");
+    check_operand(c, c_layout, algo->data[2], "cublasLtMatmul, C");
+    check_operand(d, d_layout, algo->data[3], "cublasLtMatmul, D");
+    emulated_check_range(workspace, workspace_bytes, "cublasLtMatmul, workspace");
+    float *rows = dense(a, a_layout, a_along, m, k), *cols = dense(b, b_layout, b_along, n, k);
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            float sum = scale * dot(rows + i * k, cols + j * k, k);
+            if (keep != 0)
+                sum += keep * value_at(c_layout->type, c, j * c_layout->ld + i);
+            if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)
+                sum += value_at(d_layout->type, desc->bias, i);
+            put_at(d_layout->type, d, j * d_layout->ld + i, sum);
+        }
+    free(rows);
+    free(cols);
+    return CUBLAS_STATUS_SUCCESS;
+}

@@ -1,0 +1,54 @@
+/* emulation: CUDA's execution model on the host, for tests.
+ *
+ * What:    engine/ops/cuda is compiled a second time by the host's compiler against include/, and
+ *          linked with fibers.cc (blocks and threads), runtime.c (memory, streams, errors) and
+ *          cublaslt.c (products by a plain loop). Here are the knobs that tests turn.
+ * Owns:    device memory is host memory, filled with NaN when it is handed out.
+ * Threads: one.
+ * Errors:  what a device would leave undefined ends the program with a message: a barrier that not
+ *          all threads reach, a copy outside an allocation, a product whose operands are aligned
+ *          worse than its algorithm was chosen for.
+ *
+ * Blocks run one after the other, and so do a block's threads between two barriers: races show only
+ * where the result depends on the order, which is why tests run in both orders. Speed, asynchrony,
+ * tensor cores, memory models and cuBLASLt's own arithmetic are not shown.
+ */
+#ifndef FFWD_TESTS_CUDA_EMULATION_H
+#define FFWD_TESTS_CUDA_EMULATION_H
+
+#include <stdbool.h>
+
+#include "cuda_runtime_api.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Blocks and threads from the last to the first. */
+void emulation_reverse(bool on);
+
+/* The call of this name fails with rc after `skip` that do not; NULL: none does. A sticky error
+ * makes every call after it fail too. */
+void emulation_fail(const char *call, cudaError_t rc, int skip, bool sticky);
+
+/* The machine: driver's version (0: none), devices, memory of each. */
+struct emulated_machine {
+    int driver, devices, major;
+    size_t memory;
+};
+extern struct emulated_machine emulated_machine;
+
+/* Calls of cudaMalloc so far. */
+extern long emulated_allocations;
+
+/* For the other files of the emulation: cudaSuccess, or what the knobs ask for. */
+cudaError_t emulated_call(const char *name);
+/* Ends the program unless [p, p + bytes) lies in one allocation on the device. */
+void emulated_check_range(const void *p, size_t bytes, const char *what);
+void emulated_stop(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

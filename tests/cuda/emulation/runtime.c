@@ -1,0 +1,259 @@
+/* runtime: CUDA's runtime calls on host memory. Everything is done at once; a stream is nothing but
+ * a name. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/ops/cpu/half.h"
+#include "tests/cuda/emulation/emulation.h"
+
+struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30};
+long emulated_allocations;
+
+static struct {
+    const char *call;
+    cudaError_t rc;
+    int skip;
+    bool sticky;
+} planned;
+static cudaError_t broken; /* a sticky error */
+
+void emulated_stop(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fputs("emulation: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+    va_end(args);
+    abort();
+}
+
+void emulation_fail(const char *call, cudaError_t rc, int skip, bool sticky) {
+    planned.call = call;
+    planned.rc = rc;
+    planned.skip = skip;
+    planned.sticky = sticky;
+    broken = cudaSuccess;
+}
+
+cudaError_t emulated_call(const char *name) {
+    if (broken != cudaSuccess)
+        return broken;
+    if (!planned.call || strcmp(planned.call, name) != 0 || planned.skip-- > 0)
+        return cudaSuccess;
+    planned.call = NULL;
+    broken = planned.sticky ? planned.rc : cudaSuccess;
+    return planned.rc;
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+struct block {
+    char *p;
+    size_t bytes;
+    struct block *next;
+};
+static struct block *blocks;
+static size_t held;
+
+void emulated_check_range(const void *p, size_t bytes, const char *what) {
+    for (const struct block *b = blocks; b; b = b->next)
+        if ((const char *)p >= b->p && (const char *)p + bytes <= b->p + b->bytes)
+            return;
+    if (bytes > 0)
+        emulated_stop("%s: %zu bytes at %p are not in one block of device memory", what, bytes, p);
+}
+
+cudaError_t cudaMalloc(void **out, size_t bytes) {
+    cudaError_t rc = emulated_call("cudaMalloc");
+    if (rc == cudaSuccess && bytes > emulated_machine.memory - held)
+        rc = cudaErrorMemoryAllocation;
+    if (rc != cudaSuccess)
+        return rc;
+    struct block *b = xcalloc(1, sizeof *b);
+    void *p; /* of exactly this size: what lies behind it is AddressSanitizer's */
+    if (posix_memalign(&p, 256, bytes) != 0)
+        emulated_stop("the host has no memory for %zu bytes", bytes);
+    *b = (struct block){p, bytes, blocks};
+    memset(b->p, 0xff, bytes);
+    blocks = b;
+    held += bytes;
+    emulated_allocations++;
+    *out = b->p;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *p) {
+    for (struct block **at = &blocks; *at; at = &(*at)->next)
+        if ((*at)->p == p) {
+            struct block *b = *at;
+            *at = b->next;
+            held -= b->bytes;
+            free(b->p);
+            free(b);
+            return emulated_call("cudaFree");
+        }
+    if (p)
+        emulated_stop("cudaFree: %p was not allocated", p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **out, size_t bytes) {
+    cudaError_t rc = emulated_call("cudaMallocHost");
+    *out = rc == cudaSuccess ? xmalloc(bytes) : NULL;
+    return rc;
+}
+
+cudaError_t cudaFreeHost(void *p) {
+    free(p);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
+    *available = emulated_machine.memory - held;
+    *total = emulated_machine.memory;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+    cudaError_t rc = emulated_call("cudaMemcpyAsync");
+    (void)stream;
+    if (rc != cudaSuccess)
+        return rc;
+    if (kind != cudaMemcpyDeviceToHost)
+        emulated_check_range(dst, bytes, "cudaMemcpyAsync, destination");
+    if (kind != cudaMemcpyHostToDevice)
+        emulated_check_range(src, bytes, "cudaMemcpyAsync, source");
+    memcpy(dst, src, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, size_t height,
+                              cudaStream_t stream) {
+    cudaError_t rc = emulated_call("cudaMemset2DAsync");
+    (void)stream;
+    for (size_t row = 0; row < height && rc == cudaSuccess; row++) {
+        emulated_check_range((char *)dst + row * pitch, width, "cudaMemset2DAsync");
+        memset((char *)dst + row * pitch, value, width);
+    }
+    return rc;
+}
+
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
+    cudaError_t rc = emulated_call("cudaMemsetAsync");
+    (void)stream;
+    if (rc != cudaSuccess)
+        return rc;
+    emulated_check_range(dst, bytes, "cudaMemsetAsync");
+    memset(dst, value, bytes);
+    return cudaSuccess;
+}
+
+/* ---- streams and events --------------------------------------------------------------------- */
+
+struct emulated_stream {
+    int unused;
+};
+struct emulated_event {
+    int unused;
+};
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
+    (void)flags;
+    *out = xcalloc(1, sizeof **out);
+    return emulated_call("cudaStreamCreateWithFlags");
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    free(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    (void)stream;
+    return emulated_call("cudaStreamSynchronize");
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
+    (void)flags;
+    *out = xcalloc(1, sizeof **out);
+    return emulated_call("cudaEventCreateWithFlags");
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    (void)event;
+    (void)stream;
+    return emulated_call("cudaEventRecord");
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    (void)event;
+    return emulated_call("cudaEventSynchronize");
+}
+
+/* ---- the machine ---------------------------------------------------------------------------- */
+
+cudaError_t cudaGetLastError(void) {
+    return broken;
+}
+
+const char *cudaGetErrorString(cudaError_t rc) {
+    switch (rc) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
+    case cudaErrorECCUncorrectable:
+        return "uncorrectable ECC error encountered";
+    default:
+        return "another error";
+    }
+}
+
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = emulated_machine.driver;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = emulated_machine.devices;
+    return emulated_machine.driver < CUDART_VERSION ? cudaErrorInsufficientDriver
+           : *count == 0                            ? cudaErrorNoDevice
+                                                    : cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+    return device < emulated_machine.devices ? emulated_call("cudaSetDevice")
+                                             : cudaErrorInvalidDevice;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device) {
+    (void)device;
+    memset(prop, 0, sizeof *prop);
+    snprintf(prop->name, sizeof prop->name, "emulated device");
+    prop->totalGlobalMem = emulated_machine.memory;
+    prop->major = emulated_machine.major;
+    return emulated_call("cudaGetDeviceProperties");
+}
+
+/* For include/cuda_fp16.h, which is C++. */
+float emulated_half_to_float(uint16_t bits);
+uint16_t emulated_half_from_float(float value);
+
+float emulated_half_to_float(uint16_t bits) {
+    return half_to_float(bits);
+}
+
+uint16_t emulated_half_from_float(float value) {
+    return half_from_float(value);
+}

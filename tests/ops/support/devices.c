@@ -1,0 +1,34 @@
+/* devices: what every case of tests/ops runs on: the CPU in all its forms. */
+#include <criterion/criterion.h>
+
+#include "engine/ops/cpu/cpu.h"
+#include "tests/ops/support/scene.h"
+
+/* 1, 2 and 3 threads (whose results must agree to the byte), oneDNN's primitives, bf16 by widening,
+ * and plain C. */
+void each_device(void (*run)(struct scene *s, const void *arg), const void *arg) {
+    static const struct {
+        const char *label;
+        enum cpu_product product;
+        int threads;
+    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},   {"2 threads", CPU_PRODUCT_BEST, 2},
+                 {"3 threads", CPU_PRODUCT_BEST, 3},  {"primitives", CPU_PRODUCT_PRIMITIVES, 2},
+                 {"widened", CPU_PRODUCT_WIDENED, 2}, {"plain", CPU_PRODUCT_PLAIN, 2}};
+    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+        uint64_t first = 0;
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            struct scene s = {.dtype = (enum dtype)dtype, .label = kinds[i].label, .random = 42};
+            struct err_msg em = ERR_MSG_INIT;
+            cr_assert_eq(cpu_open(kinds[i].threads, kinds[i].product, &s.dev, &em), ERR_OK);
+            s.ops = s.dev->ops;
+            run(&s, arg);
+            scene_clear(&s);
+            device_close(s.dev);
+            if (i == 0)
+                first = s.digest;
+            if (kinds[i].product == CPU_PRODUCT_BEST)
+                cr_assert_eq(s.digest, first, "%s, %s: other bytes than with 1 thread", s.label,
+                             dtype_name(s.dtype));
+        }
+    }
+}
