@@ -165,7 +165,7 @@ emulated := $(patsubst %,$(E)/obj/%.o,$(cuda_c) $(cuda_cu) $(wildcard tests/cuda
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
     $(E)/obj/tests/cuda/support/devices.c.o
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(wildcard tests/ops/test_rows.c \
-    tests/ops/test_linear.c tests/ops/test_head.c tests/ops/test_adapter.c tests/ops/test_attention.c \
+    tests/ops/test_linear.c tests/ops/test_dora.c tests/ops/test_head.c tests/ops/test_adapter.c tests/ops/test_attention.c \
     tests/reference/test_model.c tests/reference/test_gradients.c tests/reference/test_training.c)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
 $(emulated_bins): CPPFLAGS += -Itests/cuda/emulation/include

@@ -170,6 +170,8 @@ static struct op_shapes largest_shapes(const struct pass *p) {
         o.rank = rank > o.rank ? rank : o.rank;
         if (p->ad->options.dropout > 0)
             o.width = in > o.width ? in : o.width;
+        if (has_dora(p))
+            o.dora = site_out(c, s) > o.dora ? site_out(c, s) : o.dora;
     }
     o.adapter = p->ad != NULL ? p->ad->mem.n : 0;
     return o;

@@ -155,6 +155,7 @@ struct op_shapes {
     int64_t width;  /* widest input of a linear with LoRA and dropout; 0: no dropout */
     int64_t rank;   /* largest Σrank of a linear */
     int64_t heads;  /* 0: no backward pass */
+    int64_t dora;   /* most outputs of a part with magnitudes; 0: no DoRA */
     int64_t vocab;  /* rows of the head */
     size_t adapter; /* elements of its flat buffer */
 };

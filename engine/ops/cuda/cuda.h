@@ -24,6 +24,7 @@ enum cuda_slot {
     SLOT_SHRUNK,   /* [T, Σrank] dS */
     SLOT_LOGITS,   /* [chunk, V] f32 */
     SLOT_DELTA,    /* [heads, T] f32: rowsum(dout · out) */
+    SLOT_NORMS,    /* DoRA: [rank, rank] f64 and [rank, out] f32 of a part */
     SLOT_PARTIALS, /* f64: sums of blocks */
     SLOT_PRODUCT,  /* workspace of cuBLASLt */
     SLOT_COUNT
@@ -123,6 +124,10 @@ void cuda_linear_backward(struct device *dev, const struct linear *lin, const st
                           const struct batch *b, struct tensor dy, struct tensor x, struct tensor s,
                           const struct tensor *dx);
 
+/* [rows, cols] of the adapter in the type of what it is multiplied with. */
+struct tensor cuda_adapter_matrix(const struct adapter_mem *ad, size_t offset, int64_t rows,
+                                  int64_t cols, enum dtype with);
+
 /* ---- kernels, one concern a file ---- */
 
 /* convert.cu: dst [rows, cols] = src in another type. */
@@ -133,6 +138,20 @@ void cuda_dropout(struct cuda *c, const struct dropout *d, const uint64_t *keys,
                   struct tensor dst);
 void cuda_dropout_add(struct cuda *c, const struct dropout *d, const uint64_t *keys,
                       struct tensor src, struct tensor dst);
+
+/* dora.cu */
+void cuda_dora_norms(struct device *dev, const struct linear *lin, const struct lora *lora,
+                     const struct adapter_mem *ad, float *n);
+void cuda_dora_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                       const struct adapter_mem *ad, const float *n, struct tensor z,
+                       const struct tensor *residual, struct tensor y);
+void cuda_dora_backward(struct device *dev, const struct linear *lin, const struct lora *lora,
+                        const struct adapter_mem *ad, const float *n, struct tensor dy,
+                        struct tensor z);
+/* squares[row] = ‖w_row‖² */
+void cuda_row_squares(struct cuda *c, struct tensor w, float *squares);
+/* Bytes of SLOT_NORMS for a part. */
+size_t cuda_dora_bytes(int64_t rank, int64_t out);
 
 /* rows.cu */
 void cuda_embed(struct device *dev, struct tensor table, const struct batch *b, float scale,

@@ -28,23 +28,26 @@ static size_t round_up(size_t n) {
     return (n + 255) / 256 * 256;
 }
 
-/* One block for the matrix and both forms of the bias. */
+/* One block for the matrix, its rows' squares and both forms of the bias. */
 static enum err place(struct cuda *c, struct linear *lin, bool biased, struct err_msg *em) {
-    size_t matrix, bias = round_up((size_t)lin->out * sizeof(float)), bytes;
+    size_t matrix, floats = round_up((size_t)lin->out * sizeof(float));
     size_t narrow = round_up((size_t)lin->out * dtype_size(lin->weight.dtype));
+    size_t rest = floats + (biased ? floats + narrow : 0), bytes;
     if (!mem_mul((size_t)lin->out, (size_t)lin->weight.stride, &matrix) ||
         !mem_mul(matrix, dtype_size(lin->weight.dtype), &matrix) ||
-        !mem_add(matrix, 256 + bias + narrow, &bytes))
+        !mem_add(matrix, 256 + rest, &bytes))
         return err_set(em, ERR_NO_MEMORY, "a matrix of %lld x %lld elements does not fit in memory",
                        (long long)lin->out, (long long)lin->in);
     matrix = round_up(matrix);
-    bytes = matrix + (biased ? bias + narrow : 0);
-    enum err e = cuda_mem_alloc(&c->base, bytes, &lin->weight.data, em);
-    if (e != ERR_OK || !biased)
+    enum err e = cuda_mem_alloc(&c->base, matrix + rest, &lin->weight.data, em);
+    if (e != ERR_OK)
         return e;
-    lin->bias = (float *)(void *)((char *)lin->weight.data + matrix);
-    lin->bias_narrow = (char *)lin->bias + bias;
-    cuda_mem_zero(&c->base, lin->bias, bias);
+    lin->squares = (float *)(void *)((char *)lin->weight.data + matrix);
+    if (!biased)
+        return ERR_OK;
+    lin->bias = lin->squares + floats / sizeof(float);
+    lin->bias_narrow = lin->bias + floats / sizeof(float);
+    cuda_mem_zero(&c->base, lin->bias, floats);
     return ERR_OK;
 }
 
@@ -75,6 +78,7 @@ static void load(struct cuda *c, struct linear *lin, const struct linear_spec *s
             cuda_upload(&c->base, lin->bias + lin->first[i], part->bias,
                         (size_t)part->out * sizeof *part->bias);
     }
+    cuda_row_squares(c, lin->weight, lin->squares);
     if (lin->bias) {
         struct tensor wide = {lin->bias, DTYPE_F32, 1, lin->out, lin->out};
         struct tensor narrow = {lin->bias_narrow, lin->weight.dtype, 1, lin->out, lin->out};
@@ -118,9 +122,8 @@ void cuda_linear_free(struct device *dev, struct linear *lin) {
 
 /* ---- LoRA ----------------------------------------------------------------------------------- */
 
-/* A matrix of the adapter in the type of what it is multiplied with. */
-static struct tensor adapter_matrix(const struct adapter_mem *ad, size_t offset, int64_t rows,
-                                    int64_t cols, enum dtype with) {
+struct tensor cuda_adapter_matrix(const struct adapter_mem *ad, size_t offset, int64_t rows,
+                                  int64_t cols, enum dtype with) {
     struct tensor t = {ad->w + offset, DTYPE_F32, rows, cols, cols};
     if (with == DTYPE_BF16) {
         t.data = (char *)ad->work + offset * dtype_size(with);
@@ -166,8 +169,9 @@ static void shrink(struct cuda *c, const struct lora_plan *plan, const struct ad
                    struct tensor xd, struct tensor s) {
     for (int g = 0; g < plan->n_groups; g++) {
         const struct lora_group *group = &plan->group[g];
-        multiply(c, xd, false, adapter_matrix(ad, group->offset, group->rank, xd.cols, xd.dtype),
-                 true, 1.0f, false, tensor_columns(s, group->first, group->rank));
+        multiply(c, xd, false,
+                 cuda_adapter_matrix(ad, group->offset, group->rank, xd.cols, xd.dtype), true, 1.0f,
+                 false, tensor_columns(s, group->first, group->rank));
     }
 }
 
@@ -192,7 +196,7 @@ void cuda_linear_forward(struct device *dev, const struct linear *lin, const str
     for (int i = 0; plan.rank > 0 && i < lin->n_parts; i++) {
         int64_t rank = lora->rank[i], out = lin->first[i + 1] - lin->first[i];
         multiply(c, tensor_columns(s, plan.first[i], rank), false,
-                 adapter_matrix(ad, lora->b[i], out, rank, x.dtype), true, lora->scale, true,
+                 cuda_adapter_matrix(ad, lora->b[i], out, rank, x.dtype), true, lora->scale, true,
                  tensor_columns(y, lin->first[i], out));
     }
 }
@@ -213,7 +217,7 @@ static void part_gradients(const struct backward *r, struct tensor s) {
     for (int i = 0; i < r->lin->n_parts; i++) {
         int64_t rank = r->lora->rank[i], out = r->lin->first[i + 1] - r->lin->first[i];
         struct tensor dy = tensor_columns(r->dy, r->lin->first[i], out);
-        struct tensor b = adapter_matrix(r->ad, r->lora->b[i], out, rank, dy.dtype);
+        struct tensor b = cuda_adapter_matrix(r->ad, r->lora->b[i], out, rank, dy.dtype);
         multiply(r->c, dy, false, b, false, r->lora->scale, false,
                  tensor_columns(r->ds, r->plan.first[i], rank));
         multiply(r->c, dy, true, tensor_columns(s, r->plan.first[i], rank), false, r->lora->scale,
@@ -234,8 +238,8 @@ static void expand(const struct backward *r, struct tensor to, bool add) {
     for (int g = 0; g < r->plan.n_groups; g++) {
         const struct lora_group *group = &r->plan.group[g];
         multiply(r->c, tensor_columns(r->ds, group->first, group->rank), false,
-                 adapter_matrix(r->ad, group->offset, group->rank, to.cols, r->ds.dtype), false,
-                 1.0f, add || g > 0, to);
+                 cuda_adapter_matrix(r->ad, group->offset, group->rank, to.cols, r->ds.dtype),
+                 false, 1.0f, add || g > 0, to);
     }
 }
 

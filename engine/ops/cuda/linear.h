@@ -1,7 +1,8 @@
 /* linear: the frozen matrices of one product on the device.
  *
  * What:    struct linear, which the loss head reads too.
- * Owns:    one block of device memory: the matrix, and the bias in f32 and in the matrix's type.
+ * Owns:    one block of device memory: the matrix, the squares of its rows' norms (for DoRA), and
+ *          the bias in f32 and in the matrix's type.
  * Threads: read-only after linear_new.
  * Errors:  none.
  */
@@ -15,6 +16,7 @@ struct linear {
     int n_parts;
     int64_t first[LINEAR_PARTS + 1]; /* first row of a part; the last is out */
     struct tensor weight;            /* [out, in], the parts one below the other */
+    float *squares;                  /* [out] ‖W_o‖² */
     float *bias;                     /* [out], or NULL */
     void *bias_narrow;               /* the same in the weight's type; f32: bias itself */
 };

@@ -168,6 +168,7 @@ enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct e
     need[SLOT_LOGITS] =
         bytes_of(cuda_head_chunk(most->targets, most->vocab), most->vocab, sizeof(float));
     need[SLOT_DELTA] = bytes_of(most->tokens, most->heads, sizeof(float));
+    need[SLOT_NORMS] = most->dora ? cuda_dora_bytes(most->rank, most->dora) : 0;
     need[SLOT_PARTIALS] = cuda_sumsq_bytes();
     need[SLOT_PRODUCT] = PRODUCT_WORKSPACE;
     enum err e = cuda_fault_return(c, em);
