@@ -18,6 +18,8 @@
 #include "storage/blobs.h"
 #include "storage/store.h"
 
+#define API_ORGANIZATION "org-ffwd"
+
 enum http_method {
     HTTP_GET,
     HTTP_HEAD,
@@ -103,6 +105,7 @@ struct api_hooks {
     void (*job_cancel)(void *arg, const char *job_id);   /* running: tell its worker */
     void (*events_added)(void *arg, const char *job_id); /* wake its readers */
     void (*job_pause)(void *arg, const char *job_id);    /* running: tell its worker */
+    char *(*metrics)(void *arg);                         /* /metrics; new string */
 };
 
 struct api_config {
@@ -149,6 +152,8 @@ const struct api_route *api_route_find(const struct api_request *req, struct api
 void api_params_clear(struct api_params *params);
 /* The whole table, for checks and openapi.json. */
 const struct api_route *api_routes(int *n);
+/* "GET", … */
+const char *api_method_name(enum http_method m);
 
 /* What a form may bring, asked before its first byte. */
 struct api_form_rule {

@@ -13,7 +13,6 @@
 #include "base/job_request.h"
 #include "storage/store_uploads.h"
 
-#define API_ORGANIZATION "org-ffwd"
 /* Between the name of a fine-tuned model and the step of one of its checkpoints. */
 #define API_CHECKPOINT_MARK ":ckpt-step-"
 
@@ -114,6 +113,7 @@ API_HANDLER(api__permissions_create);
 API_HANDLER(api__permissions_delete);
 API_HANDLER(api__system_health);
 API_HANDLER(api__system_ready);
+API_HANDLER(api__system_metrics);
 API_HANDLER(api__system_openapi);
 
 #endif

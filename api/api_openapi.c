@@ -64,6 +64,8 @@ static const struct operation operations[] = {
      "PermissionDeleted", NULL, "", false, NULL},
     {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false, NULL},
     {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false, NULL},
+    {api__system_metrics, "metrics", "Counters in Prometheus' text format", NULL, "text/plain", "",
+     false, NULL},
     {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false, NULL},
 };
 

@@ -47,6 +47,7 @@ static const struct api_route routes[] = {
     {HTTP_DELETE, PERMISSIONS "/{permission_id}", NOTHING, false, api__permissions_delete},
     {HTTP_GET, "/healthz", NOTHING, true, api__system_health},
     {HTTP_GET, "/readyz", NOTHING, true, api__system_ready},
+    {HTTP_GET, "/metrics", NOTHING, false, api__system_metrics},
     {HTTP_GET, "/openapi.json", NOTHING, true, api__system_openapi},
 };
 enum { N_ROUTES = sizeof routes / sizeof routes[0] };
@@ -177,7 +178,7 @@ static bool match(const char *pattern, const struct segments *p, struct api_para
     return i == p->n;
 }
 
-static const char *method_name(enum http_method m) {
+const char *api_method_name(enum http_method m) {
     static const char *const names[] = {"GET",   "HEAD",   "POST",    "PUT",
                                         "PATCH", "DELETE", "OPTIONS", "OTHER"};
     return names[m];
@@ -185,7 +186,7 @@ static const char *method_name(enum http_method m) {
 
 /* Adds a method to the Allow header's value; GET brings HEAD. */
 static void allow(char **list, enum http_method m) {
-    const char *names = m == HTTP_GET ? "GET, HEAD" : method_name(m);
+    const char *names = m == HTTP_GET ? "GET, HEAD" : api_method_name(m);
     char *longer = *list == NULL ? xstrdup(names) : xasprintf("%s, %s", *list, names);
     free(*list);
     *list = longer;
@@ -197,11 +198,11 @@ static void refuse(const struct api_request *req, int status, char *allowed,
         api_error(resp, 400, "invalid_path", NULL, "The path has an invalid percent escape.");
     } else if (allowed != NULL) {
         api_error(resp, 405, "method_not_allowed", NULL, "%s is not available on %s; it has %s.",
-                  method_name(req->method), req->path, allowed);
+                  api_method_name(req->method), req->path, allowed);
         resp->allow = allowed;
     } else {
-        api_error(resp, 404, "unknown_url", NULL, "Invalid URL (%s %s)", method_name(req->method),
-                  req->path);
+        api_error(resp, 404, "unknown_url", NULL, "Invalid URL (%s %s)",
+                  api_method_name(req->method), req->path);
     }
 }
 

@@ -1,4 +1,4 @@
-/* api_system: is the server there, and is it ready. */
+/* api_system: is the server there, is it ready, and what has it counted. */
 #include "api/api_internal.h"
 
 API_HANDLER(api__system_health) {
@@ -12,4 +12,18 @@ API_HANDLER(api__system_ready) {
     (void)params;
     api__ok(resp, json_pack("{s:s}", "status", api->ready ? "ready" : "not_ready"));
     resp->status = api->ready ? 200 : 503;
+}
+
+/* Prometheus' text format, version 0.0.4. */
+API_HANDLER(api__system_metrics) {
+    (void)req;
+    (void)params;
+    if (api->hooks == NULL || api->hooks->metrics == NULL) {
+        api_error(resp, 404, "unknown_url", NULL, "There are no metrics here.");
+        return;
+    }
+    resp->status = 200;
+    resp->kind = API_BODY_TEXT;
+    resp->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    resp->text = api->hooks->metrics(api->hooks->arg);
 }

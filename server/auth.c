@@ -1,6 +1,7 @@
 /* auth: who may ask. */
 #include "server/auth.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -48,9 +49,15 @@ bool auth_check(struct request *r) {
     if (key == NULL || *key == '\0')
         return refuse(r, 401, "invalid_api_key",
                       "No API key was given. Send it as Authorization: Bearer KEY.");
-    enum err e = store_key_check(s->store, key, &r->project, &em);
-    if (e == ERR_OK)
+    struct key_row row;
+    enum err e = store_key_check(s->store, key, &row, &em);
+    if (e == ERR_OK) {
+        free(r->project);
+        r->project = xstrdup(row.project);
+        memcpy(r->key_id, row.id, sizeof r->key_id);
+        key_row_clear(&row);
         return true;
+    }
     if (e == ERR_NOT_FOUND)
         return refuse(r, 401, "invalid_api_key", "The API key is not valid.");
     r->failed = true;

@@ -13,7 +13,8 @@
 
 #include "server/request.h"
 
-/* Sets r->project. false: r->failure is a 401 (or 403), the same for unknown and revoked keys. */
+/* Sets r->project and r->key_id. false: r->failure is a 401 (or 403), the same for unknown and
+ * revoked keys. */
 bool auth_check(struct request *r);
 
 #endif

@@ -32,7 +32,8 @@ const char *config_help(void) {
            "  --device D            auto, cpu or cuda[:N] (auto)\n"
            "  --threads N           CPU threads of the trainer (the engine's choice)\n"
            "  --engine PATH         the trainer program (ffwd beside this program)\n"
-           "  --config FILE         JSON with the same keys and \"cors_origins\", \"limits\"\n"
+           "  --config FILE         JSON with the same keys and \"cors_origins\", \"metrics\",\n"
+           "                        \"limits\"\n"
            "  --help                this text\n"
            "\n"
            "Without any key the server answers on loopback only, to everyone on this machine.\n"
@@ -126,6 +127,18 @@ static enum err read_origins(const json_t *array, struct config *c, const struct
     return ERR_OK;
 }
 
+static enum err read_metrics(const json_t *value, struct config *c, const struct json_place *at) {
+    static const char *const names[] = {"loopback", "key", "open"};
+    const char *text = json_string_value(value);
+    for (int i = 0; text != NULL && i < 3; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        c->metrics = (enum config_metrics)i;
+        return ERR_OK;
+    }
+    return json_field_wrong(at, "\"loopback\", \"key\" or \"open\"");
+}
+
 static enum err read_key(struct config *c, const char *key, const json_t *value,
                          const struct json_place *at) {
     char *roots = NULL;
@@ -144,6 +157,8 @@ static enum err read_key(struct config *c, const char *key, const json_t *value,
         return read_limits(value, c, at);
     if (strcmp(key, "cors_origins") == 0)
         return read_origins(value, c, at);
+    if (strcmp(key, "metrics") == 0)
+        return read_metrics(value, c, at);
     if (strcmp(key, "models") != 0)
         return err_set_param(at->em, ERR_INPUT, at->path, "%s is not a known key", at->path);
     e = json_field_string(value, 65536, &roots, at);

@@ -1,7 +1,7 @@
 /* config: what the server is told, from the command line and from --config FILE.
  *
  * What:    the options of `ffwd-server` with their defaults, and the JSON file
- *          {"listen","data","models","device","threads","engine","cors_origins","limits":{…}}.
+ *          {"listen","data","models","device","threads","engine","cors_origins","metrics","limits":{…}}.
  *          The command line wins over the file.
  * Owns:    its strings; config_clear frees them.
  * Threads: plain data, read-only once the server runs.
@@ -27,6 +27,9 @@
     X(connections_per_address, 32, 1, 65536)                                                       \
     X(streams, 10000, 1, 65536)                                                                    \
     X(streams_per_project, 10000, 1, 65536)                                                        \
+    X(key_requests_per_minute, 0, 0, 1000000000)                                                   \
+    X(project_requests_per_minute, 0, 0, 1000000000)                                               \
+    X(address_requests_per_minute, 0, 0, 1000000000)                                               \
     X(header_seconds, 10, 1, 3600)                                                                 \
     X(idle_seconds, 30, 1, 3600)                                                                   \
     X(body_grace_seconds, 10, 1, 3600)                                                             \
@@ -49,11 +52,15 @@ struct config_limits {
 #undef CONFIG_FIELD
 };
 
+/* Who may read /metrics without a key. */
+enum config_metrics { METRICS_LOOPBACK, METRICS_KEY, METRICS_OPEN };
+
 struct config {
     char *data_dir, *listen, *device, *engine, *file;
     char **model_roots;  /* NULL-terminated */
     char **cors_origins; /* NULL-terminated */
-    int64_t threads;     /* 0: the engine's choice */
+    enum config_metrics metrics;
+    int64_t threads; /* 0: the engine's choice */
     struct config_limits limits;
     bool help;
 };

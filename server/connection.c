@@ -166,13 +166,18 @@ void connection_drop(struct connection *c) {
     connection_cut(c);
 }
 
-int connection_sweep(struct connections *all, const struct config_limits *limits, double now) {
-    int n = 0;
+int connection_sweep(struct connections *all, const struct config_limits *limits, double now,
+                     int *gone) {
+    int late = 0;
+    *gone = 0;
     for (struct connection *c = all->first; c != NULL; c = c->next) {
-        if (!has_gone(c) && !is_late(c, limits, now))
+        if (has_gone(c))
+            (*gone)++;
+        else if (is_late(c, limits, now))
+            late++;
+        else
             continue;
         connection_drop(c);
-        n++;
     }
-    return n;
+    return late;
 }

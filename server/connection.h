@@ -43,8 +43,10 @@ int connection_count_of(struct connections *all, const struct in6_addr *a);
 struct connection *connection_add(struct connections *all, struct MHD_Connection *mhd);
 void connection_remove(struct connections *all, struct connection *c);
 void connection_set_phase(struct connection *c, enum connection_phase phase);
-/* Cuts every connection that is past its deadline; returns how many. */
-int connection_sweep(struct connections *all, const struct config_limits *limits, double now);
+/* Cuts every connection that is past its deadline, and returns how many, and those whose client has
+ * gone (*gone). */
+int connection_sweep(struct connections *all, const struct config_limits *limits, double now,
+                     int *gone);
 /* Ends the connection after what is on its way … */
 void connection_cut(struct connection *c);
 /* … or at once. */

@@ -1,14 +1,17 @@
 /* dispatch: from a request's head to a handler and its answer. */
 #include "server/dispatch.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 #include <strings.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "server/auth.h"
 #include "server/connection.h"
 #include "server/http.h"
 #include "server/later.h"
+#include "server/metrics.h"
 #include "server/respond.h"
 #include "server/server.h"
 
@@ -41,8 +44,56 @@ static bool under_v1(const char *path) {
     return strncmp(path, "/v1/", 4) == 0 || strncmp(path, "/openai/", 8) == 0;
 }
 
-static void options_answer(struct api_response *resp) {
-    *resp = (struct api_response){.status = 204, .kind = API_BODY_EMPTY};
+/* 204 with the path's methods, whoever asks. */
+static void answer_options(struct request *r, const struct api_request *q) {
+    struct api_response found = {0};
+    (void)api_route_find(q, &r->params, &found);
+    r->failed = true;
+    r->failure = (struct api_response){.status = 204, .kind = API_BODY_EMPTY, .allow = found.allow};
+    found.allow = NULL;
+    api_response_clear(&found);
+}
+
+/* Metrics name no client and no data, but what a server does is not everybody's to know. */
+static bool metrics_are_open(const struct request *r) {
+    enum config_metrics who = http_server(r->http)->config->metrics;
+    bool near = r->connection != NULL && r->connection->loopback;
+    return strcmp(r->route->pattern, "/metrics") == 0 &&
+           (who == METRICS_OPEN || (who == METRICS_LOOPBACK && near));
+}
+
+/* Takes a request out of a bucket; false: r->failure is a 429. The tightest limit is shown. */
+static bool take(struct request *r, const char *kind, const char *name, int64_t per_minute) {
+    struct server *s = http_server(r->http);
+    if (per_minute == 0)
+        return true;
+    struct rate_result got = rate_take(s->rate, kind, name, per_minute, clock_mono());
+    if (r->rate.limit == 0 || got.refused || got.remaining < r->rate.remaining)
+        r->rate = got;
+    if (!got.refused)
+        return true;
+    metrics_rate_limited(s->metrics);
+    r->failed = true;
+    api_error(&r->failure, 429, "rate_limit_exceeded", NULL,
+              "Rate limit reached for this %s: %lld requests a minute. Try again in %.1f s.", kind,
+              (long long)per_minute, got.retry_seconds);
+    return false;
+}
+
+/* Who has no valid key is limited by address: keys cannot be guessed at speed. */
+static bool check_caller(struct request *r) {
+    const struct config_limits *limits = &http_server(r->http)->config->limits;
+    if (auth_check(r))
+        return (r->key_id[0] == '\0' ||
+                take(r, "key", r->key_id, limits->key_requests_per_minute)) &&
+               take(r, "project", r->project != NULL ? r->project : "default",
+                    limits->project_requests_per_minute);
+    char address[INET6_ADDRSTRLEN] = "";
+    if (r->connection != NULL && !r->connection->loopback) {
+        (void)inet_ntop(AF_INET6, &r->connection->address, address, sizeof address);
+        (void)take(r, "address", address, limits->address_requests_per_minute);
+    }
+    return false;
 }
 
 /* Everything that can be refused before the body. */
@@ -50,12 +101,11 @@ static bool check_head(struct request *r) {
     struct server *s = http_server(r->http);
     struct api_request q = {.method = r->method, .path = r->path};
     if (r->method == HTTP_OPTIONS) {
-        r->failed = true;
-        options_answer(&r->failure);
+        answer_options(r, &q);
         return false;
     }
     r->route = api_route_find(&q, &r->params, &r->failure);
-    bool open = r->route != NULL ? r->route->open : !under_v1(r->path);
+    bool open = r->route != NULL ? r->route->open || metrics_are_open(r) : !under_v1(r->path);
     if (s->draining && !(open && r->route != NULL)) {
         api_response_clear(&r->failure);
         fail(r, 503, "shutting_down", "The server is shutting down; try again in a moment.");
@@ -65,14 +115,14 @@ static bool check_head(struct request *r) {
         struct api_response not_found = r->failure;
         r->failure = (struct api_response){0};
         r->failed = true;
-        if (!open && !auth_check(r)) {
+        if (!open && !check_caller(r)) {
             api_response_clear(&not_found);
             return false;
         }
         r->failure = not_found;
         return false;
     }
-    return (open || auth_check(r)) && request_accept_body(r);
+    return (open || check_caller(r)) && request_accept_body(r);
 }
 
 /* What guard_lines_are_whole relies on; later versions refuse such heads themselves. */

@@ -16,6 +16,7 @@
 #include "server/dispatch.h"
 #include "server/form.h"
 #include "server/later.h"
+#include "server/metrics.h"
 #include "server/pump.h"
 #include "server/request.h"
 #include "server/respond.h"
@@ -139,6 +140,22 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
     return sync_first(r) ? MHD_YES : dispatch_finish(r);
 }
 
+/* The access log. A path has ids only; the query, which may say more, is left out. */
+static void note_request(const struct request *r, bool whole) {
+    double now = clock_mono();
+    double began = r->answered ? r->answered_at : now;
+    const char *key = r->key_id[0] != '\0' ? r->key_id : "-";
+    metrics_request(r->http->server->metrics, r->route, r->status, began - r->start, r->body_bytes,
+                    r->bytes_out);
+    log_info(
+        "http.request",
+        "id=%s method=%s path=%.512s status=%d ms=%.0f bytes_in=%lld bytes=%lld project=%s key=%s "
+        "end=%s",
+        r->id, r->verb, r->path != NULL ? r->path : r->uri, r->status, (now - r->start) * 1000,
+        (long long)r->body_bytes, (long long)r->bytes_out, r->project != NULL ? r->project : "-",
+        key, whole ? "sent" : "cut");
+}
+
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
                          enum MHD_RequestTerminationCode code) {
     struct request *r = *req_cls;
@@ -146,11 +163,8 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     (void)mhd;
     if (r == NULL)
         return;
-    double ms = (clock_mono() - r->start) * 1000;
-    bool whole = code == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     if (r->begun)
-        log_info("http.request", "id=%s method=%s path=%s status=%d ms=%.0f end=%s", r->id, r->verb,
-                 r->path != NULL ? r->path : r->uri, r->status, ms, whole ? "sent" : "cut");
+        note_request(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (r->connection != NULL) {
         r->connection->used = true;
         connection_set_phase(r->connection, PHASE_HEAD);
@@ -164,6 +178,7 @@ static void on_connection(void *cls, struct MHD_Connection *mhd, void **socket_c
     struct http *h = cls;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         *socket_context = connection_add(&h->connections, mhd);
+        metrics_connection(h->server->metrics);
     } else if (*socket_context != NULL) {
         connection_remove(&h->connections, *socket_context);
         *socket_context = NULL;
@@ -196,11 +211,14 @@ static size_t on_unescape(void *cls, struct MHD_Connection *mhd, char *text) {
 
 static void on_sweep(uv_timer_t *timer) {
     struct http *h = timer->data;
-    int n = connection_sweep(&h->connections, &h->server->config->limits, clock_mono());
-    if (n > 0) {
-        log_info("http.slow", "cut=%d", n);
-        http_wake(h);
+    int gone = 0;
+    int late = connection_sweep(&h->connections, &h->server->config->limits, clock_mono(), &gone);
+    if (late > 0) {
+        log_info("http.slow", "cut=%d", late);
+        metrics_slow_clients(h->server->metrics, late);
     }
+    if (late + gone > 0)
+        http_wake(h);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */

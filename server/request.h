@@ -17,6 +17,7 @@
 #include "api/api.h"
 #include "base/buf.h"
 #include "server/guard.h"
+#include "server/rate.h"
 
 struct connection;
 struct form;
@@ -37,6 +38,8 @@ struct request {
     struct api_pair *query, *headers;
     int n_query, n_headers;
     char *project;
+    char key_id[STORE_ID_SIZE]; /* "": none was needed */
+    struct rate_result rate;    /* limit 0: no rate limit applies */
     const struct api_route *route;
     struct api_params params;
     int64_t content_len;
@@ -55,6 +58,8 @@ struct request {
     bool is_late; /* the work is done: `late` is the answer */
     struct api_response late;
     int status;
+    double answered_at; /* when the answer began */
+    int64_t bytes_out;  /* of the answer's body */
 };
 
 struct request *request_new(struct http *http, struct MHD_Connection *mhd, const char *uri);

@@ -1,6 +1,7 @@
 /* respond: an api_response as bytes to the client. */
 #include "server/respond.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,22 +27,52 @@ static void add(struct MHD_Response *m, const char *name, const char *value) {
 
 static void add_cors(const struct request *r, struct MHD_Response *m) {
     const char *origin = request_header(r, "origin");
+    /* Also without an origin, so that no cache gives this answer to a page of another one. */
+    if (origin != NULL || http_server(r->http)->config->cors_origins[0] != NULL)
+        add(m, "Vary", "Origin");
     if (origin == NULL)
         return;
-    add(m, "Vary", "Origin");
     if (!respond_origin_allowed(r, origin))
         return;
     add(m, "Access-Control-Allow-Origin", origin);
-    add(m, "Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, content-range");
+    add(m, "Access-Control-Expose-Headers",
+        "x-request-id, openai-processing-ms, openai-version, openai-organization, retry-after,"
+        " retry-after-ms, x-should-retry, x-ratelimit-limit-requests,"
+        " x-ratelimit-remaining-requests, x-ratelimit-reset-requests, accept-ranges, allow,"
+        " content-disposition, content-range, etag");
     if (r->method != HTTP_OPTIONS)
         return;
     add(m, "Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE");
     add(m, "Access-Control-Allow-Headers",
-        "authorization, api-key, content-type, idempotency-key, last-event-id, openai-organization,"
-        " openai-project, range, x-stainless-lang, x-stainless-package-version, x-stainless-os,"
+        "authorization, api-key, cache-control, content-type, idempotency-key, if-none-match,"
+        " if-range, last-event-id, openai-beta, openai-organization, openai-project, range,"
+        " x-stainless-custom-poll-interval, x-stainless-helper-method, x-stainless-poll-helper,"
+        " x-stainless-lang, x-stainless-package-version, x-stainless-os,"
         " x-stainless-arch, x-stainless-runtime, x-stainless-runtime-version, x-stainless-async,"
         " x-stainless-retry-count, x-stainless-read-timeout, x-stainless-timeout");
     add(m, "Access-Control-Max-Age", "600");
+}
+
+static void add_rate(const struct request *r, int status, bool again, struct MHD_Response *m) {
+    char text[32];
+    const struct rate_result *rate = &r->rate;
+    if (rate->limit > 0) {
+        (void)snprintf(text, sizeof text, "%lld", (long long)rate->limit);
+        add(m, "x-ratelimit-limit-requests", text);
+        (void)snprintf(text, sizeof text, "%lld", (long long)rate->remaining);
+        add(m, "x-ratelimit-remaining-requests", text);
+        rate_write_duration(rate->reset_seconds, text);
+        add(m, "x-ratelimit-reset-requests", text);
+    }
+    if (status == 429 && rate->refused) {
+        double ms = ceil(rate->retry_seconds * 1000);
+        (void)snprintf(text, sizeof text, "%.0f", ceil(rate->retry_seconds));
+        add(m, "Retry-After", text);
+        (void)snprintf(text, sizeof text, "%.0f", ms);
+        add(m, "retry-after-ms", text);
+    } else if ((status == 429 || status == 503) && again) {
+        add(m, "Retry-After", "5");
+    }
 }
 
 static void add_common(const struct request *r, const struct api_response *resp, int status,
@@ -50,6 +81,7 @@ static void add_common(const struct request *r, const struct api_response *resp,
     (void)snprintf(ms, sizeof ms, "%.0f", (clock_mono() - r->start) * 1000);
     add(m, "x-request-id", r->id);
     add(m, "openai-version", "2020-10-01");
+    add(m, "openai-organization", API_ORGANIZATION);
     add(m, "openai-processing-ms", ms);
     add(m, "X-Content-Type-Options", "nosniff");
     add(m, "Allow", resp->allow);
@@ -57,23 +89,22 @@ static void add_common(const struct request *r, const struct api_response *resp,
         add(m, "x-should-retry", "false");
     if (status == 401)
         add(m, "WWW-Authenticate", "Bearer realm=\"ffwd\"");
-    if ((status == 429 || status == 503) && !resp->no_retry)
-        add(m, "Retry-After", "5");
+    add_rate(r, status, !resp->no_retry, m);
     if (close)
         add(m, "Connection", "close");
     add_cors(r, m);
 }
 
-static struct MHD_Response *text_body(char *text_take, const char *type) {
-    struct MHD_Response *m =
-        MHD_create_response_from_buffer(strlen(text_take), text_take, MHD_RESPMEM_MUST_FREE);
-    add(m, "Content-Type", type);
-    return m;
+static void text_body(struct respond_body *out, char *text_take, const char *type) {
+    size_t n = strlen(text_take);
+    out->mhd = MHD_create_response_from_buffer(n, text_take, MHD_RESPMEM_MUST_FREE);
+    out->bytes = (int64_t)n;
+    add(out->mhd, "Content-Type", type);
 }
 
-static struct MHD_Response *json_body(const struct api_response *resp) {
+static void json_body(struct respond_body *out, const struct api_response *resp) {
     char *text = json_dumps(resp->json, JSON_COMPACT | JSON_ENCODE_ANY);
-    return text_body(text != NULL ? text : xstrdup("{}"), "application/json");
+    text_body(out, text != NULL ? text : xstrdup("{}"), "application/json");
 }
 
 static struct MHD_Response *empty_body(const char *type) {
@@ -113,9 +144,8 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
         stream_body(r, resp, out);
         break;
     case API_BODY_TEXT:
-        out->mhd = text_body(xstrdup(resp->text != NULL ? resp->text : ""),
-                             resp->content_type != NULL ? resp->content_type
-                                                        : "text/plain; charset=utf-8");
+        text_body(out, xstrdup(resp->text != NULL ? resp->text : ""),
+                  resp->content_type != NULL ? resp->content_type : "text/plain; charset=utf-8");
         break;
     case API_BODY_EMPTY:
         out->mhd = empty_body(resp->content_type);
@@ -125,7 +155,7 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
     }
     if (out->mhd != NULL)
         return;
-    out->mhd = json_body(resp);
+    json_body(out, resp);
     out->status = resp->status;
     out->streams = false;
 }
@@ -151,7 +181,9 @@ enum MHD_Result respond_send(struct request *r, struct api_response *resp, bool 
     MHD_destroy_response(body.mhd);
     api_response_clear(resp);
     r->answered = true;
+    r->answered_at = clock_mono();
     r->status = body.status;
+    r->bytes_out = r->head ? 0 : body.bytes;
     if (r->connection != NULL)
         connection_set_phase(r->connection, phase_of(&body, kind));
     return result;

@@ -26,6 +26,7 @@ struct respond_body {
     struct MHD_Response *mhd; /* NULL: nothing could be made; resp says what to answer */
     int status;
     bool streams;           /* goes on for long */
+    int64_t bytes;          /* of the body; what a stream sends is counted as it goes */
     char content_range[96]; /* "" if none */
 };
 /* API_BODY_FILE and API_BODY_TAR, with Range and validators. */

@@ -204,6 +204,7 @@ void respond_file(struct request *r, struct api_response *resp, struct respond_b
     } else {
         out->mhd = make(&src, first, last - first + 1);
         out->streams = out->mhd != NULL;
+        out->bytes = last - first + 1;
         if (out->mhd != NULL)
             add_headers(out->mhd, resp, &src);
     }

@@ -66,6 +66,8 @@ static void on_worker_ended(void *arg, int64_t status, int signal) {
     log_info("worker.end", "status=%lld signal=%d", (long long)status, signal);
     if (!sc->worker_ready && !sc->exit_sent)
         sc->failed_starts++;
+    if (!sc->exit_sent)
+        sc->worker_restarts++;
     sc->worker = NULL;
     sc->worker_ready = false;
     sc->exit_sent = false;

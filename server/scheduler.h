@@ -10,6 +10,9 @@
 #ifndef FFWD_SERVER_SCHEDULER_H
 #define FFWD_SERVER_SCHEDULER_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/err.h"
 
 struct scheduler;
@@ -24,6 +27,12 @@ void scheduler_wake(struct scheduler *sc);
 void scheduler_cancel(struct scheduler *sc, const char *job_id);
 /* A client paused this job; if it runs, its worker is told. */
 void scheduler_pause(struct scheduler *sc, const char *job_id);
+struct scheduler_stats {
+    bool worker_up, has_job;
+    int64_t worker_restarts; /* processes that ended without being asked to */
+    double step, total_steps, loss, tokens_per_second; /* of the running job */
+};
+void scheduler_stats(const struct scheduler *sc, struct scheduler_stats *out);
 /* Takes on nothing more; the running job writes a resume point; then server_drained is called. */
 void scheduler_drain(struct scheduler *sc);
 /* Ends worker and validation now; server_drained is called when they are gone. */

@@ -52,6 +52,7 @@ struct scheduler {
     double worker_since;   /* start of the process */
     double lock_since;     /* waiting for an older worker since; 0: not */
     int64_t failed_starts; /* in a row */
+    int64_t worker_restarts;
     json_t *device;
     struct running running;
     struct strikes *strikes;

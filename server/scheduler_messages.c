@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/metrics.h"
 #include "server/scheduler_internal.h"
 
 /* Messages of another job or an older attempt change nothing. */
@@ -43,11 +44,22 @@ static void count_stage(struct running *r, const json_t *stage) {
     json_decref(one);
 }
 
+/* A run's tokens are counted from its start: those of an attempt before are not counted again. */
+static void count_tokens(struct scheduler *sc, const json_t *data, json_int_t step) {
+    const json_t *before = json_object_get(sc->running.progress, "tokens");
+    const json_t *now = json_object_get(data, "tokens");
+    if (now != NULL && (before != NULL || step == 1))
+        metrics_trained(sc->server->metrics,
+                        (int64_t)(json_number_value(now) - json_number_value(before)));
+}
+
 /* Newest numbers of the run; an evaluation or a stage adds to them. */
 static void note_progress(struct scheduler *sc, const json_t *data, bool is_new) {
     struct running *r = &sc->running;
     const json_t *stage = json_object_get(data, "fast_forward");
     json_int_t step = json_integer_value(json_object_get(data, "step"));
+    if (is_new)
+        count_tokens(sc, data, step);
     if (stage != NULL && is_new)
         count_stage(r, stage);
     if (r->progress == NULL)

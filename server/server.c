@@ -14,6 +14,8 @@
 #include "base/mem.h"
 #include "server/admin.h"
 #include "server/http.h"
+#include "server/metrics.h"
+#include "server/rate.h"
 #include "server/scheduler.h"
 #include "server/streams.h"
 
@@ -42,6 +44,10 @@ static void on_events_added(void *arg, const char *job_id) {
     streams_wake(((struct server *)arg)->streams, job_id);
 }
 
+static char *on_metrics(void *arg) {
+    return metrics_text(arg);
+}
+
 /* ---- stop ----------------------------------------------------------------------------------- */
 
 /* Also after a start that did not get far. */
@@ -64,6 +70,8 @@ static void free_all(struct server *s) {
     http_free(s->http);
     streams_free(s->streams);
     scheduler_free(s->scheduler);
+    metrics_free(s->metrics);
+    rate_free(s->rate);
     admin_free(s->admin);
     (void)uv_loop_close(&s->loop);
 }
@@ -172,7 +180,8 @@ static void set_up_api(struct server *s) {
                                       .jobs_changed = on_jobs_changed,
                                       .job_cancel = on_job_cancel,
                                       .events_added = on_events_added,
-                                      .job_pause = on_job_pause};
+                                      .job_pause = on_job_pause,
+                                      .metrics = on_metrics};
     s->api = (struct api){.store = s->store, .config = &s->api_config, .hooks = &s->api_hooks};
 }
 
@@ -242,6 +251,8 @@ static void announce(struct server *s, const struct http_address *at) {
 static enum err start(struct server *s, struct err_msg *em) {
     struct http_address at = {.fd = -1};
     set_up_api(s);
+    s->metrics = metrics_new();
+    s->rate = rate_new();
     enum err e = bind_address(s, &at, em);
     if (e != ERR_OK)
         return e;

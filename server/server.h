@@ -20,6 +20,8 @@ struct http;
 struct streams;
 struct scheduler;
 struct admin;
+struct metrics;
+struct rate;
 
 struct server {
     struct config *config;
@@ -32,6 +34,8 @@ struct server {
     struct streams *streams;
     struct scheduler *scheduler;
     struct admin *admin;
+    struct metrics *metrics;
+    struct rate *rate;
     uv_signal_t signals[2];
     int signals_seen;
     uv_timer_t stop_timer, expiry_timer;

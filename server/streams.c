@@ -52,6 +52,7 @@ struct stream {
     struct streams *all;
     struct topic *topic;
     struct project *project;
+    struct request *request; /* while the answer is read */
     struct MHD_Connection *mhd;
     struct connection *connection;
     int64_t after_seq;
@@ -186,6 +187,7 @@ static ssize_t give(struct stream *st, char *out, size_t max) {
     n = n < max ? n : max;
     memcpy(out, st->text + st->sent, n);
     st->sent += n;
+    st->request->bytes_out += (int64_t)n;
     st->last = clock_mono();
     return (ssize_t)n;
 }
@@ -294,6 +296,7 @@ static struct stream *new_stream(struct streams *all, struct request *r, const c
                                  int64_t after_seq, struct project *project) {
     struct stream *st = xcalloc(1, sizeof *st);
     *st = (struct stream){.all = all,
+                          .request = r,
                           .mhd = r->mhd,
                           .connection = r->connection,
                           .after_seq = after_seq,

@@ -240,8 +240,8 @@ enum err store_key_create(struct store *s, const char *name, const char *project
 enum err store_key_list(struct store *s, struct key_row **rows, int *n,
                         struct err_msg *em) NODISCARD;
 enum err store_key_revoke(struct store *s, const char *id, struct err_msg *em) NODISCARD;
-/* Project of a valid key (caller frees), ERR_NOT_FOUND otherwise. */
-enum err store_key_check(struct store *s, const char *key, char **project,
+/* The row of a valid key, ERR_NOT_FOUND otherwise. */
+enum err store_key_check(struct store *s, const char *key, struct key_row *out,
                          struct err_msg *em) NODISCARD;
 enum err store_key_count(struct store *s, int64_t *active, struct err_msg *em) NODISCARD;
 

@@ -116,25 +116,30 @@ enum err store_key_revoke(struct store *s, const char *id, struct err_msg *em) {
     return store__end(s, e, em);
 }
 
-enum err store_key_check(struct store *s, const char *key, char **project, struct err_msg *em) {
+enum err store_key_check(struct store *s, const char *key, struct key_row *out,
+                         struct err_msg *em) {
     char hex[SHA256_HEX_SIZE], prefix[KEY_SHOWN + 1];
     sqlite3_stmt *q = NULL;
-    bool row = true;
-    *project = NULL;
+    bool row = true, found = false;
+    *out = (struct key_row){0};
     hash_key(key, hex);
     (void)snprintf(prefix, sizeof prefix, "%s", key);
     enum err e = store__query(s, em, &q,
-                              "SELECT sha256, project FROM keys WHERE prefix = ?1 AND "
+                              "SELECT " COLUMNS ", sha256 FROM keys WHERE prefix = ?1 AND "
                               "revoked_at = 0",
                               "s", prefix);
     while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
-        const void *stored = sqlite3_column_text(q, 0);
-        bool same = sqlite3_column_bytes(q, 0) == SHA256_HEX_SIZE - 1 &&
+        const void *stored = sqlite3_column_text(q, 6);
+        bool same = sqlite3_column_bytes(q, 6) == SHA256_HEX_SIZE - 1 &&
                     sodium_memcmp(stored, hex, SHA256_HEX_SIZE - 1) == 0;
-        if (same && *project == NULL)
-            *project = store__text(q, 1);
+        if (same && !found) {
+            read_row(q, out);
+            found = true;
+        }
     }
-    if (e == ERR_OK && *project == NULL)
+    if (e != ERR_OK)
+        key_row_clear(out);
+    else if (!found)
         e = err_set(em, ERR_NOT_FOUND, "the API key is not valid");
     return e;
 }

@@ -147,17 +147,24 @@ def connection_limit_recovers():
     assert time.time() - start < 6
 
 
+def outward_address():
+    """An address of this machine that is not loopback, or None."""
+    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        own.connect(("192.0.2.1", 9))  # sends nothing; picks the address
+        return own.getsockname()[0]
+    except OSError:
+        return None
+    finally:
+        own.close()
+
+
 @test
 def connections_of_one_address_are_limited():
     """Loopback is exempt, so the clients come by another address of this machine."""
-    own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        own.connect(("192.0.2.1", 9))  # sends nothing; picks the outward address
-        address = own.getsockname()[0]
-    except OSError:
+    address = outward_address()
+    if not address:
         raise Skip("this machine has loopback only")
-    finally:
-        own.close()
     s = Server(start=False, config={"limits": {"connections_per_address": 3}})
     key = subprocess.run(s.command("keys", "create", "--data", s.data), capture_output=True,
                          text=True, check=True).stdout.strip()

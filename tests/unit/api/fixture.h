@@ -45,8 +45,10 @@ static inline void on_job_pause(void *arg, const char *id) {
     (void)id;
     jobs_paused++;
 }
-static const struct api_hooks hooks = {NULL, on_jobs_changed, on_job_cancel, on_events_added,
-                                       on_job_pause};
+static const struct api_hooks hooks = {.jobs_changed = on_jobs_changed,
+                                       .job_cancel = on_job_cancel,
+                                       .events_added = on_events_added,
+                                       .job_pause = on_job_pause};
 
 /* A file under dir, with its folders. */
 static inline void put(const char *path, const char *text) {

@@ -5,8 +5,8 @@
 TestSuite(keys, .init = set_up, .fini = tear_down);
 
 Test(keys, are_valid_for_their_project_until_revoked) {
-    char key[64], other[64], *project = NULL;
-    struct key_row row, second;
+    char key[64], other[64];
+    struct key_row row, second, found;
     int64_t active = 0;
     cr_assert_eq(store_key_create(store, "laptop", "team", key, &row, NULL), ERR_OK);
     cr_assert_eq(store_key_create(store, "ci", "team", other, &second, NULL), ERR_OK);
@@ -15,16 +15,17 @@ Test(keys, are_valid_for_their_project_until_revoked) {
     cr_expect_eq(strncmp(key, row.prefix, strlen(row.prefix)), 0);
     cr_expect_str_neq(key, other);
     reopen();
-    cr_assert_eq(store_key_check(store, key, &project, NULL), ERR_OK);
-    cr_expect_str_eq(project, "team");
-    free(project);
+    cr_assert_eq(store_key_check(store, key, &found, NULL), ERR_OK);
+    cr_expect_str_eq(found.project, "team");
+    cr_expect_str_eq(found.id, row.id);
+    key_row_clear(&found);
     cr_assert_eq(store_key_count(store, &active, NULL), ERR_OK);
     cr_expect_eq(active, 2);
     cr_assert_eq(store_key_revoke(store, row.id, NULL), ERR_OK);
-    cr_expect_eq(store_key_check(store, key, &project, NULL), ERR_NOT_FOUND);
-    cr_expect_null(project);
-    cr_expect_eq(store_key_check(store, other, &project, NULL), ERR_OK);
-    free(project);
+    cr_expect_eq(store_key_check(store, key, &found, NULL), ERR_NOT_FOUND);
+    cr_expect_null(found.project);
+    cr_expect_eq(store_key_check(store, other, &found, NULL), ERR_OK);
+    key_row_clear(&found);
     cr_expect_eq(store_key_revoke(store, row.id, NULL), ERR_NOT_FOUND);
     cr_expect_eq(store_key_revoke(store, "key-none", NULL), ERR_NOT_FOUND);
     cr_assert_eq(store_key_count(store, &active, NULL), ERR_OK);
@@ -34,17 +35,17 @@ Test(keys, are_valid_for_their_project_until_revoked) {
 }
 
 Test(keys, that_differ_in_one_character_are_refused) {
-    char key[64], *project = NULL;
-    struct key_row row;
+    char key[64];
+    struct key_row row, found;
     cr_assert_eq(store_key_create(store, "a", "team", key, &row, NULL), ERR_OK);
     for (size_t i = 0; key[i] != '\0'; i++) {
         char was = key[i];
         key[i] = was == 'x' ? 'y' : 'x';
-        cr_expect_eq(store_key_check(store, key, &project, NULL), ERR_NOT_FOUND, "at %zu", i);
+        cr_expect_eq(store_key_check(store, key, &found, NULL), ERR_NOT_FOUND, "at %zu", i);
         key[i] = was;
     }
-    cr_expect_eq(store_key_check(store, "", &project, NULL), ERR_NOT_FOUND);
-    cr_expect_eq(store_key_check(store, row.prefix, &project, NULL), ERR_NOT_FOUND);
+    cr_expect_eq(store_key_check(store, "", &found, NULL), ERR_NOT_FOUND);
+    cr_expect_eq(store_key_check(store, row.prefix, &found, NULL), ERR_NOT_FOUND);
     key_row_clear(&row);
 }
 
