@@ -53,7 +53,8 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu clean
+.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu \
+        gpu-build gpu-check gpu-bench clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -164,9 +165,9 @@ emulated := $(patsubst %,$(E)/obj/%.o,$(cuda_c) $(cuda_cu) $(wildcard tests/cuda
     tests/cuda/emulation/fibers.cc)
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
     $(E)/obj/tests/cuda/support/devices.c.o
-emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(wildcard tests/ops/test_rows.c \
-    tests/ops/test_linear.c tests/ops/test_dora.c tests/ops/test_head.c tests/ops/test_adapter.c tests/ops/test_attention.c \
-    tests/reference/test_model.c tests/reference/test_gradients.c tests/reference/test_training.c)) \
+emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapter attention) \
+    $(patsubst %,tests/reference/test_%.c,model gradients training)
+emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
 $(emulated_bins): CPPFLAGS += -Itests/cuda/emulation/include
 
@@ -214,6 +215,44 @@ $(E)/ffwd: $(OBJ)/engine/main.o $(lib_engine) $(lib_base)
 $(E)/libffwd-cuda.so: $(emulated)
 	$(call say,LINK)
 	$(Q)$(CXX) -shared $(EMULATED) -o $@ $^
+
+# ---- a machine with a GPU -------------------------------------------------------------------
+# build/gpu holds all that gpu-check and gpu-bench run, libraries included: it may be made on one
+# machine and carried to another that has a GPU and no compiler.
+
+G := build/gpu
+gpu_bins := $(patsubst tests/ops/%.c,$(G)/ops_%,$(filter tests/ops/%,$(emulated_sources))) \
+    $(patsubst tests/reference/%.c,$(G)/reference_%,$(filter tests/reference/%,$(emulated_sources))) \
+    $(G)/test_run
+gpu_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
+    $(OBJ)/tests/gpu/support/devices.o
+gpu_link = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -rdynamic -Wl,-S -MMD -MP -MF $(OBJ)/gpu_$(@F).d -o $@ $< $(gpu_support) \
+    $(lib_engine) $(lib_base) -lcriterion $(ENGINE_LIBS) $(BASE_LIBS)
+
+gpu-build: programs cuda $(gpu_bins) ## what gpu-check and gpu-bench run, in build/gpu
+	@for f in ffwd ffwd-server libffwd-cuda.so; do strip --strip-debug -o $(G)/$$f build/$$f; done
+	@tests/gpu/pack.sh $(G)
+
+gpu-check: ## on a machine with a GPU: operations, golden models, whole jobs, speed; under 8 minutes
+	@if command -v $(CC) >/dev/null && [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory gpu-build; fi
+	@python3 tests/gpu/check.py $(G)
+
+gpu-bench: ## on a machine with a GPU: the named shapes, PEFT beside them where it is installed
+	@if command -v $(CC) >/dev/null && [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory gpu-build; fi
+	@LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH python3 tests/gpu/bench.py $(G)
+
+$(G)/ops_%: tests/ops/%.c $(gpu_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(gpu_link)
+$(G)/reference_%: tests/reference/%.c $(gpu_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(gpu_link)
+$(G)/test_run: tests/cuda/test_run.c $(gpu_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(gpu_link)
 
 # Criterion's separate processes do not run under ThreadSanitizer; tests/ops brings a stand-in.
 ifeq ($(SAN),thread)

@@ -1,0 +1,72 @@
+"""LoRA training steps on this machine's CUDA device: ffwd, and beside it, in the same run, transformers
++ PEFT where they are installed. A line for each shape; JSON lines, as `ffwd bench` printed them, in FOLDER/bench.jsonl.
+usage: bench.py FOLDER [--quick]
+"""
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+# shape, tokens of an example, examples of a step, steps
+FULL = [("smollm2-135m", 2048, 8, 20), ("qwen2.5-0.5b", 4096, 4, 10), ("llama-3.2-1b", 4096, 4, 10),
+        ("pythia-1.4b", 2048, 8, 10), ("llama-3-8b", 4096, 2, 5)]
+QUICK = [("smollm2-135m", 1024, 4, 5), ("qwen2.5-0.5b", 1024, 4, 5)]
+RANK = 16
+
+
+def run(command, seconds):
+    """The JSON object a command printed, or {"error": why}."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT,
+                              check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"not within {seconds} s"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines:
+        return {"error": f"status {done.returncode}: {done.stderr.strip()[-300:]}"}
+    return json.loads(lines[-1])
+
+
+def ffwd(folder, shape, seq, batch, steps, seconds):
+    return run([os.path.join(folder, "ffwd"), "bench", "--shape", shape, "--device", "cuda",
+                "--dtype", "bf16", "--seq", str(seq), "--batch", str(batch), "--rank", str(RANK),
+                "--steps", str(steps)], seconds)
+
+
+def peft(shape, seq, batch, steps, compiled, seconds):
+    missing = [m for m in ("torch", "transformers", "peft") if not importlib.util.find_spec(m)]
+    if missing:
+        return {"error": "not installed: " + ", ".join(missing)}
+    found = run([sys.executable, os.path.join("tests", "bench", "peft_step.py"), shape, "bf16",
+                 str(seq), str(batch), str(RANK), str(steps), "4", "cuda",
+                 "compile" if compiled else "eager"], seconds)
+    if "error" not in found:
+        found["tokens_per_s"] = 1e3 * seq * batch / statistics.median(found["step_ms_each"])
+    return found
+
+
+def shown(result):
+    return f"{result['tokens_per_s']:.0f} tok/s" if "error" not in result else result["error"]
+
+
+def main():
+    folder, quick = sys.argv[1], "--quick" in sys.argv[2:]
+    seconds, ok = (60 if quick else 600), True
+    with open(os.path.join(folder, "bench.jsonl"), "a", encoding="utf-8") as out:
+        for shape, seq, batch, steps in QUICK if quick else FULL:
+            ours = ffwd(folder, shape, seq, batch, steps, seconds)
+            ok = ok and "error" not in ours
+            theirs = {how: peft(shape, seq, batch, steps, how == "compile", seconds)
+                      for how in (["eager"] if quick else ["eager", "compile"])}
+            out.write(json.dumps({"ffwd": ours, "peft": theirs}) + "\n")
+            mfu = f", MFU {ours['mfu']:.2f}" if "error" not in ours else ""
+            print(f"{shape:14} {seq}x{batch}: ffwd {shown(ours)}{mfu}; "
+                  + "; ".join(f"PEFT {how} {shown(r)}" for how, r in theirs.items()), flush=True)
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
