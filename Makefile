@@ -29,7 +29,7 @@ KERNEL_CFLAGS := -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math
 
 BASE_LIBS := -ljansson -lsodium
 ENGINE_LIBS := -ldnnl -lgomp -lpcre2-8 -lutf8proc -ldl -lm
-SERVER_LIBS := -lmicrohttpd -luv -lsqlite3 -lm
+SERVER_LIBS := -lmicrohttpd -luv -lsqlite3 -lcurl -lm
 
 base_src := $(wildcard base/*.c)
 engine_src := $(filter-out engine/main.c,$(wildcard engine/*.c engine/model/*.c engine/text/*.c \

@@ -11,6 +11,7 @@
 
 #define MAX_SEGMENTS 16
 #define JOBS "/v1/fine_tuning/jobs"
+#define WEBHOOKS "/v1/webhook_endpoints"
 #define PERMISSIONS "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint...}/permissions"
 
 #define NOTHING API_ACCEPTS_NOTHING
@@ -45,6 +46,14 @@ static const struct api_route routes[] = {
     {HTTP_GET, PERMISSIONS, NOTHING, false, api__permissions_list},
     {HTTP_POST, PERMISSIONS, API_ACCEPTS_JSON, false, api__permissions_create},
     {HTTP_DELETE, PERMISSIONS "/{permission_id}", NOTHING, false, api__permissions_delete},
+    {HTTP_POST, WEBHOOKS, API_ACCEPTS_JSON, false, api__webhooks_create},
+    {HTTP_GET, WEBHOOKS, NOTHING, false, api__webhooks_list},
+    {HTTP_GET, WEBHOOKS "/{webhook_endpoint_id}", NOTHING, false, api__webhooks_get},
+    {HTTP_DELETE, WEBHOOKS "/{webhook_endpoint_id}", NOTHING, false, api__webhooks_delete},
+    {HTTP_POST, WEBHOOKS "/{webhook_endpoint_id}/rotate", API_ACCEPTS_JSON, false,
+     api__webhooks_rotate},
+    {HTTP_POST, WEBHOOKS "/{webhook_endpoint_id}/test", API_ACCEPTS_JSON, false,
+     api__webhooks_test},
     {HTTP_GET, "/healthz", NOTHING, true, api__system_health},
     {HTTP_GET, "/readyz", NOTHING, true, api__system_ready},
     {HTTP_GET, "/metrics", NOTHING, false, api__system_metrics},

@@ -37,6 +37,9 @@
 /* A part of a request: other keys are refused. */
 #define CLOSED(required, properties) \
     "{'type':'object','additionalProperties':false,'required':[" required "],'properties':{" properties "}}"
+#define WEBHOOK_FIELDS \
+    FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint'") KEY("created_at") TIME KEY("url") TEXT \
+    KEY("status") ONE_OF("'enabled','disabled'") KEY("disabled_reason") TEXT_OR_NULL
 #define LIST_OF(name, more_required, more) \
     OBJECT("'object','data','has_more'" more_required, \
            FIRST("object") ONLY("'list'") KEY("data") ARRAY(REF(name)) KEY("has_more") FLAG more)
@@ -231,6 +234,17 @@ static const char *const schemas[][2] = {
         KEY("first_id") TEXT_OR_NULL KEY("last_id") TEXT_OR_NULL)},
     {"PermissionDeleted", OBJECT("'id','object','deleted'",
         FIRST("id") TEXT KEY("object") ONLY("'checkpoint.permission'") KEY("deleted") ONLY("true"))},
+    {"Webhook", OBJECT("'id','object','created_at','url','status','disabled_reason'", WEBHOOK_FIELDS)},
+    {"WebhookSecret", OBJECT("'id','object','created_at','url','status','disabled_reason','secret'",
+        WEBHOOK_FIELDS KEY("secret") TEXT)},
+    {"WebhookList", LIST_OF("Webhook", "", "")},
+    {"WebhookDeleted", OBJECT("'id','object','deleted'",
+        FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint'") KEY("deleted") ONLY("true"))},
+    {"WebhookDelivery", OBJECT("'id','object','webhook_endpoint_id','type'",
+        FIRST("id") TEXT KEY("object") ONLY("'webhook_delivery'") KEY("webhook_endpoint_id") TEXT KEY("type") TEXT)},
+    {"WebhookCreate", CLOSED("'url'",
+        FIRST("url") "{'type':'string','maxLength':2048,'pattern':'^https?://[^/?@ :][^ @]*$'}")},
+
     {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT)},
 };
 /* clang-format on */

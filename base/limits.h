@@ -47,6 +47,8 @@
 #define LIMIT_FILENAME 255
 #define LIMIT_UPLOAD_PARTS 10000 /* parts of one upload */
 #define LIMIT_MIME_TYPE 255
+#define LIMIT_WEBHOOKS 16 /* endpoints of a project */
+#define LIMIT_WEBHOOK_URL 2048
 #define LIMIT_WORK_THREADS 4 /* of libuv's, that read and join uploads at a time */
 #define LIMIT_PAGE 10000     /* rows of one list page */
 #define LIMIT_METADATA_PAIRS 16

@@ -4,9 +4,9 @@
 set -eu
 
 build="gcc g++ make pkg-config libc6-dev libmicrohttpd-dev libjansson-dev libuv1-dev libsqlite3-dev
-libsodium-dev libdnnl-dev libpcre2-dev libutf8proc-dev libcriterion-dev curl jq clang-format
+libsodium-dev libcurl4-openssl-dev libdnnl-dev libpcre2-dev libutf8proc-dev libcriterion-dev curl jq clang-format
 python3 python3-venv ca-certificates git"
-runtime="libmicrohttpd12 libjansson4 libuv1 libsqlite3-0 libsodium23 libdnnl2 libpcre2-8-0
+runtime="libmicrohttpd12 libjansson4 libuv1 libsqlite3-0 libsodium23 libcurl4 libdnnl2 libpcre2-8-0
 libutf8proc2 libgomp1 ca-certificates curl"
 
 wanted=$build

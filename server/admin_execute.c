@@ -5,8 +5,6 @@
 
 #include "server/admin.h"
 
-#define NAME_MAX_BYTES 128
-
 static json_t *failure(const struct err_msg *em) {
     return json_pack("{s:{s:s, s:s}}", "error", "code", err_name(em->code), "message", em->text);
 }
@@ -28,9 +26,9 @@ static json_t *create(struct store *store, const json_t *request) {
     const char *project = text_of(request, "project", "default");
     struct key_row row;
     char key[64];
-    if (strlen(name) > NAME_MAX_BYTES || strlen(project) > NAME_MAX_BYTES || *project == '\0') {
+    if (strlen(name) > ADMIN_NAME_MAX || strlen(project) > ADMIN_NAME_MAX || *project == '\0') {
         (void)err_set(&em, ERR_USAGE, "a name has at most %d bytes, a project 1 to %d",
-                      NAME_MAX_BYTES, NAME_MAX_BYTES);
+                      ADMIN_NAME_MAX, ADMIN_NAME_MAX);
         return failure(&em);
     }
     if (store_key_create(store, name, project, key, &row, &em) != ERR_OK)
@@ -76,6 +74,8 @@ json_t *admin_execute(struct store *store, const json_t *request) {
         answer = list(store);
     else if (strcmp(command, "keys.revoke") == 0)
         answer = revoke(store, request);
+    else if (strncmp(command, "webhooks.", 9) == 0)
+        answer = admin_webhooks(store, command + 9, request);
     if (answer != NULL)
         return answer;
     (void)err_set(&em, ERR_USAGE, "unknown command");

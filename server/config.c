@@ -21,6 +21,9 @@ const char *config_help(void) {
            "       ffwd-server keys create [--name NAME] [--project NAME] [--data DIR]\n"
            "       ffwd-server keys list [--data DIR]\n"
            "       ffwd-server keys revoke ID [--data DIR]\n"
+           "       ffwd-server webhooks create --url URL [--project NAME] [--data DIR]\n"
+           "       ffwd-server webhooks list [--project NAME] [--data DIR]\n"
+           "       ffwd-server webhooks delete|rotate|test ID [--data DIR]\n"
            "\n"
            "Serves the OpenAI fine-tuning API and trains LoRA adapters with Fast Forward.\n"
            "\n"
@@ -33,11 +36,12 @@ const char *config_help(void) {
            "  --threads N           CPU threads of the trainer (the engine's choice)\n"
            "  --engine PATH         the trainer program (ffwd beside this program)\n"
            "  --config FILE         JSON with the same keys and \"cors_origins\", \"metrics\",\n"
-           "                        \"limits\"\n"
+           "                        \"webhook_allow\", \"limits\"\n"
            "  --help                this text\n"
            "\n"
            "Without any key the server answers on loopback only, to everyone on this machine.\n"
            "`keys create` prints a new key; from then on every /v1 request needs one.\n"
+           "`webhooks create` prints the secret that signs what the address is sent.\n"
            "SIGTERM stops after a checkpoint of the running job, which goes on at the next "
            "start.\n";
 }
@@ -62,6 +66,7 @@ void config_clear(struct config *c) {
     free(c->file);
     free_list(&c->model_roots);
     free_list(&c->cors_origins);
+    free(c->webhook_allow);
     *c = (struct config){0};
 }
 
@@ -139,6 +144,20 @@ static enum err read_metrics(const json_t *value, struct config *c, const struct
     return json_field_wrong(at, "\"loopback\", \"key\" or \"open\"");
 }
 
+static enum err read_ranges(const json_t *array, struct config *c, const struct json_place *at) {
+    if (!json_is_array(array) || json_array_size(array) > MAX_STRINGS)
+        return json_field_wrong(at, "an array of at most 64 ranges like \"10.0.0.0/8\"");
+    free(c->webhook_allow);
+    c->webhook_allow = xcalloc(MAX_STRINGS, sizeof *c->webhook_allow);
+    c->n_webhook_allow = 0;
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const char *text = json_string_value(json_array_get(array, i));
+        if (text == NULL || !address_range_parse(text, &c->webhook_allow[c->n_webhook_allow++]))
+            return json_field_wrong(at, "an array of ranges like \"10.0.0.0/8\" or \"fd00::/8\"");
+    }
+    return ERR_OK;
+}
+
 static enum err read_key(struct config *c, const char *key, const json_t *value,
                          const struct json_place *at) {
     char *roots = NULL;
@@ -159,6 +178,8 @@ static enum err read_key(struct config *c, const char *key, const json_t *value,
         return read_origins(value, c, at);
     if (strcmp(key, "metrics") == 0)
         return read_metrics(value, c, at);
+    if (strcmp(key, "webhook_allow") == 0)
+        return read_ranges(value, c, at);
     if (strcmp(key, "models") != 0)
         return err_set_param(at->em, ERR_INPUT, at->path, "%s is not a known key", at->path);
     e = json_field_string(value, 65536, &roots, at);

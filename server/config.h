@@ -1,7 +1,8 @@
 /* config: what the server is told, from the command line and from --config FILE.
  *
  * What:    the options of `ffwd-server` with their defaults, and the JSON file
- *          {"listen","data","models","device","threads","engine","cors_origins","metrics","limits":{…}}.
+ *          {"listen","data","models","device","threads","engine","cors_origins","metrics",
+ *          "webhook_allow","limits":{…}}.
  *          The command line wins over the file.
  * Owns:    its strings; config_clear frees them.
  * Threads: plain data, read-only once the server runs.
@@ -15,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "server/address.h"
 
 /* X(field, default, least, most): the keys of "limits". Times are seconds, sizes bytes. */
 #define CONFIG_LIMITS(X)                                                                           \
@@ -43,6 +45,7 @@
     X(drain_seconds, 25, 1, 3600)                                                                  \
     X(check_seconds, 3600, 1, 86400)                                                               \
     X(queued_jobs_per_project, 1000, 1, 1000000)                                                   \
+    X(webhook_seconds, 15, 1, 120)                                                                 \
     X(retry_seconds, 1, 0, 3600)                                                                   \
     X(attempts, 3, 1, 1000)
 
@@ -60,6 +63,8 @@ struct config {
     char **model_roots;  /* NULL-terminated */
     char **cors_origins; /* NULL-terminated */
     enum config_metrics metrics;
+    struct address_range *webhook_allow; /* that webhooks may go to besides public addresses */
+    size_t n_webhook_allow;
     int64_t threads; /* 0: the engine's choice */
     struct config_limits limits;
     bool help;

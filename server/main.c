@@ -11,6 +11,7 @@
 #include "server/config.h"
 #include "server/keys_cmd.h"
 #include "server/server.h"
+#include "server/webhooks_cmd.h"
 
 #define SPARE_FILES 512 /* for the database, workers, uploads and downloads */
 
@@ -49,6 +50,8 @@ int main(int argc, char **argv) {
     json_object_seed(0);
     if (argc > 1 && strcmp(argv[1], "keys") == 0)
         return report(keys_cmd(argc - 1, argv + 1, &em), &em);
+    if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
+        return report(webhooks_cmd(argc - 1, argv + 1, &em), &em);
     enum err e = config_read(argc, argv, &config, &em);
     if (e != ERR_OK)
         return report(e, &em);

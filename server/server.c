@@ -18,6 +18,7 @@
 #include "server/rate.h"
 #include "server/scheduler.h"
 #include "server/streams.h"
+#include "server/webhooks.h"
 
 #define FFWD_VERSION "0.1.0"
 #define STOP_MS 20
@@ -64,6 +65,8 @@ static void close_all(struct server *s) {
         http_close(s->http);
     if (s->admin != NULL)
         admin_close(s->admin);
+    if (s->webhooks != NULL)
+        webhooks_close(s->webhooks);
 }
 
 static void free_all(struct server *s) {
@@ -73,6 +76,7 @@ static void free_all(struct server *s) {
     metrics_free(s->metrics);
     rate_free(s->rate);
     admin_free(s->admin);
+    webhooks_free(s->webhooks);
     (void)uv_loop_close(&s->loop);
 }
 
@@ -263,6 +267,8 @@ static enum err start(struct server *s, struct err_msg *em) {
     e = http_open(s, &at, &s->http, em);
     if (e == ERR_OK)
         e = admin_open(s, &s->admin, em);
+    if (e == ERR_OK)
+        e = webhooks_open(s, &s->webhooks, em);
     if (e == ERR_OK)
         e = scheduler_start(s->scheduler, em);
     if (e == ERR_OK) {

@@ -22,6 +22,7 @@ struct scheduler;
 struct admin;
 struct metrics;
 struct rate;
+struct webhooks;
 
 struct server {
     struct config *config;
@@ -36,6 +37,7 @@ struct server {
     struct admin *admin;
     struct metrics *metrics;
     struct rate *rate;
+    struct webhooks *webhooks;
     uv_signal_t signals[2];
     int signals_seen;
     uv_timer_t stop_timer, expiry_timer;

@@ -124,6 +124,34 @@ static const char *const steps[] = {
     " project TEXT NOT NULL, created_at INTEGER NOT NULL, UNIQUE (checkpoint, project)) STRICT;"
     "CREATE INDEX permissions_checkpoint ON permissions(checkpoint, seq);"
     "CREATE INDEX permissions_project ON permissions(project, seq);",
+
+    "CREATE TABLE webhook_endpoints ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL,"
+    " url TEXT NOT NULL, secret TEXT NOT NULL, old_secret TEXT,"
+    " old_secret_until INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL,"
+    " disabled_at INTEGER NOT NULL DEFAULT 0, disabled_reason TEXT) STRICT;"
+    "CREATE INDEX webhook_endpoints_project ON webhook_endpoints(project, seq);"
+    /* status holds enum delivery_status */
+    "CREATE TABLE webhook_deliveries ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " endpoint_seq INTEGER NOT NULL REFERENCES webhook_endpoints(seq) ON DELETE CASCADE,"
+    " event_id TEXT NOT NULL, type TEXT NOT NULL, object_id TEXT NOT NULL,"
+    " created_at INTEGER NOT NULL, next_at INTEGER NOT NULL, status INTEGER NOT NULL DEFAULT 0,"
+    " attempts INTEGER NOT NULL DEFAULT 0, http_status INTEGER NOT NULL DEFAULT 0,"
+    " error TEXT) STRICT;"
+    "CREATE INDEX webhook_deliveries_due ON webhook_deliveries(next_at) WHERE status = 0;"
+    "CREATE INDEX webhook_deliveries_of ON webhook_deliveries(endpoint_seq, next_at)"
+    " WHERE status = 0;"
+    "CREATE INDEX webhook_deliveries_over ON webhook_deliveries(created_at) WHERE status > 0;"
+    /* Whatever ends a job, its notifications are part of the same transaction. */
+    "CREATE TRIGGER jobs_ended AFTER UPDATE OF status ON jobs"
+    " WHEN new.status >= 4 AND old.status < 4 BEGIN"
+    " INSERT INTO webhook_deliveries(id, endpoint_seq, event_id, type, object_id, created_at,"
+    "  next_at)"
+    " SELECT 'wh_' || lower(hex(randomblob(12))), seq, 'evt_' || lower(hex(randomblob(12))),"
+    "  'fine_tuning.job.' || CASE new.status WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed'"
+    "  ELSE 'cancelled' END, new.id, new.finished_at, new.finished_at"
+    " FROM webhook_endpoints WHERE project = new.project AND disabled_at = 0; END;",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

@@ -24,14 +24,14 @@ def free_port():
 
 
 class Server:
-    def __init__(self, folder):
+    def __init__(self, folder, *options):
         self.data = folder / "data"
         self.log = open(folder / "server.log", "w")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [BUILD / "ffwd-server", "--data", self.data, "--models", MODELS, "--listen",
-             f"127.0.0.1:{self.port}", "--device", "cpu"],
+             f"127.0.0.1:{self.port}", "--device", "cpu", *options],
             stderr=self.log, stdout=self.log)
         deadline = time.time() + 30
         while time.time() < deadline:

@@ -61,7 +61,7 @@ third_party() { # HEADER PATTERN, FOLDERS THAT MAY
 }
 while IFS= read -r line; do [ -n "$line" ] && finding "$line"; done < <(
     third_party 'sqlite3\.h' storage
-    third_party 'microhttpd\.h|uv\.h' server
+    third_party 'microhttpd\.h|uv\.h|curl/' server
     third_party '(oneapi/)?dnnl' engine/ops
     third_party 'pcre2\.h|utf8proc\.h' engine/text
     third_party 'cuda|cublas' engine/ops/cuda
@@ -81,7 +81,7 @@ links() { # PROGRAM FORBIDDEN...
         echo "$needed" | grep -q "^lib$lib" && finding "$program links lib$lib"
     done
 }
-links "$build/ffwd" microhttpd sqlite3 uv cuda cublas
+links "$build/ffwd" microhttpd sqlite3 uv curl cuda cublas
 links "$build/ffwd-server" dnnl cuda cublas pcre2 gomp
 
 # What the CUDA device leaves open must be in ffwd, or it cannot be loaded.
