@@ -191,6 +191,7 @@ extern "C" void cuda_attention_backward(struct device *dev, const struct attenti
                threads_for(a->n_heads * static_cast<int64_t>(WARP), 256), 0, view_of<const T>(out),
                view_of<const T>(dout), a->n_heads, a->head_dim, static_cast<int64_t>(b->n_tokens),
                delta);
-        run(c, f, b, dq, dk, dv);
+        if (!cuda_attention_tensor_backward(c, a, b, q, k, v, lse, delta, dout, dq, dk, dv))
+            run(c, f, b, dq, dk, dv);
     });
 }

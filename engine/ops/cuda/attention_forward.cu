@@ -88,7 +88,7 @@ extern "C" void cuda_attention_forward(struct device *dev, const struct attentio
     dim3 grid(blocks_for(b->max_len, ROWS), static_cast<unsigned>(a->n_heads),
               static_cast<unsigned>(b->n_seqs));
     size_t floats = 3 * tile_floats(a->head_dim) + ROWS * (ROWS + 1);
-    if (!head_fits(c, a->head_dim))
+    if (cuda_attention_tensor_forward(c, a, b, q, k, v, out, lse) || !head_fits(c, a->head_dim))
         return;
     with_type(q.dtype, [&](auto zero) {
         with_head(a->head_dim, [&](auto cols) {

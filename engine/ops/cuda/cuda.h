@@ -186,6 +186,17 @@ void cuda_attention_backward(struct device *dev, const struct attention *a, cons
                              const float *lse, struct tensor dout, struct tensor dq,
                              struct tensor dk, struct tensor dv);
 
+/* attention_tensor_forward.cu, attention_tensor_backward.cu: the same on tensor cores; false: not
+ * for these types and sizes, nothing was done. */
+bool cuda_attention_tensor_forward(struct cuda *c, const struct attention *a, const struct batch *b,
+                                   struct tensor q, struct tensor k, struct tensor v,
+                                   struct tensor out, float *lse);
+bool cuda_attention_tensor_backward(struct cuda *c, const struct attention *a,
+                                    const struct batch *b, struct tensor q, struct tensor k,
+                                    struct tensor v, const float *lse, const float *delta,
+                                    struct tensor dout, struct tensor dq, struct tensor dk,
+                                    struct tensor dv);
+
 /* head.cu */
 void cuda_head_loss(struct device *dev, const struct linear *head, struct tensor x,
                     const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,

@@ -38,7 +38,7 @@ struct fiber {
 };
 
 static fiber fibers[THREADS_MOST];
-static uint64_t values[THREADS_MOST / LANES][2][LANES];
+alignas(16) static char values[THREADS_MOST / LANES][2][LANES * 32];
 static unsigned current;
 static void *scheduler_sp, *scheduler_fake;
 static const void *scheduler_stack;
@@ -163,10 +163,10 @@ void emulated_warp_barrier(unsigned mask, int line) {
 }
 
 /* Two sets of values in turn: no lane can be more than one exchange ahead of another. */
-const uint64_t *emulated_exchange(unsigned mask, uint64_t value, int line) {
+const void *emulated_exchange(unsigned mask, const void *value, size_t size, int line) {
     unsigned parity = fibers[current].parity ^= 1;
-    uint64_t *set = values[current / LANES][parity];
-    set[current % LANES] = value;
+    char *set = values[current / LANES][parity];
+    memcpy(set + current % LANES * size, value, size);
     emulated_warp_barrier(mask, line);
     return set;
 }

@@ -40,9 +40,14 @@ extern thread_local float shared[];
 
 void emulated_block_barrier(int line);
 void emulated_warp_barrier(unsigned mask, int line);
-/* The values that the lanes of mask gave, by lane. */
-const uint64_t *emulated_exchange(unsigned mask, uint64_t value, int line);
+/* What the lanes of mask gave, lane by lane; size: bytes of each, at most 32. */
+const void *emulated_exchange(unsigned mask, const void *value, size_t size, int line);
 unsigned emulated_lane();
+
+template <typename V> const V *emulated_gather(const V &mine, int line) {
+    static_assert(sizeof(V) <= 32, "lanes exchange at most 32 bytes");
+    return static_cast<const V *>(emulated_exchange(0xffffffffu, &mine, sizeof mine, line));
+}
 
 #define __syncthreads() emulated_block_barrier(__LINE__)
 
@@ -51,13 +56,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu) {
 }
 
 template <typename V> V emulated_shuffle(unsigned mask, V value, unsigned source) {
-    static_assert(sizeof(V) <= sizeof(uint64_t), "a shuffle moves at most 8 bytes");
-    uint64_t bits = 0;
-    memcpy(&bits, &value, sizeof value);
-    const uint64_t *all = emulated_exchange(mask, bits, 1);
-    V result;
-    memcpy(&result, &all[source % 32], sizeof result);
-    return result;
+    return static_cast<const V *>(emulated_exchange(mask, &value, sizeof value, 1))[source % 32];
 }
 template <typename V> V __shfl_sync(unsigned mask, V value, int source) {
     return emulated_shuffle(mask, value, static_cast<unsigned>(source));
@@ -70,11 +69,12 @@ template <typename V> V __shfl_down_sync(unsigned mask, V value, unsigned by) {
     return emulated_shuffle(mask, value, source < 32 ? source : emulated_lane());
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    const uint64_t *all = emulated_exchange(mask, predicate != 0, 2);
+    const int *all =
+        static_cast<const int *>(emulated_exchange(mask, &predicate, sizeof predicate, 2));
     unsigned votes = 0;
     for (unsigned lane = 0; lane < 32; lane++)
         if (mask >> lane & 1)
-            votes |= static_cast<unsigned>(all[lane] & 1) << lane;
+            votes |= static_cast<unsigned>(all[lane] != 0) << lane;
     return votes;
 }
 inline int __any_sync(unsigned mask, int predicate) {
