@@ -25,6 +25,7 @@
 #define SWEEP_MS 500
 #define CONNECTION_MEMORY 32768   /* head and body buffer of one connection */
 #define SYNC_OFF_LOOP (256 << 10) /* bytes of an upload from which fsync leaves the loop */
+#define LOG_PATH 512              /* bytes of a path in the log */
 #define DROP_MAX (64ll << 20)     /* bytes of a refused JSON body that are read and dropped */
 
 struct http {
@@ -144,16 +145,21 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
 static void note_request(const struct request *r, bool whole) {
     double now = clock_mono();
     double began = r->answered ? r->answered_at : now;
-    const char *key = r->key_id[0] != '\0' ? r->key_id : "-";
     metrics_request(r->http->server->metrics, r->route, r->status, began - r->start, r->body_bytes,
                     r->bytes_out);
-    log_info(
-        "http.request",
-        "id=%s method=%s path=%.512s status=%d ms=%.0f bytes_in=%lld bytes=%lld project=%s key=%s "
-        "end=%s",
-        r->id, r->verb, r->path != NULL ? r->path : r->uri, r->status, (now - r->start) * 1000,
-        (long long)r->body_bytes, (long long)r->bytes_out, r->project != NULL ? r->project : "-",
-        key, whole ? "sent" : "cut");
+    int path = (int)strcspn(r->uri, "?");
+    path = path < LOG_PATH ? path : LOG_PATH;
+    if (!r->begun) { /* libmicrohttpd could not read the head, or it never came whole */
+        log_info("http.unread", "id=%s path=%.*s", r->id, path, r->uri);
+        return;
+    }
+    log_info("http.request",
+             "id=%s method=%s path=%.*s status=%d ms=%.0f bytes_in=%lld bytes=%lld project=%s "
+             "key=%s end=%s",
+             r->id, r->verb, path, r->uri, r->status, (now - r->start) * 1000,
+             (long long)r->body_bytes, (long long)r->bytes_out,
+             r->project != NULL ? r->project : "-", r->key_id[0] != '\0' ? r->key_id : "-",
+             whole ? "sent" : "cut");
 }
 
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
@@ -163,8 +169,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,
     (void)mhd;
     if (r == NULL)
         return;
-    if (r->begun)
-        note_request(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    note_request(r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (r->connection != NULL) {
         r->connection->used = true;
         connection_set_phase(r->connection, PHASE_HEAD);

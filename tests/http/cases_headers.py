@@ -80,6 +80,12 @@ def the_log_names_key_and_project_and_no_secret():
     body = b'{"model":"x"}'
     sent = log_line(s, s.ask("POST", JOBS, body, bearer(key)))
     assert sent["bytes_in"] == str(len(body)), sent
+    for data in (b"GET /v1/models?a=in-the-query HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+                 b"GET /v1/models?a=in-the-query HTTP/1.1\r\nContent-Length: +5\r\n\r\n"):
+        c = s.connect()
+        c.send(data)
+        assert c.ended()
+    until(lambda: "http.unread" in s.log())
     log = s.log()
     assert key not in log and "in-the-query" not in log and "wrong-key" not in log
 

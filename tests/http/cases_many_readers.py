@@ -94,3 +94,5 @@ def heartbeats_of_many_readers_are_spread():
     assert first[269] - first[30] > interval / 4, "they came in one burst"
     gaps = sorted(beats(c)[1] - beats(c)[0] for c in r.texts)
     assert gaps[150] < 2 * interval, gaps[150]
+    assert s.stop() == 0, "a server ends with all of them open"
+    r.until(lambda: len(r.over) == 300)
