@@ -265,13 +265,22 @@ static json_t *security_json(struct api *api) {
     return json_pack("[{s:[]}]", "bearer");
 }
 
+/* What the configuration says about a request. */
+static json_t *schemas_json(const struct api_config *config) {
+    json_t *all = api__schemas();
+    json_t *upload = json_object_get(json_object_get(all, "UploadCreate"), "properties");
+    json_object_set_new(json_object_get(upload, "bytes"), "maximum",
+                        json_integer(config->max_upload_bytes));
+    return all;
+}
+
 API_HANDLER(api__system_openapi) {
     (void)req;
     (void)params;
     json_t *doc =
         json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:o}", "openapi", "3.1.0",
                   "info", "title", "ffwd", "version", api->config->version, "paths", paths_json(),
-                  "components", "schemas", api__schemas(), "securitySchemes", "bearer", "type",
-                  "http", "scheme", "bearer", "security", security_json(api));
+                  "components", "schemas", schemas_json(api->config), "securitySchemes", "bearer",
+                  "type", "http", "scheme", "bearer", "security", security_json(api));
     api__ok(resp, doc);
 }

@@ -243,7 +243,7 @@ static const char *const schemas[][2] = {
     {"WebhookDelivery", OBJECT("'id','object','webhook_endpoint_id','type'",
         FIRST("id") TEXT KEY("object") ONLY("'webhook_delivery'") KEY("webhook_endpoint_id") TEXT KEY("type") TEXT)},
     {"WebhookCreate", CLOSED("'url'",
-        FIRST("url") "{'type':'string','maxLength':2048,'pattern':'^https?://[^/?@ :][^ @]*$'}")},
+        FIRST("url") "{'type':'string','maxLength':2048,'pattern':'^https?://[!$-.0-9;=A-\\\\[\\\\]-~][!$-.0-;=A-\\\\[\\\\]-~]*([/?][!$-;=?-\\\\[\\\\]-~]*)?$'}")},
 
     {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT)},
 };

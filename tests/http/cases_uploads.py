@@ -132,6 +132,18 @@ def each_wrong_part_is_refused():
     c = s.connect()
     c.send(request("POST", path, None, [("Content-Type", FORM), ("Content-Length", 3000000)]))
     assert c.answer().status == 413 and c.ended()
+    # and so is one to an upload that is not there, though it asked first
+    c = s.connect()
+    c.send(request("POST", f"/v1/uploads/upload_{'x' * 24}/parts", None,
+                   [("Content-Type", FORM), ("Content-Length", 500), ("Expect", "100-continue")]))
+    assert c.head()[0] == 404
+    c = s.connect()
+    body = form([("data", "t", b"w" * 300)])
+    c.send(request("POST", path, None, [("Content-Type", FORM), ("Expect", "100-continue"),
+                                        ("Content-Length", len(body))]))
+    assert c.head()[0] == 100
+    c.send(body)
+    assert c.answer().status == 200
     for body in (form([("data", "t", b"")]), form([PURPOSE, ("data", "t", b"x")]),
                  form([("file", "t", b"x")]), form([PURPOSE]),
                  form([("data", "t", b"x"), ("data", "t", b"x")])):
@@ -149,10 +161,10 @@ def each_wrong_part_is_refused():
     assert c.answer().status == 200
     # what is kept for one upload has an end
     assert send_part(s, upload, b"z" * 1000).status == 200
-    a = send_part(s, upload, b"z" * 501)
+    a = send_part(s, upload, b"z" * 201)
     assert a.status == 413 and a.error["code"] == "part_too_large", a.body
-    assert send_part(s, upload, b"z" * 500).status == 200
-    assert sorted(len(n) for n in os.listdir(os.path.join(s.data, "uploads", upload))) == [29] * 4
+    assert send_part(s, upload, b"z" * 200).status == 200
+    assert sorted(len(n) for n in os.listdir(os.path.join(s.data, "uploads", upload))) == [29] * 5
 
 
 @test
