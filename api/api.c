@@ -28,6 +28,7 @@ const char *api_header(const struct api_request *r, const char *name) {
 
 void api_response_clear(struct api_response *r) {
     json_decref(r->json);
+    api_check_free(r->check);
     free(r->text);
     free(r->path);
     free(r->filename);

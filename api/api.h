@@ -81,9 +81,27 @@ struct api_work {
     atomic_bool stop; /* set while run is at it: come back soon */
 };
 
+/* Files to be checked by the engine, in a process of its own, while the request waits. */
+struct api_check {
+    char *model_dir, *base; /* base: name of the base model */
+    char *train, *valid;    /* paths; valid NULL: none */
+    json_t *request;        /* see api_check_request */
+    json_t *answer;         /* the answer as far as it is known */
+};
+void api_check_free(struct api_check *c);
+/* The answer to the request: report is what the engine found ({"training","validation","estimate"},
+ * borrowed), or NULL where e and em say why there is none. */
+void api_check_answer(struct api_check *c, enum err e, const struct err_msg *em,
+                      const json_t *report, struct api_response *resp);
+/* What the engine needs to know of a create request: hyperparameters, lora (of a fine-tuned model,
+ * its own), fast_forward, training. New reference. */
+enum err api_check_request(struct store *s, const char *model, const json_t *body, json_t **out,
+                           struct err_msg *em) NODISCARD;
+
 struct api_response {
-    int status; /* 0 as long as there is `work` */
+    int status; /* 0 as long as there is `work` or `check` */
     struct api_work *work;
+    struct api_check *check;
     enum api_body kind;
     json_t *json;               /* API_BODY_JSON */
     char *text;                 /* API_BODY_TEXT */

@@ -65,8 +65,11 @@ json_t *api__upload_json(const struct upload_row *u, const struct file_row *file
 /* A job of the request's project; false: *resp is the 404. */
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
+/* The object of one job, with what checking its files found under ffwd.data, which lists leave out.
+ */
+json_t *api__job_object(struct api *api, const struct job_row *job);
 /* The lora settings a fine-tuned model was made with: those of the first job of its line. */
-enum err api__model_lora(struct api *api, const char *model, struct job_request *out,
+enum err api__model_lora(struct store *s, const char *model, struct job_request *out,
                          struct err_msg *em) NODISCARD;
 /* The job of a fine-tuned model or checkpoint that exists and that the project may use, and the
  * folder of its adapter (new string). ERR_NOT_FOUND with param "model": *job is clear. */
@@ -84,6 +87,10 @@ json_t *api__schemas(void);
 #define API_HANDLER(name)                                                                          \
     void name(struct api *api, const struct api_request *req, const struct api_params *params,     \
               struct api_response *resp)
+
+/* Answers a create request with dry_run later: resp->check is set, or an error. */
+void api__dry_run(struct api *api, const struct api_request *req, const json_t *body,
+                  const struct job_request *request, struct api_response *resp);
 
 API_HANDLER(api__files_create);
 API_HANDLER(api__files_list);

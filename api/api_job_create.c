@@ -73,7 +73,7 @@ static bool is_first(struct create *c) {
         api_error(c->resp, 422, "idempotency_key_reused", "Idempotency-Key",
                   "This Idempotency-Key was used for job %s with another body.", job.id);
     else
-        api__ok(c->resp, api_job_json(c->api, &job));
+        api__ok(c->resp, api__job_object(c->api, &job));
     job_row_clear(&job);
     return false;
 }
@@ -136,7 +136,7 @@ static bool check_lora(struct create *c) {
     const json_t *named = json_object_get(c->body, "lora");
     if (!c->request.lora.present || !api__model_is_tuned(c->request.model))
         return true;
-    if (api__model_lora(c->api, c->request.model, &first, &em) != ERR_OK) {
+    if (api__model_lora(c->api->store, c->request.model, &first, &em) != ERR_OK) {
         api_error_from(c->resp, &em);
         return false;
     }
@@ -201,7 +201,7 @@ static void insert(struct create *c) {
     };
     store_new_id("ftjob-", job.id);
     if (store_job_add(c->api->store, &job, &em) == ERR_OK) {
-        api__ok(c->resp, api_job_json(c->api, &job));
+        api__ok(c->resp, api__job_object(c->api, &job));
         api__jobs_changed(c->api);
     } else {
         api_error_from(c->resp, &em);
@@ -222,13 +222,15 @@ API_HANDLER(api__jobs_create) {
         return;
     }
     hash_body(&c);
-    if (c.request.dry_run)
-        api_error(resp, 400, "unsupported", "dry_run",
-                  "dry_run is not available yet; leave it out or false");
-    else if (read_key(&c) && is_first(&c) && check_model(&c) &&
-             check_file(&c, "training_file", c.request.training_file) &&
-             check_file(&c, "validation_file", c.request.validation_file) && check_queue(&c))
-        insert(&c);
+    bool dry = c.request.dry_run;
+    if (read_key(&c) && (dry || is_first(&c)) && check_model(&c) &&
+        check_file(&c, "training_file", c.request.training_file) &&
+        check_file(&c, "validation_file", c.request.validation_file) && (dry || check_queue(&c))) {
+        if (dry)
+            api__dry_run(api, req, c.body, &c.request, resp);
+        else
+            insert(&c);
+    }
     job_request_clear(&c.request);
     json_decref(c.body);
 }

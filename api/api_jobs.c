@@ -80,10 +80,18 @@ API_HANDLER(api__jobs_list) {
     }
 }
 
+json_t *api__job_object(struct api *api, const struct job_row *job) {
+    json_t *object = api_job_json(api, job), *data = NULL;
+    if (store_job_data(api->store, job->id, &data, NULL) != ERR_OK || data == NULL)
+        data = json_null();
+    json_object_set_new(json_object_get(object, "ffwd"), "data", data);
+    return object;
+}
+
 API_HANDLER(api__jobs_get) {
     struct job_row job;
     if (!api__job(api, req, params->value[0], &job, resp))
         return;
-    api__ok(resp, api_job_json(api, &job));
+    api__ok(resp, api__job_object(api, &job));
     job_row_clear(&job);
 }

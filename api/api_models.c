@@ -80,10 +80,10 @@ static enum err first_job(struct store *s, const char *name, struct job_row *out
     return e;
 }
 
-enum err api__model_lora(struct api *api, const char *model, struct job_request *out,
+enum err api__model_lora(struct store *s, const char *model, struct job_request *out,
                          struct err_msg *em) {
     struct job_row job;
-    enum err e = first_job(api->store, model, &job, em);
+    enum err e = first_job(s, model, &job, em);
     if (e != ERR_OK)
         return e;
     e = job_request_parse(job.request, 0, out, em);

@@ -148,7 +148,7 @@ static const char *const schemas[][2] = {
         KEY("fast_forward") REF("FastForward")
         KEY("training") REF("Training")
         KEY("priority") INT("-100", "100")
-        KEY("dry_run") ONLY("false"))},
+        KEY("dry_run") FLAG)},
 
     {"JobUpdate", CLOSED("'priority'", FIRST("priority") INT("-100", "100"))},
 
@@ -169,7 +169,26 @@ static const char *const schemas[][2] = {
         KEY("priority") INTEGER
         KEY("started_at") TIME_OR_NULL
         KEY("cancel_requested") FLAG
-        KEY("pause_requested") FLAG)},
+        KEY("pause_requested") FLAG
+        KEY("data") OR_NULL(REF("JobData")))},
+    {"FileReport", "{'type':['object','null'],'description':'what ffwd check --json reports on a file'}"},
+    {"JobEstimate", "{'type':['object','null'],'description':'steps, tokens, memory, seconds'}"},
+    {"JobData", OBJECT("'training','validation','estimate'",
+        FIRST("training") REF("FileReport")
+        KEY("validation") REF("FileReport")
+        KEY("estimate") REF("JobEstimate"))},
+    {"DryRun", OBJECT("'object','model','training_file','validation_file','valid','message','training',"
+                      "'validation','estimate'",
+        FIRST("object") ONLY("'fine_tuning.job.estimate'")
+        KEY("model") TEXT
+        KEY("training_file") TEXT
+        KEY("validation_file") TEXT_OR_NULL
+        KEY("valid") FLAG
+        KEY("message") TEXT_OR_NULL
+        KEY("training") REF("FileReport")
+        KEY("validation") REF("FileReport")
+        KEY("estimate") REF("JobEstimate"))},
+    {"JobOrDryRun", "{'oneOf':[" REF("Job") "," REF("DryRun") "]}"},
     {"Job", OBJECT("'id','object','created_at','model','organization_id','training_file',"
                    "'validation_file','status','hyperparameters','method','result_files','seed',"
                    "'error','fine_tuned_model','finished_at','trained_tokens','ffwd'",

@@ -33,6 +33,11 @@
 #define LIMIT_VOCAB (1 << 21)
 #define LIMIT_POSITIONS (1 << 24)
 
+/* dry runs */
+#define LIMIT_DRY_RUNS 2                /* processes at once */
+#define LIMIT_DRY_RUNS_WAITING 16       /* requests that wait for one, those running included */
+#define LIMIT_DRY_RUN_BYTES (8ll << 20) /* of a larger file about so many bytes are tokenized */
+
 /* training */
 #define LIMIT_RANK 512
 #define LIMIT_STEPS 10000000

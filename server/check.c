@@ -1,4 +1,4 @@
-/* check: data sets validated by a short-lived `ffwd check --json`. */
+/* check: a short-lived `ffwd check --json`. */
 #include "server/check.h"
 
 #include <signal.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "base/job_request.h"
+#include "base/limits.h"
 #include "base/mem.h"
 #include "server/worker.h"
 
@@ -62,6 +62,39 @@ void check_message(const json_t *report, char *out, size_t size) {
         append(out, size, "the file is not a data set that can be trained on");
 }
 
+/* ---- a report's parts ----------------------------------------------------------------------- */
+
+/* The report on the file that is bad; the training file's if both or none are. */
+static const json_t *bad_part(const json_t *report) {
+    const json_t *valid = json_object_get(report, "validation");
+    return valid != NULL && json_is_true(json_object_get(report, "ok")) ? valid : report;
+}
+
+const char *check_param(const json_t *report) {
+    const char *param = json_string_value(json_object_get(report, "param"));
+    if (param != NULL)
+        return param;
+    return bad_part(report) == report ? "training_file" : "validation_file";
+}
+
+/* A copy of one file's report. */
+static json_t *part(const json_t *report) {
+    json_t *o = json_deep_copy(report), *errors = json_object_get(o, "errors");
+    json_object_del(o, "validation");
+    json_object_del(o, "estimate");
+    while (json_array_size(errors) > LIMIT_REPORTED_LINES)
+        json_array_remove(errors, json_array_size(errors) - 1);
+    return o;
+}
+
+json_t *check_report(const json_t *report) {
+    const json_t *valid = json_object_get(report, "validation");
+    json_t *estimate = json_object_get(report, "estimate");
+    return json_pack("{s:o, s:o, s:O}", "training", part(report), "validation",
+                     valid != NULL ? part(valid) : json_null(), "estimate",
+                     estimate != NULL ? estimate : json_null());
+}
+
 /* ---- end ------------------------------------------------------------------------------------ */
 
 static void free_when_closed(uv_handle_t *handle) {
@@ -87,7 +120,7 @@ static enum err judge(struct check *c, const json_t *report, struct err_msg *em)
         return err_set(em, ERR_INPUT, "the file has no rows");
     }
     if (c->status == 20 && report != NULL) {
-        check_message(report, text, sizeof text);
+        check_message(bad_part(report), text, sizeof text);
         return err_set(em, ERR_INPUT, "%s", text);
     }
     return err_set(em, ERR_BUG, "the validation program ended with status %lld",
@@ -149,27 +182,38 @@ void check_stop(struct check *c) {
 
 /* ---- start ---------------------------------------------------------------------------------- */
 
+#define MAX_ARGUMENTS 24
+
 static int spawn(struct check *c, uv_loop_t *loop, const struct check_job *job) {
-    const struct training_config *t = &job->request->training;
-    char length[24];
-    const char *argv[16] = {job->engine,
-                            "check",
-                            "--json",
-                            "--model",
-                            job->model,
-                            "--long-examples",
-                            job_long_policy_names[t->long_examples],
-                            "--train-on",
-                            job_train_on_names[t->train_on]};
-    int n = 9;
-    (void)snprintf(length, sizeof length, "%lld", (long long)t->max_seq_len);
-    if (t->max_seq_len > 0) {
-        argv[n++] = "--max-seq-len";
-        argv[n++] = length;
+    const char *argv[MAX_ARGUMENTS] = {job->engine, "check",    "--json",   "--estimate",
+                                       "--model",   job->model, "--device", job->device};
+    char *request = json_dumps(job->request, JSON_COMPACT);
+    char threads[24], sample[24], speed[32];
+    int n = 8;
+    (void)snprintf(threads, sizeof threads, "%lld", (long long)job->threads);
+    (void)snprintf(sample, sizeof sample, "%lld", (long long)job->sample_bytes);
+    (void)snprintf(speed, sizeof speed, "%.6g", job->flops_per_second);
+    const struct {
+        bool given;
+        const char *option, *value;
+    } options[] = {{request != NULL, "--request", request},
+                   {job->valid != NULL, "--valid", job->valid},
+                   {job->threads > 0, "--threads", threads},
+                   {job->sample_bytes > 0, "--sample-bytes", sample},
+                   {job->flops_per_second > 0, "--flops-per-second", speed},
+                   {job->measure, "--measure", NULL}};
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
+        if (!options[i].given)
+            continue;
+        argv[n++] = options[i].option;
+        if (options[i].value != NULL)
+            argv[n++] = options[i].value;
     }
-    argv[n++] = job->file;
-    return worker_spawn(loop, &c->process, (char **)(uintptr_t)argv, NULL, (uv_stream_t *)&c->out,
-                        -1, on_end);
+    argv[n] = job->train;
+    int rc = worker_spawn(loop, &c->process, (char **)(uintptr_t)argv, NULL, (uv_stream_t *)&c->out,
+                          -1, on_end);
+    free(request);
+    return rc;
 }
 
 enum err check_start(uv_loop_t *loop, const struct check_job *job, struct check **out,
@@ -182,8 +226,7 @@ enum err check_start(uv_loop_t *loop, const struct check_job *job, struct check 
     (void)uv_timer_init(loop, &c->timer);
     c->process.data = c->out.data = c->timer.data = c;
     int rc = spawn(c, loop, job);
-    c->job.engine = c->job.model = c->job.file = NULL;
-    c->job.request = NULL;
+    c->job = (struct check_job){.seconds = job->seconds, .arg = job->arg, .done = job->done};
     if (rc != 0) {
         uv_close((uv_handle_t *)&c->process, free_when_closed);
         uv_close((uv_handle_t *)&c->out, free_when_closed);

@@ -46,6 +46,7 @@
     X(check_seconds, 3600, 1, 86400)                                                               \
     X(queued_jobs_per_project, 1000, 1, 1000000)                                                   \
     X(webhook_seconds, 15, 1, 120)                                                                 \
+    X(dry_run_seconds, 60, 1, 3600)                                                                \
     X(retry_seconds, 1, 0, 3600)                                                                   \
     X(attempts, 3, 1, 1000)
 

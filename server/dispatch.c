@@ -10,6 +10,7 @@
 #include "server/auth.h"
 #include "server/connection.h"
 #include "server/http.h"
+#include "server/dry_run.h"
 #include "server/later.h"
 #include "server/metrics.h"
 #include "server/respond.h"
@@ -167,6 +168,10 @@ enum MHD_Result dispatch_finish(struct request *r) {
         return respond_send(r, &r->failure, false);
     request_for_api(r, &q);
     r->route->handle(&s->api, &q, &r->params, &resp);
+    if (resp.check != NULL) {
+        dry_runs_add(http_dry_runs(r->http), r, resp.check);
+        return MHD_YES;
+    }
     if (resp.work == NULL)
         return respond_send(r, &resp, false);
     later_add(http_later(r->http), r, resp.work);

@@ -15,6 +15,7 @@
 #include "server/connection.h"
 #include "server/dispatch.h"
 #include "server/form.h"
+#include "server/dry_run.h"
 #include "server/later.h"
 #include "server/metrics.h"
 #include "server/pump.h"
@@ -36,6 +37,7 @@ struct http {
     struct connections connections;
     int busy; /* uploads that are being flushed on libuv's threads */
     struct later later;
+    struct dry_runs dry_runs;
 };
 
 struct server *http_server(const struct http *h) {
@@ -47,12 +49,16 @@ void http_wake(struct http *h) {
         pump_wake(&h->pump);
 }
 
+struct dry_runs *http_dry_runs(struct http *h) {
+    return &h->dry_runs;
+}
+
 struct later *http_later(struct http *h) {
     return &h->later;
 }
 
 bool http_busy(const struct http *h) {
-    return h->busy > 0 || later_busy(&h->later);
+    return h->busy > 0 || later_busy(&h->later) || dry_runs_busy(&h->dry_runs);
 }
 
 unsigned http_connections(const struct http *h) {
@@ -253,6 +259,7 @@ enum err http_open(struct server *s, struct http_address *at, struct http **out,
         free(h);
         return e;
     }
+    dry_runs_open(&h->dry_runs, &s->loop);
     (void)uv_timer_init(&s->loop, &h->sweep);
     h->sweep.data = h;
     (void)uv_timer_start(&h->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
@@ -262,6 +269,7 @@ enum err http_open(struct server *s, struct http_address *at, struct http **out,
 
 void http_quiesce(struct http *h) {
     later_stop(&h->later);
+    dry_runs_stop(&h->dry_runs);
     MHD_socket fd = MHD_quiesce_daemon(h->daemon);
     if (fd != MHD_INVALID_SOCKET)
         close(fd);
@@ -278,6 +286,7 @@ void http_close(struct http *h) {
     pump_close(&h->pump);
     MHD_stop_daemon(h->daemon);
     uv_close((uv_handle_t *)&h->sweep, NULL);
+    dry_runs_close(&h->dry_runs);
 }
 
 void http_free(struct http *h) {

@@ -16,6 +16,7 @@
 #include "base/err.h"
 
 struct http;
+struct dry_runs;
 struct later;
 struct request;
 struct server;
@@ -53,6 +54,7 @@ unsigned http_connections(const struct http *h);
 void http_cut(struct http *h, bool all);
 /* Where handlers' work waits and runs. */
 struct later *http_later(struct http *h);
+struct dry_runs *http_dry_runs(struct http *h);
 /* Whether a request is on a libuv thread: then http_close must wait. */
 bool http_busy(const struct http *h);
 /* No request may be suspended. Stops the daemon and closes handles. */

@@ -133,7 +133,8 @@ static json_t *run_message(struct scheduler *sc, const struct job_row *job,
                      "init_adapter", model->init_adapter, "request", request);
 }
 
-static enum err send_run(struct scheduler *sc, const struct job_row *job, struct err_msg *em) {
+static enum err send_run(struct scheduler *sc, const struct job_row *job, char **base,
+                         struct err_msg *em) {
     struct server *s = sc->server;
     struct api_model model = {0};
     char *train = NULL, *valid = NULL;
@@ -147,6 +148,7 @@ static enum err send_run(struct scheduler *sc, const struct job_row *job, struct
         e = err_set(em, ERR_BUG, "the job's id is not one");
     if (e == ERR_OK)
         worker_send(sc->worker, run_message(sc, job, &model, train, valid, out));
+    *base = e == ERR_OK ? xstrdup(model.base) : NULL;
     api_model_clear(&model);
     free(train);
     free(valid);
@@ -154,10 +156,11 @@ static enum err send_run(struct scheduler *sc, const struct job_row *job, struct
     return e;
 }
 
-static void remember(struct scheduler *sc, const struct job_row *job) {
+static void remember(struct scheduler *sc, const struct job_row *job, char *base_take) {
     struct running *r = &sc->running;
     scheduler__clear_running(sc);
     memcpy(r->id, job->id, sizeof r->id);
+    r->model = base_take;
     r->attempt = job->attempt;
     r->first_step = json_integer_value(json_object_get(job->progress, "step"));
     for (size_t i = 0; i < sc->n_strikes; i++)
@@ -178,9 +181,10 @@ static void claim(struct scheduler *sc) {
         return;
     }
     log_info("job.claim", "id=%s attempt=%lld", job.id, (long long)job.attempt);
-    e = send_run(sc, &job, &em);
+    char *base = NULL;
+    e = send_run(sc, &job, &base, &em);
     if (e == ERR_OK) {
-        remember(sc, &job);
+        remember(sc, &job, base);
         if (job.attempt == 1)
             e = scheduler__event(sc, job.id, EVENT_INFO, "Fine-tuning job started", &em);
         if (e != ERR_OK)
@@ -223,6 +227,18 @@ void scheduler_pause(struct scheduler *sc, const char *job_id) {
         return;
     r->pause_sent = true;
     tell(sc, "pause");
+}
+
+const char *scheduler_device(const struct scheduler *sc) {
+    const char *kind = json_string_value(json_object_get(sc->device, "kind"));
+    return kind != NULL ? kind : sc->server->config->device;
+}
+
+double scheduler_speed(const struct scheduler *sc, const char *base_model) {
+    for (size_t i = 0; i < sc->n_speeds; i++)
+        if (strcmp(sc->speeds[i].model, base_model) == 0)
+            return sc->speeds[i].flops_per_second;
+    return 0;
 }
 
 static void watch(struct scheduler *sc, double now) {
@@ -379,5 +395,8 @@ void scheduler_free(struct scheduler *sc) {
     scheduler__clear_running(sc);
     json_decref(sc->device);
     free(sc->strikes);
+    for (size_t i = 0; i < sc->n_speeds; i++)
+        free(sc->speeds[i].model);
+    free(sc->speeds);
     free(sc);
 }

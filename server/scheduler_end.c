@@ -20,7 +20,28 @@ enum {
     EXIT_DISK = 30
 };
 
+/* Of the whole run, evaluations included: what the next job of the model can expect. */
+static void note_speed(struct scheduler *sc, const char *model, const json_t *result) {
+    const json_t *flops = json_object_get(result, "flops");
+    double work = json_number_value(json_object_get(flops, "training")) +
+                  json_number_value(json_object_get(flops, "fast_forward"));
+    double seconds = json_number_value(json_object_get(result, "seconds"));
+    struct speed *s = NULL;
+    if (model == NULL || !(work > 0) || !(seconds > 0))
+        return;
+    for (size_t i = 0; i < sc->n_speeds && s == NULL; i++)
+        if (strcmp(sc->speeds[i].model, model) == 0)
+            s = &sc->speeds[i];
+    if (s == NULL) {
+        sc->speeds = xreallocarray(sc->speeds, sc->n_speeds + 1, sizeof *sc->speeds);
+        s = &sc->speeds[sc->n_speeds++];
+        s->model = xstrdup(model);
+    }
+    s->flops_per_second = work / seconds;
+}
+
 void scheduler__clear_running(struct scheduler *sc) {
+    free(sc->running.model);
     json_decref(sc->running.progress);
     json_decref(sc->running.fast_forward);
     json_decref(sc->running.done);
@@ -152,6 +173,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
     if (e == ERR_OK) {
         log_info("job.succeeded", "id=%s model=%s", r->id, model);
         forget_strikes(sc, r->id);
+        note_speed(sc, r->model, result);
         scheduler__wake_readers(sc, r->id);
     }
     json_decref(ids);

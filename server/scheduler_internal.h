@@ -21,6 +21,7 @@
 /* The job the worker has. */
 struct running {
     char id[STORE_ID_SIZE]; /* "": none */
+    char *model;            /* its base */
     int64_t attempt;
     int64_t first_step, step; /* when the attempt began, and now */
     json_t *progress;         /* newest, NULL before the first step */
@@ -31,6 +32,12 @@ struct running {
     bool cancel_sent, pause_sent, stop_sent;
     double told;  /* when cancel or stop was sent */
     json_t *done; /* the closing message, until it has been acted on */
+};
+
+/* How fast a base model was trained here. */
+struct speed {
+    char *model;
+    double flops_per_second;
 };
 
 /* Attempts in a row that ended without a step. */
@@ -57,11 +64,12 @@ struct scheduler {
     struct running running;
     struct strikes *strikes;
     size_t n_strikes;
+    struct speed *speeds;
+    size_t n_speeds;
     double hold_until;    /* nothing is started before */
     double validate_hold; /* nothing is validated before */
     struct check *check;
     char check_id[STORE_ID_SIZE];
-    bool check_is_valid_file; /* the second file of the job */
     bool draining, drained;
 };
 

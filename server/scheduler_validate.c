@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/job_request.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -35,93 +34,110 @@ static void end_job(struct scheduler *sc, const char *id, const char *code, cons
         scheduler__failed(sc, e, &em, "job.validate");
 }
 
-static void pass_job(struct scheduler *sc, const struct job_row *job) {
-    struct err_msg em = ERR_MSG_INIT;
+static enum err pass_job(struct scheduler *sc, const struct job_row *job, const json_t *report,
+                         struct err_msg *em) {
     bool pause = job->pause_requested;
-    enum err e = scheduler__move(sc, job->id, JOB_VALIDATING, pause ? JOB_PAUSED : JOB_QUEUED, 0,
-                                 NULL, EVENT_INFO,
-                                 pause ? "Files validated; the job is paused"
-                                       : "Files validated, moving job to queued state",
-                                 &em);
+    json_t *data = check_report(report);
+    enum err e = store_job_set_data(sc->server->store, job->id, data, em);
+    json_decref(data);
     if (e != ERR_OK)
-        scheduler__failed(sc, e, &em, "job.validate");
+        return e;
+    return scheduler__move(sc, job->id, JOB_VALIDATING, pause ? JOB_PAUSED : JOB_QUEUED, 0, NULL,
+                           EVENT_INFO,
+                           pause ? "Files validated; the job is paused"
+                                 : "Files validated, moving job to queued state",
+                           em);
 }
 
-static enum err check_file(struct scheduler *sc, const struct job_row *job, bool valid_file,
-                           struct err_msg *em);
-
-/* Goes on with the second file, or moves the job on. */
-static void first_is_good(struct scheduler *sc, const char *id) {
+/* The job may have been cancelled meanwhile. */
+static void files_are_good(struct scheduler *sc, const char *id, const json_t *report) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job;
     enum err e = store_job_get(sc->server->store, NULL, id, &job, &em);
-    if (e == ERR_OK && job.status == JOB_VALIDATING) {
-        if (job.validation_file == NULL || sc->check_is_valid_file) {
-            pass_job(sc, &job);
-        } else {
-            e = check_file(sc, &job, true, &em);
-            if (e != ERR_OK)
-                end_job(sc, id, err_name(e), "validation_file", em.text);
-        }
+    if (e == ERR_OK && job.status == JOB_VALIDATING)
+        e = pass_job(sc, &job, report, &em);
+    if (e != ERR_OK)
+        scheduler__failed(sc, e, &em, "job.validate");
+    job_row_clear(&job);
+}
+
+static void files_are_bad(struct scheduler *sc, const char *id, const json_t *report,
+                          const struct err_msg *em) {
+    const char *param = check_param(report);
+    bool valid = strcmp(param, "validation_file") == 0;
+    if (!valid && strcmp(param, "training_file") != 0) {
+        end_job(sc, id, "invalid_request", param, em->text);
+        return;
     }
-    if (e == ERR_OK)
-        job_row_clear(&job);
+    struct err_msg em2 = ERR_MSG_INIT;
+    json_t *data = check_report(report);
+    enum err e = store_job_set_data(sc->server->store, id, data, &em2);
+    json_decref(data);
+    if (e != ERR_OK) {
+        scheduler__failed(sc, e, &em2, "job.validate");
+        return;
+    }
+    char *text = xasprintf("The job failed due to an invalid %s file. %s",
+                           valid ? "validation" : "training", em->text);
+    end_job(sc, id, valid ? "invalid_validation_file" : "invalid_training_file", param, text);
+    free(text);
 }
 
 static void on_checked(void *arg, enum err e, const struct err_msg *em, const json_t *report) {
     struct scheduler *sc = arg;
-    bool valid_file = sc->check_is_valid_file;
-    const char *param = valid_file ? "validation_file" : "training_file";
     char id[STORE_ID_SIZE];
-    (void)report;
     memcpy(id, sc->check_id, sizeof id);
     sc->check = NULL;
     if (e == ERR_OK) {
-        first_is_good(sc, id);
+        files_are_good(sc, id, report);
     } else if (e == ERR_INPUT) {
-        char *text = xasprintf("The job failed due to an invalid %s file. %s",
-                               valid_file ? "validation" : "training", em->text);
-        end_job(sc, id, valid_file ? "invalid_validation_file" : "invalid_training_file", param,
-                text);
-        free(text);
+        files_are_bad(sc, id, report, em);
     } else if (e != ERR_CANCELLED) {
         log_error("job.validate", "id=%s error=%s", id, em->text);
-        char *text = xasprintf("The %s file could not be checked: %s.",
-                               valid_file ? "validation" : "training", em->text);
-        end_job(sc, id, "server_error", param, text);
+        char *text = xasprintf("The files could not be checked: %s.", em->text);
+        end_job(sc, id, "server_error", "training_file", text);
         free(text);
     }
     scheduler_wake(sc);
 }
 
-static enum err check_file(struct scheduler *sc, const struct job_row *job, bool valid_file,
-                           struct err_msg *em) {
+static enum err start_check(struct scheduler *sc, const struct job_row *job,
+                            const struct api_model *model, const json_t *request, const char *train,
+                            const char *valid, struct err_msg *em) {
+    struct server *s = sc->server;
+    struct check_job check = {.engine = s->config->engine,
+                              .model = model->dir,
+                              .train = train,
+                              .valid = valid,
+                              .request = request,
+                              .device = scheduler_device(sc),
+                              .threads = s->config->threads,
+                              .flops_per_second = scheduler_speed(sc, model->base),
+                              .seconds = s->config->limits.check_seconds,
+                              .arg = sc,
+                              .done = on_checked};
+    memcpy(sc->check_id, job->id, sizeof sc->check_id);
+    return check_start(&s->loop, &check, &sc->check, em);
+}
+
+static enum err check_files(struct scheduler *sc, const struct job_row *job, struct err_msg *em) {
     struct server *s = sc->server;
     struct api_model model = {0};
-    struct job_request request;
-    char *path = NULL;
-    enum err e = job_request_parse(job->request, 0, &request, em);
-    if (e != ERR_OK)
-        return e;
-    e = api_model_find(&s->api_config, s->store, job->project, job->model, &model, em);
+    char *train = NULL, *valid = NULL;
+    json_t *request = NULL;
+    enum err e = api_model_find(&s->api_config, s->store, job->project, job->model, &model, em);
     if (e == ERR_OK)
-        e = scheduler__file_path(sc, job, valid_file ? job->validation_file : job->training_file,
-                                 &path, em);
-    if (e == ERR_OK) {
-        struct check_job check = {.engine = s->config->engine,
-                                  .model = model.dir,
-                                  .file = path,
-                                  .request = &request,
-                                  .seconds = s->config->limits.check_seconds,
-                                  .arg = sc,
-                                  .done = on_checked};
-        sc->check_is_valid_file = valid_file;
-        memcpy(sc->check_id, job->id, sizeof sc->check_id);
-        e = check_start(&s->loop, &check, &sc->check, em);
-    }
-    free(path);
+        e = api_check_request(s->store, job->model, job->request, &request, em);
+    if (e == ERR_OK)
+        e = scheduler__file_path(sc, job, job->training_file, &train, em);
+    if (e == ERR_OK && job->validation_file != NULL)
+        e = scheduler__file_path(sc, job, job->validation_file, &valid, em);
+    if (e == ERR_OK)
+        e = start_check(sc, job, &model, request, train, valid, em);
+    json_decref(request);
+    free(train);
+    free(valid);
     api_model_clear(&model);
-    job_request_clear(&request);
     return e;
 }
 
@@ -138,7 +154,7 @@ void scheduler__validate_next(struct scheduler *sc) {
         sc->validate_hold = sc->hold_until;
         return;
     }
-    e = check_file(sc, &job, false, &em);
+    e = check_files(sc, &job, &em);
     if (e != ERR_OK) {
         log_error("job.validate", "id=%s error=%s", job.id, em.text);
         end_job(sc, job.id, e == ERR_INPUT ? "invalid_request" : err_name(e),

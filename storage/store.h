@@ -156,6 +156,12 @@ enum err store_job_request_pause(struct store *s, const char *id, bool pause,
                                  struct err_msg *em) NODISCARD;
 enum err store_job_set_resolved(struct store *s, const char *id, int64_t attempt,
                                 const json_t *resolved, struct err_msg *em) NODISCARD;
+/* What checking the files found, kept beside the row: {"training","validation","estimate"}. */
+enum err store_job_set_data(struct store *s, const char *id, const json_t *data,
+                            struct err_msg *em) NODISCARD;
+/* *out: new reference, NULL if there is none. */
+enum err store_job_data(struct store *s, const char *id, json_t **out,
+                        struct err_msg *em) NODISCARD;
 enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt,
                                 const json_t *progress, int64_t trained_tokens,
                                 int64_t estimated_finish, struct err_msg *em) NODISCARD;

@@ -116,6 +116,35 @@ enum err store_job_set_resolved(struct store *s, const char *id, int64_t attempt
     return store__end(s, e, em);
 }
 
+enum err store_job_set_data(struct store *s, const char *id, const json_t *data,
+                            struct err_msg *em) {
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    e = store__run(s, em, NULL,
+                   "INSERT INTO job_data SELECT seq, ?2 FROM jobs WHERE id = ?1 "
+                   "ON CONFLICT DO UPDATE SET data = excluded.data",
+                   "sj", id, data);
+    return store__end(s, e, em);
+}
+
+enum err store_job_data(struct store *s, const char *id, json_t **out, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    bool row = false;
+    *out = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT data FROM job_data WHERE job_seq = "
+                              "(SELECT seq FROM jobs WHERE id = ?1)",
+                              "s", id);
+    if (e == ERR_OK)
+        e = store__next(s, q, &row, em);
+    if (e != ERR_OK || !row)
+        return e;
+    *out = store__json(q, 0);
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
 enum err store_job_set_progress(struct store *s, const char *id, int64_t attempt,
                                 const json_t *progress, int64_t trained_tokens,
                                 int64_t estimated_finish, struct err_msg *em) {

@@ -152,6 +152,9 @@ static const char *const steps[] = {
     "  'fine_tuning.job.' || CASE new.status WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed'"
     "  ELSE 'cancelled' END, new.id, new.finished_at, new.finished_at"
     " FROM webhook_endpoints WHERE project = new.project AND disabled_at = 0; END;",
+
+    "CREATE TABLE job_data ("
+    " job_seq INTEGER PRIMARY KEY REFERENCES jobs(seq), data TEXT NOT NULL) STRICT;",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

@@ -1,6 +1,5 @@
 /* cmd_check: `ffwd check`, the report on a data set. */
 #include <getopt.h>
-#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +9,12 @@
 #include "base/job_request.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "engine/cli/check_report.h"
 #include "engine/cli/cli.h"
+#include "engine/cli/options.h"
+#include "engine/model/config.h"
 #include "engine/text/dataset_model.h"
-#include "engine/text/rows.h"
+#include "engine/train/estimate.h"
 
 static const char help[] =
     "usage: ffwd check --model DIR [OPTIONS] FILE\n"
@@ -28,14 +30,26 @@ static const char help[] =
     "  --config FILE.json      takes the three from the `training` part of a job request\n"
     "  --json                  one JSON object on standard output, for programs\n"
     "\n"
+    "What a job would take (with --json, under \"estimate\"):\n"
+    "  --estimate              steps, tokens, memory, hyperparameters as training resolves them\n"
+    "  --valid FILE            the job's validation file, checked too (under \"validation\")\n"
+    "  --request JSON          the job request itself, instead of --config\n"
+    "  --sample-bytes N        of a larger file tokenize rows spread over it, about N bytes of\n"
+    "                          them; every row's form is checked all the same\n"
+    "  --measure               measure the device on two blocks of the model, for the seconds\n"
+    "  --flops-per-second X    or take its speed from here\n"
+    "  --device D, --threads N as for ffwd train; only the CPU is measured\n"
+    "\n"
     "Rows (one kind a file): {\"messages\":[...]}, {\"prompt\":...,\"completion\":...},\n"
     "{\"text\":...}, {\"input_ids\":[...],\"labels\":[...]}.\n"
     "\n"
     "Exit code: 0 the file is good, 20 it is not, 2 wrong usage, 30 it cannot be read.\n";
 
 struct check_options {
-    const char *model, *file, *config;
-    bool json;
+    const char *model, *file, *config, *valid, *request, *device;
+    bool json, estimate, measure;
+    int64_t sample_bytes, threads;
+    double flops_per_second;
     int64_t max_seq_len;         /* 0: not given */
     int long_examples, train_on; /* index into the names of job_request.h; -1: not given */
 };
@@ -63,6 +77,53 @@ static enum err seq_len(const char *text, int64_t *out, struct err_msg *em) {
     return ERR_OK;
 }
 
+static enum err whole_number(const char *option, const char *text, int64_t hi, int64_t *out,
+                             struct err_msg *em) {
+    char *end = NULL;
+    long long n = strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || n < 0 || n > hi)
+        return err_set(em, ERR_USAGE, "--%s must be a number from 0 to %lld, not '%s'", option,
+                       (long long)hi, text);
+    *out = n;
+    return ERR_OK;
+}
+
+static enum err speed(const char *text, double *out, struct err_msg *em) {
+    char *end = NULL;
+    *out = strtod(text, &end);
+    if (end == text || *end != '\0' || !(*out >= 0) || *out > 1e20)
+        return err_set(em, ERR_USAGE, "--flops-per-second must be a number, not '%s'", text);
+    return ERR_OK;
+}
+
+static enum err parse_estimate_option(int option, struct check_options *o, struct err_msg *em) {
+    switch (option) {
+    case 'v':
+        o->valid = optarg;
+        return ERR_OK;
+    case 'r':
+        o->request = optarg;
+        return ERR_OK;
+    case 'd':
+        o->device = optarg;
+        return ERR_OK;
+    case 'e':
+        o->estimate = true;
+        return ERR_OK;
+    case 'M':
+        o->measure = true;
+        return ERR_OK;
+    case 'T':
+        return whole_number("threads", optarg, LIMIT_THREADS, &o->threads, em);
+    case 's':
+        return whole_number("sample-bytes", optarg, INT64_MAX, &o->sample_bytes, em);
+    case 'f':
+        return speed(optarg, &o->flops_per_second, em);
+    default:
+        return err_set(em, ERR_USAGE, "unknown or incomplete option; see ffwd check --help");
+    }
+}
+
 static enum err parse_option(int option, struct check_options *o, struct err_msg *em) {
     switch (option) {
     case 'm':
@@ -81,7 +142,7 @@ static enum err parse_option(int option, struct check_options *o, struct err_msg
     case 't':
         return choice("train-on", optarg, job_train_on_names, &o->train_on, em);
     default:
-        return err_set(em, ERR_USAGE, "unknown or incomplete option; see ffwd check --help");
+        return parse_estimate_option(option, o, em);
     }
 }
 
@@ -95,10 +156,18 @@ static enum err parse_options(int argc, char **argv, struct check_options *o, bo
         {"max-seq-len", required_argument, NULL, 'n'},
         {"long-examples", required_argument, NULL, 'l'},
         {"train-on", required_argument, NULL, 't'},
+        {"valid", required_argument, NULL, 'v'},
+        {"request", required_argument, NULL, 'r'},
+        {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 'T'},
+        {"estimate", no_argument, NULL, 'e'},
+        {"measure", no_argument, NULL, 'M'},
+        {"sample-bytes", required_argument, NULL, 's'},
+        {"flops-per-second", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    *o = (struct check_options){.long_examples = -1, .train_on = -1};
+    *o = (struct check_options){.long_examples = -1, .train_on = -1, .device = "auto"};
     *helped = false;
     opterr = 0;
     optind = 0; /* start afresh, also on a second call */
@@ -120,191 +189,140 @@ static enum err parse_options(int argc, char **argv, struct check_options *o, bo
     return ERR_OK;
 }
 
-/* Values of the configuration file where the command line gives none. */
-static enum err read_config(struct check_options *o, struct err_msg *em) {
-    struct job_request request;
+static enum err read_request(const struct check_options *o, struct job_request *request,
+                             struct err_msg *em) {
     json_error_t error;
     char *text = NULL;
-    job_request_init(&request);
+    job_request_init(request);
+    if (o->config == NULL && o->request == NULL)
+        return ERR_OK;
     enum err e = ERR_OK;
-    if (o->config != NULL) {
+    if (o->request == NULL)
         e = file_read(o->config, LIMIT_CONFIG_FILE, &text, NULL, em);
-        json_t *body = e == ERR_OK ? json_loads(text, JSON_REJECT_DUPLICATES, &error) : NULL;
-        if (e == ERR_OK && body == NULL)
-            e = err_set(em, ERR_INPUT, "%s: line %d: %s", o->config, error.line, error.text);
-        if (e == ERR_OK)
-            e = job_request_parse(body, 0, &request, em);
-        json_decref(body);
-        free(text);
-    }
     if (e != ERR_OK)
         return e;
-    if (o->max_seq_len == 0)
-        o->max_seq_len = request.training.max_seq_len;
-    if (o->long_examples < 0)
-        o->long_examples = (int)request.training.long_examples;
-    if (o->train_on < 0)
-        o->train_on = (int)request.training.train_on;
-    job_request_clear(&request);
-    return ERR_OK;
+    json_t *body =
+        json_loads(o->request != NULL ? o->request : text, JSON_REJECT_DUPLICATES, &error);
+    if (body == NULL)
+        e = err_set(em, ERR_INPUT, "%s: line %d: %s", o->request != NULL ? "--request" : o->config,
+                    error.line, error.text);
+    else
+        e = job_request_parse(body, 0, request, em);
+    json_decref(body);
+    free(text);
+    return e;
 }
 
-/* ---- reports --------------------------------------------------------------------------------- */
+/* Values of the request where the command line gives none. */
+static void fill_in(struct check_options *o, struct job_request *request) {
+    struct training_config *t = &request->training;
+    t->max_seq_len = o->max_seq_len > 0 ? o->max_seq_len : t->max_seq_len;
+    t->long_examples =
+        o->long_examples >= 0 ? (enum long_policy)o->long_examples : t->long_examples;
+    t->train_on = o->train_on >= 0 ? (enum train_on_policy)o->train_on : t->train_on;
+}
 
-/* What a check found. */
-struct findings {
-    const struct check_options *options;
-    const struct dataset_model *model;
-    const struct dataset_report *report;
-    enum err e;
-    const struct err_msg *em;
-    int max_seq_len;
+/* ---- the check ------------------------------------------------------------------------------- */
+
+struct check {
+    struct check_options o;
+    struct job_request request;
+    struct dataset_model model;
+    struct model_config config; /* with --estimate */
+    struct check_findings train, valid;
+    json_t *estimate;
 };
 
-static const char *template_of(const struct findings *f) {
-    return f->report->kind == ROW_CHAT && f->model->template != NULL
-               ? chat_template_name(f->model->template)
-               : NULL;
+static void check_file(struct check *c, const char *path, struct check_findings *f) {
+    struct dataset_options options = {0};
+    const struct training_config *t = &c->request.training;
+    struct dataset *ds = NULL;
+    dataset_model_options(&c->model, (int)t->max_seq_len, &options);
+    options.long_examples = (enum long_examples)t->long_examples;
+    options.train_on = (enum train_on)t->train_on;
+    options.sample_bytes = c->o.sample_bytes;
+    f->file = path;
+    f->max_seq_len = options.max_seq_len;
+    f->template = c->model.template;
+    f->e = dataset_open(path, &options, &ds, &f->report, &f->em);
+    dataset_close(ds);
 }
 
-static json_t *errors_json(const struct findings *f) {
-    json_t *errors = json_array();
-    const struct dataset_report *r = f->report;
-    for (size_t i = 0; i < r->bad_listed; i++)
-        (void)json_array_append_new(errors, json_pack("{s:I, s:I, s:s}", "line",
-                                                      (json_int_t)r->bad_lines[i].line, "offset",
-                                                      (json_int_t)r->bad_lines[i].offset, "reason",
-                                                      r->bad_lines[i].reason));
-    /* A fault of the whole file: no rows, unreadable, no model. */
-    if (f->e != ERR_OK && r->bad == 0)
-        (void)json_array_append_new(
-            errors, json_pack("{s:i, s:i, s:s}", "line", 0, "offset", 0, "reason", f->em->text));
-    return errors;
-}
-
-static int print_json(const struct findings *f) {
-    const struct dataset_report *r = f->report;
-    json_t *o = json_object(), *warnings = json_array();
-    for (size_t i = 0; i < r->n_warnings; i++)
-        (void)json_array_append_new(warnings, json_string(r->warnings[i]));
-    const struct {
-        const char *key;
-        int64_t value;
-    } counts[] = {
-        {"rows", r->rows},
-        {"lines", r->lines},
-        {"bytes", r->bytes},
-        {"blank_lines", r->blank_lines},
-        {"tokens", r->tokens},
-        {"trained_tokens", r->trained_tokens},
-        {"truncated", r->truncated},
-        {"dropped", r->dropped},
-        {"untrained", r->untrained},
-        {"duplicates", r->duplicates},
-        {"max_seq_len", f->max_seq_len},
-    };
-    json_object_set_new(o, "ok", json_boolean(f->e == ERR_OK));
-    json_object_set_new(o, "kind", json_string(row_kind_name(r->kind)));
-    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
-        json_object_set_new(o, counts[i].key, json_integer(counts[i].value));
-    json_object_set_new(o, "lengths",
-                        json_pack("{s:I, s:I, s:I, s:I}", "min", (json_int_t)r->min_tokens,
-                                  "median", (json_int_t)r->median_tokens, "p95",
-                                  (json_int_t)r->p95_tokens, "max", (json_int_t)r->max_tokens));
-    json_object_set_new(o, "errors", errors_json(f));
-    json_object_set_new(
-        o, "error_count",
-        json_integer(r->bad > 0 ? (json_int_t)r->bad : (json_int_t)(f->e != ERR_OK)));
-    json_object_set_new(o, "warnings", warnings);
-    json_object_set_new(o, "sha256", json_string(r->sha256));
-    json_object_set_new(o, "template",
-                        template_of(f) != NULL ? json_string(template_of(f)) : json_null());
-    char *text = json_dumps(o, JSON_COMPACT);
-    puts(text);
-    free(text);
-    json_decref(o);
-    return err_exit_code(f->e);
-}
-
-static void print_histogram(const struct dataset_report *r) {
-    int64_t most = 0;
-    for (int i = 0; i < 24; i++)
-        most = r->length_histogram[i] > most ? r->length_histogram[i] : most;
-    for (int i = 0; i < 24; i++) {
-        if (r->length_histogram[i] == 0)
-            continue;
-        int bar = (int)(r->length_histogram[i] * 40 / most);
-        printf("  %7d - %-7d %9" PRId64 "  %.*s\n", 1 << i, (1 << (i + 1)) - 1,
-               r->length_histogram[i], bar > 0 ? bar : 1,
-               "########################################");
+/* The CPU's own speed. Another device is left to the job that trains on it. */
+static enum err measure(const struct check *c, struct device *dev, struct estimate *in,
+                        struct err_msg *em) {
+    if (in->flops_per_second > 0) {
+        in->basis = "earlier steps of this model";
+        return ERR_OK;
     }
+    if (!c->o.measure || dev == NULL)
+        return ERR_OK;
+    in->basis = "measured on two blocks with random weights";
+    return estimate_speed(dev, in->config, in->dtype, &c->request.lora,
+                          c->train.report.median_tokens, &in->flops_per_second, em);
 }
 
-static void print_counts(const struct findings *f) {
-    const struct dataset_report *r = f->report;
-    printf("%s: %" PRId64 " bytes, %" PRId64 " lines (%" PRId64 " blank), sha256 %s\n",
-           f->options->file, r->bytes, r->lines, r->blank_lines, r->sha256);
-    if (r->rows == 0)
-        return;
-    printf("rows      %" PRId64 " of kind %s", r->rows, row_kind_name(r->kind));
-    if (template_of(f) != NULL)
-        printf(", chat template %s", template_of(f));
-    printf("\ntokens    %" PRId64 ", of them trained on %" PRId64 " (rows up to %d tokens)\n",
-           r->tokens, r->trained_tokens, f->max_seq_len);
-    printf("lengths   min %" PRId64 ", median %" PRId64 ", 95 %% up to %" PRId64 ", max %" PRId64
-           "\n",
-           r->min_tokens, r->median_tokens, r->p95_tokens, r->max_tokens);
-    print_histogram(r);
+static enum err make_estimate(struct check *c, struct err_msg *em) {
+    bool cpu = strncmp(c->o.device, "cuda", 4) != 0;
+    struct device *dev = NULL;
+    struct estimate in = {.request = &c->request,
+                          .config = &c->config,
+                          .train = &c->train.report,
+                          .valid = c->o.valid != NULL ? &c->valid.report : NULL,
+                          .dtype = DTYPE_BF16,
+                          .cpu = cpu,
+                          .flops_per_second = c->o.flops_per_second};
+    enum err e = cpu ? device_open("cpu", (int)c->o.threads, &dev, em) : ERR_OK;
+    if (e == ERR_OK && dev != NULL)
+        e = cli_dtype(NULL, dev, &in.dtype, em);
+    if (e == ERR_OK)
+        e = measure(c, dev, &in, em);
+    if (e == ERR_OK)
+        e = estimate_make(&in, &c->estimate, em);
+    if (dev != NULL)
+        device_close(dev);
+    return e;
 }
 
-static int print_text(const struct findings *f) {
-    const struct dataset_report *r = f->report;
-    if (r->bytes > 0)
-        print_counts(f);
-    for (size_t i = 0; i < r->n_warnings; i++)
-        printf("warning: %s\n", r->warnings[i]);
-    for (size_t i = 0; i < r->bad_listed; i++)
-        printf("line %" PRId64 ", byte %" PRId64 ": %s\n", r->bad_lines[i].line,
-               r->bad_lines[i].offset, r->bad_lines[i].reason);
-    if (r->bad > (int64_t)r->bad_listed)
-        printf("... and %" PRId64 " more bad lines\n", r->bad - (int64_t)r->bad_listed);
-    if (r->bad > 0)
-        printf("%" PRId64 " bad line%s\n", r->bad, r->bad == 1 ? "" : "s");
-    else if (f->e == ERR_OK)
-        puts("good");
-    (void)fflush(stdout);
-    return r->bad > 0 ? err_exit_code(f->e) : cli_report("check", f->e, f->em);
+static enum err check_all(struct check *c, struct err_msg *em) {
+    enum err e = read_request(&c->o, &c->request, em);
+    if (e != ERR_OK)
+        return e;
+    fill_in(&c->o, &c->request);
+    e = dataset_model_open(c->o.model, &c->model, em);
+    if (e == ERR_OK && c->o.estimate)
+        e = model_config_read(c->o.model, &c->config, em);
+    if (e != ERR_OK)
+        return e;
+    check_file(c, c->o.file, &c->train);
+    if (c->o.valid != NULL)
+        check_file(c, c->o.valid, &c->valid);
+    *em = c->train.e != ERR_OK ? c->train.em : c->valid.em;
+    e = c->train.e != ERR_OK ? c->train.e : c->valid.e;
+    return e == ERR_OK && c->o.estimate ? make_estimate(c, em) : e;
 }
 
 int cmd_check(int argc, char **argv) {
     struct err_msg em = ERR_MSG_INIT;
-    struct check_options o;
-    struct dataset_model model = {0};
-    struct dataset_options options = {0};
-    struct dataset_report report = {0};
-    struct dataset *ds = NULL;
+    struct check c = {0};
     bool helped;
-    enum err e = parse_options(argc, argv, &o, &helped, &em);
+    enum err e = parse_options(argc, argv, &c.o, &helped, &em);
     if (e != ERR_OK || helped)
         return cli_report("check", e, &em);
-    e = read_config(&o, &em);
-    if (e == ERR_OK)
-        e = dataset_model_open(o.model, &model, &em);
-    if (e == ERR_OK) {
-        dataset_model_options(&model, (int)o.max_seq_len, &options);
-        options.long_examples = (enum long_examples)o.long_examples;
-        options.train_on = (enum train_on)o.train_on;
-        e = dataset_open(o.file, &options, &ds, &report, &em);
+    e = check_all(&c, &em);
+    if (c.train.e == ERR_OK && c.valid.e == ERR_OK && e != ERR_OK) {
+        c.train.e = e; /* a fault of the model or of the request */
+        c.train.em = em;
     }
-    struct findings f = {.options = &o,
-                         .model = &model,
-                         .report = &report,
-                         .e = e,
-                         .em = &em,
-                         .max_seq_len = options.max_seq_len};
-    int status = o.json ? print_json(&f) : print_text(&f);
-    dataset_close(ds);
-    dataset_report_clear(&report);
-    dataset_model_close(&model);
-    return status;
+    c.train.file = c.o.file;
+    if (c.o.json)
+        check_print_json(&c.train, c.o.valid != NULL ? &c.valid : NULL, c.estimate);
+    else
+        check_print_text(&c.train, c.o.valid != NULL ? &c.valid : NULL);
+    dataset_report_clear(&c.train.report);
+    dataset_report_clear(&c.valid.report);
+    dataset_model_close(&c.model);
+    job_request_clear(&c.request);
+    json_decref(c.estimate);
+    return err_exit_code(e);
 }

@@ -134,9 +134,8 @@ static enum err plan_all(struct adapter *ad, size_t *n, struct err_msg *em) {
     return e;
 }
 
-enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
-                      struct err_msg *em) {
-    size_t n;
+enum err adapter_layout(struct model *m, const struct lora_options *o, struct adapter **out,
+                        size_t *n, struct err_msg *em) {
     *out = NULL;
     enum err e = check_options(o, em);
     if (e != ERR_OK)
@@ -147,15 +146,26 @@ enum err adapter_plan(struct model *m, const struct lora_options *o, struct adap
     ad->layers = xcalloc((size_t)m->cfg.layers, sizeof *ad->layers);
     ad->first_layer = m->cfg.layers;
     copy_targets(ad, o);
-    e = plan_all(ad, &n, em);
+    e = plan_all(ad, n, em);
     if (e == ERR_OK)
-        e = m->dev->ops->adapter_alloc(m->dev, n, &ad->mem, em);
-    if (e != ERR_OK) {
+        *out = ad;
+    else
         adapter_free(ad);
+    return e;
+}
+
+enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
+                      struct err_msg *em) {
+    size_t n;
+    enum err e = adapter_layout(m, o, out, &n, em);
+    if (e != ERR_OK)
         return e;
+    e = m->dev->ops->adapter_alloc(m->dev, n, &(*out)->mem, em);
+    if (e != ERR_OK) {
+        adapter_free(*out);
+        *out = NULL;
     }
-    *out = ad;
-    return ERR_OK;
+    return e;
 }
 
 void adapter_free(struct adapter *ad) {

@@ -60,9 +60,16 @@ struct adapter_entry {
 };
 /* All matrices, in the order of the flat buffer; the caller frees. */
 struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n);
-/* Plans the flat buffer for o's targets and allocates it, zeroed. o is copied. */
+/* Plans the flat buffer of *n values for o's targets, without memory for it. o is copied. */
+enum err adapter_layout(struct model *m, const struct lora_options *o, struct adapter **out,
+                        size_t *n, struct err_msg *em) NODISCARD;
+/* The same, and allocates it, zeroed. */
 enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
                       struct err_msg *em) NODISCARD;
+
+/* Bytes that pass_new would take. */
+enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                    size_t *bytes, struct err_msg *em) NODISCARD;
 
 /* cos and sin of positions 0…n-1, [n, rope_columns / 2] each, into host memory. */
 void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out);

@@ -272,17 +272,20 @@ enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struc
     return e;
 }
 
+enum err model_open_random(struct device *dev, const struct model_config *cfg, enum dtype dtype,
+                           struct model **out, struct err_msg *em) {
+    struct weights *w = weights_random(dtype);
+    enum err e = open_from(dev, cfg, w, dtype, out, em);
+    weights_close(w);
+    return e;
+}
+
 enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
                           struct model **out, struct err_msg *em) {
     struct model_config cfg;
     *out = NULL;
     enum err e = model_config_shape(shape, &cfg, em);
-    if (e != ERR_OK)
-        return e;
-    struct weights *w = weights_random(dtype);
-    e = open_from(dev, &cfg, w, dtype, out, em);
-    weights_close(w);
-    return e;
+    return e == ERR_OK ? model_open_random(dev, &cfg, dtype, out, em) : e;
 }
 
 /* ---- the open model ------------------------------------------------------------------------- */
@@ -315,12 +318,15 @@ enum dtype model_dtype(const struct model *m) {
     return m->dtype;
 }
 
-int64_t model_matmul_weights(const struct model *m) {
-    const struct model_config *c = &m->cfg;
+int64_t model_config_matmul_weights(const struct model_config *c) {
     int64_t layer = 0;
     for (enum site s = 0; s < SITES; s++)
         layer += site_in(c, s) * site_out(c, s);
     return layer * c->layers + (int64_t)c->hidden * c->vocab;
+}
+
+int64_t model_matmul_weights(const struct model *m) {
+    return model_config_matmul_weights(&m->cfg);
 }
 
 double model_forward_flops(const struct model *m, const int32_t *lengths, int n) {

@@ -27,6 +27,9 @@ enum err model_check(const char *dir, struct model_config *out, struct err_msg *
 /* dtype: of frozen weights and activations, DTYPE_BF16 or DTYPE_F32. */
 enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struct model **out,
                     struct err_msg *em) NODISCARD;
+/* Random weights. */
+enum err model_open_random(struct device *dev, const struct model_config *cfg, enum dtype dtype,
+                           struct model **out, struct err_msg *em) NODISCARD;
 /* A named shape (model_config_shape) with random weights. */
 enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
                           struct model **out, struct err_msg *em) NODISCARD;
@@ -36,6 +39,7 @@ struct device *model_device(const struct model *m);
 enum dtype model_dtype(const struct model *m);
 /* Weights in matrix products per token, head included: N of the FLOP convention. */
 int64_t model_matmul_weights(const struct model *m);
+int64_t model_config_matmul_weights(const struct model_config *c);
 /* FLOPs of one forward pass over sequences of these lengths: 2·N·tokens + causal attention
  * (4·heads·head_dim·Σ len·(len+1)/2 per layer). A LoRA training step is counted as twice that. */
 double model_forward_flops(const struct model *m, const int32_t *lengths, int n);

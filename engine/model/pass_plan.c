@@ -177,8 +177,9 @@ static struct op_shapes largest_shapes(const struct pass *p) {
     return o;
 }
 
-enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
-                  struct pass **out, struct err_msg *em) {
+/* Counts the bytes of a pass. */
+static enum err count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                      struct pass **out, size_t *bytes, struct err_msg *em) {
     *out = NULL;
     if (limits->tokens < 1 || limits->seqs < 1 || limits->targets < 0 ||
         limits->targets > limits->tokens || (limits->training && ad == NULL))
@@ -191,18 +192,39 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     p->limits = *limits;
     p->saved = xcalloc((size_t)m->cfg.layers, sizeof *p->saved);
     plan_all(p, &pl);
-    enum err e = pl.overflow ? err_set(em, ERR_NO_MEMORY, "a pass of %d tokens overflows memory",
-                                       limits->tokens)
-                             : m->dev->ops->mem_alloc(m->dev, pl.used, &p->memory, em);
-    const struct op_shapes most = largest_shapes(p);
+    *bytes = pl.used;
+    *out = p;
+    return pl.overflow
+               ? err_set(em, ERR_NO_MEMORY, "a pass of %d tokens overflows memory", limits->tokens)
+               : ERR_OK;
+}
+
+enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                    size_t *bytes, struct err_msg *em) {
+    struct pass *p = NULL;
+    enum err e = count(m, ad, limits, &p, bytes, em);
+    pass_free(p);
+    return e;
+}
+
+enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                  struct pass **out, struct err_msg *em) {
+    struct pass *p = NULL;
+    *out = NULL;
+    size_t bytes = 0;
+    enum err e = count(m, ad, limits, &p, &bytes, em);
     if (e == ERR_OK)
+        e = m->dev->ops->mem_alloc(m->dev, bytes, &p->memory, em);
+    if (e == ERR_OK) {
+        const struct op_shapes most = largest_shapes(p);
         e = m->dev->ops->reserve(m->dev, &most, em);
+    }
     if (e != ERR_OK) {
         pass_free(p);
         return e;
     }
-    p->bytes = pl.used;
-    pl = (struct plan){.base = p->memory};
+    p->bytes = bytes;
+    struct plan pl = {.base = p->memory};
     plan_all(p, &pl);
     upload_rope(p);
     *out = p;

@@ -62,9 +62,10 @@ const char *chat_template_note(const struct chat_template *t) {
     return NULL;
 }
 
-enum err chat_template_render(const struct chat_template *t, const json_t *row,
-                              enum train_on train_on, struct ids *ids, struct ids *labels,
-                              struct err_msg *em) {
+/* tok NULL: only checks. */
+static enum err render(const struct chat_template *t, const struct tokenizer *tok,
+                       const json_t *row, enum train_on train_on, struct ids *ids,
+                       struct ids *labels, struct err_msg *em) {
     struct chat chat;
     struct chat_sink sink;
     if (t->family == CHAT_UNKNOWN)
@@ -73,7 +74,7 @@ enum err chat_template_render(const struct chat_template *t, const json_t *row,
     if (e != ERR_OK)
         return e;
     /* A row's text is at most the line; tools may be written out with indentation. */
-    chat_sink_init(&sink, t->tok, (size_t)LIMIT_ROW_BYTES * 8, ids, labels, em);
+    chat_sink_init(&sink, tok, (size_t)LIMIT_ROW_BYTES * 8, ids, labels, em);
     sink.all = train_on == TRAIN_ON_ALL;
     struct chat_rendering r = {
         .t = t, .chat = &chat, .sink = &sink, .train_on = train_on, .last_assistant = chat.n};
@@ -84,4 +85,15 @@ enum err chat_template_render(const struct chat_template *t, const json_t *row,
     e = chat_sink_end(&sink);
     chat_clear(&chat);
     return e;
+}
+
+enum err chat_template_render(const struct chat_template *t, const json_t *row,
+                              enum train_on train_on, struct ids *ids, struct ids *labels,
+                              struct err_msg *em) {
+    return render(t, t->tok, row, train_on, ids, labels, em);
+}
+
+enum err chat_template_check(const struct chat_template *t, const json_t *row,
+                             enum train_on train_on, struct err_msg *em) {
+    return render(t, NULL, row, train_on, NULL, NULL, em);
 }

@@ -47,5 +47,8 @@ const char *chat_template_note(const struct chat_template *t);
 enum err chat_template_render(const struct chat_template *t, const json_t *row,
                               enum train_on train_on, struct ids *ids, struct ids *labels,
                               struct err_msg *em) NODISCARD;
+/* What is wrong with the row, without encoding it. */
+enum err chat_template_check(const struct chat_template *t, const json_t *row,
+                             enum train_on train_on, struct err_msg *em) NODISCARD;
 
 #endif

@@ -45,6 +45,11 @@ static void add_labels(struct chat_sink *s, size_t from, size_t to, bool trained
 static void flush(struct chat_sink *s) {
     if (s->e != ERR_OK)
         return;
+    if (s->tok == NULL) {
+        buf_reset(&s->piece);
+        s->n_marks = s->mark_bytes = 0;
+        return;
+    }
     size_t first = s->ids->len, done = 0;
     if (s->piece.len > 0)
         s->e = encode(s, s->piece.len, s->ids);
@@ -82,7 +87,7 @@ void chat_sink_marker(struct chat_sink *s, const struct chat_marker *marker) {
         return;
     }
     flush(s);
-    if (s->e != ERR_OK)
+    if (s->e != ERR_OK || s->tok == NULL)
         return;
     ids_add(s->ids, marker->id);
     add_labels(s, s->ids->len - 1, s->ids->len, s->trained);

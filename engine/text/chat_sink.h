@@ -36,7 +36,7 @@ struct chat_marker {
 #define CHAT_SINK_BYTES ((size_t)1 << 20)
 
 struct chat_sink {
-    const struct tokenizer *tok;
+    const struct tokenizer *tok; /* NULL: nothing is encoded, only errors count */
     struct ids *ids, *labels;
     struct buf piece; /* text since the last special token */
     struct {

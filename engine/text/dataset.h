@@ -30,6 +30,9 @@ struct dataset_options {
     int max_seq_len;                      /* tokens */
     enum long_examples long_examples;
     enum train_on train_on;
+    /* Above this many bytes only every k-th row is encoded, so that about as many bytes are; counts
+     * of tokens are then estimates. Such a data set is for its report only. 0: every row. */
+    int64_t sample_bytes;
     bool every_row; /* evaluation: rows without a trained token are kept, no rows are no error */
 };
 
@@ -56,8 +59,12 @@ struct dataset_report {
     char *warnings[DATASET_WARNINGS];
     size_t n_warnings;
     enum row_kind kind;
+    int64_t sampled; /* rows that were encoded, if not all: tokens, trained_tokens, token_pairs,
+                      * truncated, dropped and untrained are then estimates, lengths those of the
+                      * sample; 0: all were */
     /* Of the rows that are trained on, after truncation. */
     int64_t tokens, trained_tokens;
+    double token_pairs; /* sum of n·(n + 1) / 2 over rows of n tokens: work of causal attention */
     /* Lengths in tokens of all good rows, before truncation. The median and the 95th percentile
      * are nearest-rank. */
     int64_t min_tokens, median_tokens, p95_tokens, max_tokens;

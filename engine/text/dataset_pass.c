@@ -2,6 +2,7 @@
 #include "engine/text/dataset_pass.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <sodium/crypto_shorthash.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -90,6 +91,11 @@ void dataset_pass_row(struct dataset_pass *p, const struct jsonl_line *line, int
 
     struct dataset_report *r = p->report;
     r->rows++;
+    p->row_bytes += (int64_t)line->len;
+    if (tokens < 0)
+        return;
+    p->encoded++;
+    p->encoded_bytes += (int64_t)line->len;
     p->lengths[tokens]++;
     r->length_histogram[tokens > 0 ? bit_length(tokens) - 1 : 0]++;
 }
@@ -156,7 +162,7 @@ static void end_duplicates(struct dataset_pass *p) {
 
 /* Nearest rank: the shortest length that at least `percent` % of the rows do not exceed. */
 static int64_t quantile(const struct dataset_pass *p, int percent) {
-    int64_t rank = (p->report->rows * percent + 99) / 100, seen = 0;
+    int64_t rank = (p->encoded * percent + 99) / 100, seen = 0;
     int64_t length = 0;
     for (; length < LIMIT_ROW_TOKENS; length++) {
         seen += p->lengths[length];
@@ -166,9 +172,25 @@ static int64_t quantile(const struct dataset_pass *p, int percent) {
     return length;
 }
 
+/* From the sample to the file: tokens go by bytes, rows by rows. */
+static void extend(struct dataset_pass *p) {
+    struct dataset_report *r = p->report;
+    double bytes = (double)p->row_bytes / (double)p->encoded_bytes;
+    double rows = (double)r->rows / (double)p->encoded;
+    int64_t *const by_rows[] = {&r->truncated, &r->dropped, &r->untrained};
+    r->sampled = p->encoded;
+    r->tokens = llround((double)r->tokens * bytes);
+    r->trained_tokens = llround((double)r->trained_tokens * bytes);
+    r->token_pairs *= bytes;
+    for (int i = 0; i < 3; i++)
+        *by_rows[i] = llround((double)*by_rows[i] * rows);
+}
+
 void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *options) {
     struct dataset_report *r = p->report;
-    if (r->rows > 0) {
+    if (p->encoded > 0 && p->encoded < r->rows)
+        extend(p);
+    if (p->encoded > 0) {
         while (p->lengths[r->min_tokens] == 0)
             r->min_tokens++;
         r->median_tokens = quantile(p, 50);

@@ -22,6 +22,8 @@ struct dataset_pass {
     size_t n_hashes, hash_cap;
     uint32_t *lengths; /* [LIMIT_ROW_TOKENS + 1]: rows of each length; pages are touched on use */
     int64_t first_kind_line;
+    int64_t encoded, row_bytes,
+        encoded_bytes;                /* rows that were encoded; bytes of all and of those */
     int64_t unused_rows, unused_line; /* rows with keys that are not used, and the first one */
     char unused_key[64];
 };
@@ -31,7 +33,7 @@ void dataset_pass_clear(struct dataset_pass *p);
 
 void dataset_pass_bad(struct dataset_pass *p, int64_t line, int64_t offset, const char *reason);
 void dataset_pass_unused_key(struct dataset_pass *p, const char *key, int64_t line);
-/* A good row of `tokens` tokens (before truncation, ≤ LIMIT_ROW_TOKENS). */
+/* A good row of `tokens` tokens (before truncation, ≤ LIMIT_ROW_TOKENS); -1: it was not encoded. */
 void dataset_pass_row(struct dataset_pass *p, const struct jsonl_line *line, int32_t tokens);
 /* Sorts the hashes, computes quantiles, writes the warnings. */
 void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *options);

@@ -236,6 +236,14 @@ static enum err check_vocabulary(const struct row_encoder *enc, const struct ids
     return ERR_OK;
 }
 
+static enum err check_tokenizer(const struct dataset_options *o, enum row_kind kind,
+                                struct err_msg *em) {
+    if (o->tokenizer != NULL && (kind != ROW_CHAT || o->template != NULL))
+        return ERR_OK;
+    return err_set(em, ERR_INPUT,
+                   "the model has no tokenizer; it takes only rows of `input_ids` and `labels`");
+}
+
 enum err row_encode(const struct row_encoder *enc, const json_t *row, enum row_kind kind,
                     struct ids *ids, struct ids *labels, struct err_msg *em) {
     const struct dataset_options *o = enc->options;
@@ -244,10 +252,9 @@ enum err row_encode(const struct row_encoder *enc, const json_t *row, enum row_k
     ids_reset(labels);
     if (kind == ROW_TOKENS)
         return encode_tokens(enc, row, ids, labels, em);
-    if (o->tokenizer == NULL || (kind == ROW_CHAT && o->template == NULL))
-        return err_set(
-            em, ERR_INPUT,
-            "the model has no tokenizer; it takes only rows of `input_ids` and `labels`");
+    e = check_tokenizer(o, kind, em);
+    if (e != ERR_OK)
+        return e;
     if (kind == ROW_CHAT)
         e = chat_template_render(o->template, row, o->train_on, ids, labels, em);
     else if (kind == ROW_COMPLETION)
@@ -255,4 +262,15 @@ enum err row_encode(const struct row_encoder *enc, const json_t *row, enum row_k
     else
         e = encode_text(enc, row, ids, labels, em);
     return e != ERR_OK ? e : check_vocabulary(enc, ids, em);
+}
+
+enum err row_check(const struct row_encoder *enc, const json_t *row, enum row_kind kind,
+                   struct err_msg *em) {
+    enum err e = check_tokenizer(enc->options, kind, em);
+    if (e == ERR_OK && kind == ROW_CHAT)
+        return chat_template_check(enc->options->template, row, enc->options->train_on, em);
+    if (e == ERR_OK && kind == ROW_COMPLETION)
+        e = check_string(json_object_get(row, "prompt"), "prompt", em);
+    const char *key = kind == ROW_TEXT ? "text" : "completion";
+    return e == ERR_OK ? check_string(json_object_get(row, key), key, em) : e;
 }

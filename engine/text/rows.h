@@ -44,4 +44,9 @@ const char *row_unused_key(const json_t *row, enum row_kind kind);
 enum err row_encode(const struct row_encoder *enc, const json_t *row, enum row_kind kind,
                     struct ids *ids, struct ids *labels, struct err_msg *em) NODISCARD;
 
+/* What is wrong with a row that is text (not ROW_TOKENS), as far as it shows without encoding it.
+ */
+enum err row_check(const struct row_encoder *enc, const json_t *row, enum row_kind kind,
+                   struct err_msg *em) NODISCARD;
+
 #endif

@@ -12,6 +12,10 @@
 #define MAX_EXAMPLES 25000 /* and above which they are taken away */
 #define MAX_AUTO_EPOCHS 25
 
+#define BUDGET_CPU 2048
+#define BUDGET_ACCELERATOR 8192
+#define EVAL_ROWS 64 /* rows that an evaluation packs together */
+
 enum err plan_max_seq_len(const struct job_request *r, const struct model_config *c, int32_t *out,
                           struct err_msg *em) {
     int64_t asked = r->training.max_seq_len;
@@ -71,4 +75,27 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, in
     p.warmup_steps = schedule_warmup_steps(t->warmup_ratio, p.total_steps);
     *out = p;
     return ERR_OK;
+}
+
+struct row_shares plan_shares(const struct fast_forward_config *ff, int64_t train, int64_t valid) {
+    struct row_shares s = {.trained = train};
+    int64_t most = valid >= 0 ? valid : train / 10 > 1 ? train / 10 : 1;
+    if (ff->enabled && (valid >= 0 || train > 1))
+        s.held = ff->validation_examples < most ? ff->validation_examples : most;
+    if (valid >= 0)
+        s.full = valid - s.held;
+    else
+        s.trained -= s.held;
+    return s;
+}
+
+int32_t plan_rows_at_once(int64_t batch_size) {
+    return batch_size > EVAL_ROWS ? (int32_t)batch_size : EVAL_ROWS;
+}
+
+int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size) {
+    int64_t budget = cpu ? BUDGET_CPU : BUDGET_ACCELERATOR;
+    int64_t all = (int64_t)longest * plan_rows_at_once(batch_size);
+    int64_t tokens = budget < all ? budget : all;
+    return tokens > longest ? (int32_t)tokens : longest;
 }

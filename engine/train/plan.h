@@ -26,6 +26,21 @@ struct plan {
 enum err plan_max_seq_len(const struct job_request *r, const struct model_config *c, int32_t *out,
                           struct err_msg *em) NODISCARD;
 
+/* How many rows each part of a run gets. */
+struct row_shares {
+    int64_t held, full, trained; /* for Fast Forward, for full_valid_loss, for training */
+};
+/* train, valid: rows of the files (valid -1: no file). Without a validation file Fast Forward's
+ * rows are set apart from the training file. */
+struct row_shares plan_shares(const struct fast_forward_config *ff, int64_t train, int64_t valid);
+
+/* Tokens of a packed batch: enough to keep the matrix products busy, little enough that the
+ * activations of a large model fit; at least the longest row, at most all that is packed at once.
+ */
+int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size);
+/* Rows that are packed at once: those of a step, or of a piece of an evaluation. */
+int32_t plan_rows_at_once(int64_t batch_size);
+
 /* rows: of the training file; trained: those left after some were set apart (≥ 1).
  * Epochs: the rule published for the hosted service (3; more for fewer than 34 rows, fewer for more
  * than 8333). Batch: rows / 64, from 1 to 16. */

@@ -36,23 +36,16 @@ static enum err open_data(struct run *r, const char *path, const char *param, st
 
 /* Which rows are trained on, which Fast Forward measures on, which full_valid_loss is of. */
 static void divide_rows(struct run *r) {
-    const struct fast_forward_config *ff = &r->job->request->fast_forward;
-    int64_t n = dataset_rows(r->train), k = 0;
+    int64_t train = dataset_rows(r->train), valid = r->valid != NULL ? dataset_rows(r->valid) : -1;
+    struct row_shares s = plan_shares(&r->job->request->fast_forward, train, valid);
     if (r->valid != NULL) {
-        int64_t rows = dataset_rows(r->valid);
-        if (ff->enabled)
-            k = ff->validation_examples < rows ? ff->validation_examples : rows;
-        row_list_range(&r->held_rows, 0, k);
-        row_list_range(&r->full_rows, k, rows - k);
-        row_list_range(&r->train_rows, 0, n);
+        row_list_range(&r->held_rows, 0, s.held);
+        row_list_range(&r->full_rows, s.held, s.full);
+        row_list_range(&r->train_rows, 0, train);
         r->held_from = r->valid;
         return;
     }
-    if (ff->enabled && n > 1) {
-        int64_t tenth = n / 10 > 1 ? n / 10 : 1;
-        k = ff->validation_examples < tenth ? ff->validation_examples : tenth;
-    }
-    row_list_set_apart(n, k, &r->held_rows, &r->train_rows);
+    row_list_set_apart(train, s.held, &r->held_rows, &r->train_rows);
     r->held_from = r->train;
 }
 

@@ -4,13 +4,6 @@
 
 #include <string.h>
 
-/* Tokens of a packed batch: enough to keep the matrix products busy, little enough that the
- * activations of a large model fit. */
-#define BUDGET_CPU 2048
-#define BUDGET_ACCELERATOR 8192
-/* Rows that an evaluation packs together. */
-#define EVAL_ROWS 64
-
 static int32_t longest_row(const struct dataset *ds) {
     int32_t longest = 1;
     for (int64_t i = 0; ds != NULL && i < dataset_rows(ds); i++)
@@ -25,7 +18,7 @@ static int32_t larger(int32_t a, int32_t b) {
 
 /* Rows that one batcher_begin gets. */
 static int32_t rows_at_once(const struct run *r) {
-    return larger((int32_t)r->plan.batch_size, EVAL_ROWS);
+    return plan_rows_at_once(r->plan.batch_size);
 }
 
 /* The pass for batches of up to *capacity tokens; where that does not fit, half as many, down to
@@ -60,9 +53,7 @@ static enum err setup_fast_forward(struct run *r, struct err_msg *em) {
 enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) {
     const struct training_config *t = &r->job->request->training;
     int32_t longest = larger(longest_row(r->train), longest_row(r->valid));
-    int64_t budget = strcmp(r->device.kind, "cpu") == 0 ? BUDGET_CPU : BUDGET_ACCELERATOR;
-    int64_t all = (int64_t)longest * rows_at_once(r); /* more is never packed together */
-    int32_t chosen = larger(longest, (int32_t)(budget < all ? budget : all));
+    int32_t chosen = plan_capacity(strcmp(r->device.kind, "cpu") == 0, longest, r->plan.batch_size);
     if (capacity > 0)
         chosen = larger(longest, (int32_t)capacity);
     enum err e = open_pass(r, longest, &chosen, capacity > 0, em);

@@ -11,7 +11,8 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   stamp       the monotonic time, in nanoseconds, in each step's event
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
-`fake_worker.py check --json --model DIR FILE` accepts every file of JSON lines.
+`fake_worker.py check … FILE` accepts every file of JSON lines; a row with "fake" makes it hang, crash,
+take a second or print nonsense.
 """
 import fcntl
 import hashlib
@@ -228,9 +229,18 @@ def worker():
             current = None
 
 
-def check(path):
+def report(path):
     rows, errors = 0, []
     for number, line in enumerate(open(path, "rb"), 1):
+        if b'"fake":"hang"' in line:
+            time.sleep(3600)
+        if b'"fake":"slow"' in line:
+            time.sleep(1)
+        if b'"fake":"crash"' in line:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if b'"fake":"nonsense"' in line:
+            print("{")
+            sys.exit(0)
         try:
             row = json.loads(line)
             rows += isinstance(row, dict)
@@ -238,13 +248,24 @@ def check(path):
             errors.append({"line": number, "offset": 0, "reason": "not JSON"})
     if not rows and not errors:
         errors.append({"line": 0, "offset": 0, "reason": "the file has no rows"})
-    print(json.dumps({"ok": not errors, "rows": rows, "errors": errors,
-                      "error_count": len(errors)}))
-    return 20 if errors else 0
+    return {"ok": not errors, "rows": rows, "errors": errors, "error_count": len(errors)}
+
+
+def check(arguments):
+    o = report(arguments[-1])
+    good = o["ok"]
+    if "--valid" in arguments:
+        o["validation"] = report(arguments[arguments.index("--valid") + 1])
+        good = good and o["validation"]["ok"]
+    if good:
+        o["estimate"] = {"exact": True, "total_steps": o["rows"],
+                         "arguments": [a for a in arguments if not a.startswith("/")]}
+    print(json.dumps(o))
+    return 0 if good else 20
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "worker":
         worker()
     else:
-        sys.exit(check(sys.argv[-1]))
+        sys.exit(check(sys.argv[1:]))

@@ -153,7 +153,6 @@ Test(jobs, each_wrong_field_is_named_by_its_path) {
         {"\"training\":{\"early_stopping\":{\"patience\":0}}", "training.early_stopping.patience"},
         {"\"priority\":101", "priority"},
         {"\"dry_run\":\"yes\"", "dry_run"},
-        {"\"dry_run\":true", "dry_run"},
         {"\"color\":1", "color"},
         {"\"validation_file\":\"file-none\"", "validation_file"},
         {"\"validation_file\":7", "validation_file"},
