@@ -54,7 +54,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
 .PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu \
-        gpu-build gpu-check gpu-bench clean
+        gpu-build gpu-check gpu-bench gpu-sanitize clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -240,6 +240,11 @@ gpu-check: ## on a machine with a GPU: operations, golden models, whole jobs, sp
 gpu-bench: ## on a machine with a GPU: the named shapes, PEFT beside them where it is installed
 	@if command -v $(CC) >/dev/null && [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory gpu-build; fi
 	@LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH python3 tests/gpu/bench.py $(G)
+
+gpu-sanitize: ## compute-sanitizer over every operation, on a machine with a GPU (after gpu-build)
+	@for tool in memcheck racecheck; do for t in rows linear dora head adapter attention; do \
+	    LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH compute-sanitizer --tool $$tool --error-exitcode 1 \
+	        --target-processes all $(G)/ops_test_$$t -j1 || exit 1; done; done
 
 $(G)/ops_%: tests/ops/%.c $(gpu_support) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)

@@ -6,14 +6,19 @@
 #include "engine/ops/cuda/product.h"
 
 #include <cublasLt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
+#include "engine/ops/cuda/choices.h"
 
 #define BUCKETS 1024
 #define MOST_PLANS 8192 /* then all are made anew: packed batches come in many lengths */
+#define CANDIDATES 8    /* proposals that are timed */
+#define TIMED_RUNS 3
 
 /* All that a plan depends on; compared as bytes. */
 struct key {
@@ -32,6 +37,8 @@ struct plan {
 
 struct products {
     cublasLtHandle_t handle;
+    struct choices *choices; /* NULL: the first proposal is taken */
+    cudaEvent_t start, stop; /* of timing */
     int count;
     struct plan *bucket[BUCKETS];
 };
@@ -46,11 +53,42 @@ static bool check(struct cuda *c, cublasStatus_t rc, const char *call) {
     return false;
 }
 
+/* What the choices of a file were made on. */
+static void identify(const struct cuda *c, char *text, size_t size) {
+    int driver = 0;
+    (void)cudaDriverGetVersion(&driver);
+    snprintf(text, size, "device=%s driver=%d cublaslt=%zu", c->name, driver, cublasLtGetVersion());
+}
+
+static enum err choices_begin(struct cuda *c, struct products *p, struct err_msg *em) {
+    const char *path = getenv("FFWD_CUDA_ALGORITHMS");
+    char identity[256];
+    if (!path || !*path)
+        return ERR_OK;
+    identify(c, identity, sizeof identity);
+    if (cuda_check(c, cudaEventCreateWithFlags(&p->start, cudaEventDefault), "cudaEventCreate"))
+        cuda_check(c, cudaEventCreateWithFlags(&p->stop, cudaEventDefault), "cudaEventCreate");
+    enum err e = cuda_fault_return(c, em);
+    return e == ERR_OK ? choices_open(path, identity, &p->choices, em) : e;
+}
+
+static void choices_end(struct products *p) {
+    struct err_msg em = ERR_MSG_INIT;
+    if (p->choices && choices_save(p->choices, &em) != ERR_OK)
+        log_warn("cuda.algorithms", "reason=%s", em.text);
+    choices_free(p->choices);
+    if (p->start)
+        (void)cudaEventDestroy(p->start);
+    if (p->stop)
+        (void)cudaEventDestroy(p->stop);
+}
+
 enum err products_new(struct cuda *c, struct products **out, struct err_msg *em) {
     struct products *p = xcalloc(1, sizeof *p);
     *out = p;
-    check(c, cublasLtCreate(&p->handle), "cublasLtCreate");
-    return cuda_fault_return(c, em);
+    if (!check(c, cublasLtCreate(&p->handle), "cublasLtCreate"))
+        return cuda_fault_return(c, em);
+    return choices_begin(c, p, em);
 }
 
 /* ---- plans ---------------------------------------------------------------------------------- */
@@ -80,6 +118,7 @@ void products_free(struct products *p) {
     if (!p)
         return;
     plans_clear(p);
+    choices_end(p);
     if (p->handle)
         (void)cublasLtDestroy(p->handle);
     free(p);
@@ -171,24 +210,118 @@ static bool set_preference(struct cuda *c, cublasLtMatmulPreference_t pref, cons
            prefer(c, pref, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &align[3], 4);
 }
 
-/* The library's first proposal. */
-static bool choose(struct cuda *c, struct plan *plan) {
+/* ---- algorithms ----------------------------------------------------------------------------- */
+
+static cublasStatus_t run(struct cuda *c, const struct plan *plan, const cublasLtMatmulAlgo_t *algo,
+                          const struct product *p) {
+    const float one = 1.0f, zero = 0.0f;
+    void *workspace = cuda_scratch(c, SLOT_PRODUCT, PRODUCT_WORKSPACE);
+    if (!workspace)
+        return CUBLAS_STATUS_ALLOC_FAILED;
+    return cublasLtMatmul(c->products->handle, plan->product, &p->alpha, p->b.data, plan->a,
+                          p->a.data, plan->b, p->c ? &one : &zero, p->c ? p->c->data : p->d.data,
+                          plan->c, p->d.data, plan->d, algo, workspace, PRODUCT_WORKSPACE,
+                          c->stream);
+}
+
+/* Milliseconds of a few runs after one that is not counted; infinity if it does not run. */
+static float time_of(struct cuda *c, const struct plan *plan, const cublasLtMatmulAlgo_t *algo,
+                     const struct product *p) {
+    float ms = 0;
+    if (run(c, plan, algo, p) != CUBLAS_STATUS_SUCCESS ||
+        !cuda_check(c, cudaEventRecord(c->products->start, c->stream), "cudaEventRecord"))
+        return INFINITY;
+    for (int i = 0; i < TIMED_RUNS; i++)
+        (void)run(c, plan, algo, p);
+    if (!cuda_check(c, cudaEventRecord(c->products->stop, c->stream), "cudaEventRecord") ||
+        !cuda_check(c, cudaEventSynchronize(c->products->stop), "cudaEventSynchronize") ||
+        !cuda_check(c, cudaEventElapsedTime(&ms, c->products->start, c->products->stop),
+                    "cudaEventElapsedTime"))
+        return INFINITY;
+    return ms;
+}
+
+static const cublasLtMatmulAlgo_t *fastest(struct cuda *c, const struct plan *plan,
+                                           const cublasLtMatmulHeuristicResult_t *found, int n,
+                                           const struct product *p) {
+    const cublasLtMatmulAlgo_t *best = &found[0].algo;
+    float best_ms = INFINITY;
+    for (int i = 0; i < n && n > 1; i++) {
+        float ms = found[i].state == CUBLAS_STATUS_SUCCESS ? time_of(c, plan, &found[i].algo, p)
+                                                           : INFINITY;
+        if (ms < best_ms) {
+            best_ms = ms;
+            best = &found[i].algo;
+        }
+    }
+    return best;
+}
+
+/* The library's proposals, the best first; returns how many. */
+static int propose(struct cuda *c, struct plan *plan, cublasLtMatmulHeuristicResult_t *found,
+                   int wanted) {
     cublasLtMatmulPreference_t pref = NULL;
-    cublasLtMatmulHeuristicResult_t found;
+    const char *call = "cublasLtMatmulAlgoGetHeuristic";
     int n = 0;
-    bool ok = check(c, cublasLtMatmulPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate") &&
-              set_preference(c, pref, &plan->key) &&
-              check(c,
-                    cublasLtMatmulAlgoGetHeuristic(c->products->handle, plan->product, plan->a,
-                                                   plan->b, plan->c, plan->d, pref, 1, &found, &n),
-                    "cublasLtMatmulAlgoGetHeuristic");
+    bool ok =
+        check(c, cublasLtMatmulPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate") &&
+        set_preference(c, pref, &plan->key) &&
+        check(c,
+              cublasLtMatmulAlgoGetHeuristic(c->products->handle, plan->product, plan->a, plan->b,
+                                             plan->c, plan->d, pref, wanted, found, &n),
+              call);
     if (pref)
         (void)cublasLtMatmulPreferenceDestroy(pref);
     if (ok && n == 0)
-        ok = check(c, CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
-    if (ok)
-        plan->algo = found.algo;
-    return ok;
+        check(c, CUBLAS_STATUS_NOT_SUPPORTED, call);
+    return ok ? n : 0;
+}
+
+static void shape_of(const struct key *k, int64_t shape[CHOICE_NUMBERS]) {
+    const int64_t all[CHOICE_NUMBERS] = {
+        k->m,      k->n,        k->k,         k->lda,          k->ldb,          k->ldc,
+        k->ldd,    k->in_dtype, k->out_dtype, k->a_transposed, k->b_transposed, k->accumulate,
+        k->biased, k->align_a,  k->align_b,   k->align_c,      k->align_d};
+    memcpy(shape, all, sizeof all);
+}
+
+/* The algorithm that the file names, if the library still takes it. */
+static bool recall(struct cuda *c, struct plan *plan, const int64_t shape[CHOICE_NUMBERS]) {
+    cublasLtMatmulHeuristicResult_t result;
+    const uint64_t *words = choices_find(c->products->choices, shape);
+    if (!words)
+        return false;
+    memcpy(plan->algo.data, words, sizeof plan->algo.data);
+    return cublasLtMatmulAlgoCheck(c->products->handle, plan->product, plan->a, plan->b, plan->c,
+                                   plan->d, &plan->algo, &result) == CUBLAS_STATUS_SUCCESS &&
+           result.workspaceSize <= PRODUCT_WORKSPACE;
+}
+
+/* A product that adds to its own result cannot be run twice: it takes the first proposal. */
+static bool choose(struct cuda *c, struct plan *plan, const struct product *p) {
+    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+    struct choices *choices = c->products->choices;
+    int64_t shape[CHOICE_NUMBERS];
+    bool timed = choices && !(p->c && p->c->data == p->d.data);
+    shape_of(&plan->key, shape);
+    if (choices && recall(c, plan, shape))
+        return true;
+    int n = propose(c, plan, found, timed ? CANDIDATES : 1);
+    if (n == 0)
+        return false;
+    plan->algo = timed ? *fastest(c, plan, found, n, p) : found[0].algo;
+    if (choices && !choices_find(choices, shape))
+        choices_add(choices, shape, plan->algo.data);
+    return c->fault.code == ERR_OK;
+}
+
+/* The bias is no part of a plan: each call has its own. */
+static bool set_bias(struct cuda *c, const struct plan *plan, const struct product *p) {
+    return !p->bias ||
+           check(c,
+                 cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                                &p->bias, sizeof p->bias),
+                 "cublasLtMatmulDescSetAttribute");
 }
 
 static uint64_t hash(const struct key *key) {
@@ -200,7 +333,7 @@ static uint64_t hash(const struct key *key) {
 }
 
 /* NULL after a fault. */
-static struct plan *plan_for(struct cuda *c, const struct key *key) {
+static struct plan *plan_for(struct cuda *c, const struct key *key, const struct product *product) {
     struct products *p = c->products;
     size_t bucket = hash(key) % BUCKETS;
     for (struct plan *plan = p->bucket[bucket]; plan; plan = plan->next)
@@ -210,7 +343,7 @@ static struct plan *plan_for(struct cuda *c, const struct key *key) {
         plans_clear(p);
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->key = *key;
-    if (!describe(c, plan) || !choose(c, plan)) {
+    if (!describe(c, plan) || !set_bias(c, plan, product) || !choose(c, plan, product)) {
         plan_free(plan);
         return NULL;
     }
@@ -221,25 +354,12 @@ static struct plan *plan_for(struct cuda *c, const struct key *key) {
 }
 
 void product_run(struct cuda *c, const struct product *p) {
-    const float one = 1.0f, zero = 0.0f;
     if (c->fault.code != ERR_OK || p->m == 0 || p->n == 0 || p->k == 0)
         return;
     struct key key = key_of(p);
-    const struct plan *plan = plan_for(c, &key);
-    void *workspace = cuda_scratch(c, SLOT_PRODUCT, PRODUCT_WORKSPACE);
-    if (!plan || !workspace)
-        return;
-    if (p->bias &&
-        !check(c,
-               cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                              &p->bias, sizeof p->bias),
-               "cublasLtMatmulDescSetAttribute"))
+    const struct plan *plan = plan_for(c, &key, p);
+    if (!plan || !set_bias(c, plan, p))
         return;
     c->last_launch = "cublasLtMatmul";
-    check(c,
-          cublasLtMatmul(c->products->handle, plan->product, &p->alpha, p->b.data, plan->a,
-                         p->a.data, plan->b, p->c ? &one : &zero, p->c ? p->c->data : p->d.data,
-                         plan->c, p->d.data, plan->d, &plan->algo, workspace, PRODUCT_WORKSPACE,
-                         c->stream),
-          "cublasLtMatmul");
+    check(c, run(c, plan, &plan->algo, p), "cublasLtMatmul");
 }

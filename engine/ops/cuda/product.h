@@ -7,7 +7,8 @@
  *
  * Only algorithms whose sums have a fixed order are allowed: no split sums, or split sums that are
  * added up in a separate step. The library proposes them by shape, so the same shape on the same
- * device and library gives the same bytes.
+ * device and library gives the same bytes. Where the environment's FFWD_CUDA_ALGORITHMS names a
+ * file (choices.h), its proposals are timed when a shape is first seen, and the fastest is kept.
  */
 #ifndef FFWD_ENGINE_OPS_CUDA_PRODUCT_H
 #define FFWD_ENGINE_OPS_CUDA_PRODUCT_H

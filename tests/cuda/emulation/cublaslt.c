@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "tests/cuda/emulation/emulation.h"
 
+long emulated_proposals;
+
 struct emulated_lt {
     int unused;
 };
@@ -130,12 +132,32 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (pref->schemes & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         emulated_stop("an algorithm whose sums have no fixed order was allowed");
-    memset(results, 0, sizeof *results);
-    for (int i = 0; i < 4; i++)
-        results->algo.data[i] = pref->align[i];
-    results->algo.data[4] = results->workspaceSize = pref->workspace;
-    *found = 1;
+    emulated_proposals++;
+    *found = wanted < 2 ? wanted : 2;
+    memset(results, 0, (size_t)*found * sizeof *results);
+    for (int n = 0; n < *found; n++) {
+        for (int i = 0; i < 4; i++)
+            results[n].algo.data[i] = pref->align[i];
+        results[n].algo.data[4] = results[n].workspaceSize = pref->workspace;
+        results[n].algo.data[5] = (uint64_t)(2 - n); /* milliseconds */
+    }
     return status_of("cublasLtMatmulAlgoGetHeuristic");
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algo,
+                                       cublasLtMatmulHeuristicResult_t *result) {
+    (void)handle, (void)desc, (void)a, (void)b, (void)c, (void)d;
+    memset(result, 0, sizeof *result);
+    result->workspaceSize = algo->data[4];
+    return algo->data[5] == 1 || algo->data[5] == 2 ? CUBLAS_STATUS_SUCCESS
+                                                    : CUBLAS_STATUS_INVALID_VALUE;
+}
+
+size_t cublasLtGetVersion(void) {
+    return 130000;
 }
 
 /* ---- the product ---------------------------------------------------------------------------- */
@@ -228,6 +250,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     check_operand(c, c_layout, algo->data[2], "cublasLtMatmul, C");
     check_operand(d, d_layout, algo->data[3], "cublasLtMatmul, D");
     emulated_check_range(workspace, workspace_bytes, "cublasLtMatmul, workspace");
+    emulated_clock += (float)algo->data[5];
     float *rows = dense(a, a_layout, a_along, m, k), *cols = dense(b, b_layout, b_along, n, k);
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {

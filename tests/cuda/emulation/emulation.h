@@ -41,6 +41,12 @@ extern struct emulated_machine emulated_machine;
 /* Calls of cudaMalloc so far. */
 extern long emulated_allocations;
 
+/* Milliseconds: only matrix products take time, 2 by the library's first proposal, 1 by the next.
+ */
+extern float emulated_clock;
+/* Times that the library was asked for proposals. */
+extern long emulated_proposals;
+
 /* For the other files of the emulation: cudaSuccess, or what the knobs ask for. */
 cudaError_t emulated_call(const char *name);
 /* Ends the program unless [p, p + bytes) lies in one allocation on the device. */

@@ -11,6 +11,7 @@
 
 struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30};
 long emulated_allocations;
+float emulated_clock;
 
 static struct {
     const char *call;
@@ -158,7 +159,7 @@ struct emulated_stream {
     int unused;
 };
 struct emulated_event {
-    int unused;
+    float at;
 };
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
@@ -189,9 +190,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    (void)event;
+    event->at = emulated_clock;
     (void)stream;
     return emulated_call("cudaEventRecord");
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t stop) {
+    *ms = stop->at - start->at;
+    return emulated_call("cudaEventElapsedTime");
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
