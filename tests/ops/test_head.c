@@ -1,5 +1,6 @@
 /* The loss head: negative log likelihood, arg max and the input's gradient, by chunks. */
 #include <criterion/criterion.h>
+#include <math.h>
 #include <string.h>
 
 #include "tests/ops/support/reference.h"
@@ -92,6 +93,26 @@ static void run_ties(struct scene *s, const void *arg) {
 
 Test(head, lowest_index_wins_ties) {
     each_device(run_ties, NULL);
+}
+
+/* A logit that is no number must show in the loss: training then ends as diverged. */
+static void run_nan(struct scene *s, const void *arg) {
+    (void)arg;
+    struct mat x = scene_random(s, 2, 4, 1.0, s->dtype), w = scene_random(s, 700, 4, 1.0, s->dtype);
+    *mat_at(w, 600, 1) = NAN;
+    int32_t targets[2] = {0, 699};
+    struct linear *head = make_head(s, w);
+    float *nll_d = scene_device(s, 2 * sizeof *nll_d);
+    uint8_t *correct = scene_device(s, 2);
+    s->ops->head_loss(s->dev, head, scene_put(s, x, 0, s->dtype),
+                      scene_upload(s, targets, sizeof targets), 1.0f, nll_d, correct, NULL);
+    struct mat nll = scene_get_f32(s, nll_d, 1, 2);
+    cr_assert(isnan(nll.v[0]) && isnan(nll.v[1]), "%s: %g, %g", s->label, nll.v[0], nll.v[1]);
+    s->ops->linear_free(s->dev, head);
+}
+
+Test(head, a_logit_that_is_no_number_is_seen) {
+    each_device(run_nan, NULL);
 }
 
 struct slope {

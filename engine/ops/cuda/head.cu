@@ -28,6 +28,17 @@ __device__ inline summary merge(summary a, summary b) {
     return best;
 }
 
+/* One more logit of a higher column: one exponential. A NaN stays in the sum. */
+__device__ inline void include(summary &s, float logit, int32_t column) {
+    if (logit > s.max) {
+        s.sum = s.sum * expf(s.max - logit) + 1.0f;
+        s.max = logit;
+        s.arg = column;
+    } else if (logit != -INFINITY) {
+        s.sum += expf(logit - s.max);
+    }
+}
+
 __device__ inline summary block_merge(summary s) {
     __shared__ summary warps[WARP];
     for (int step = WARP / 2; step > 0; step /= 2) {
@@ -57,7 +68,7 @@ __global__ void loss_rows(float *logits, int64_t vocab, const int32_t *targets, 
     float at_target = z[target];
     summary s = {-INFINITY, 0.0f, INT32_MAX};
     for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x)
-        s = merge(s, {z[i], 1.0f, static_cast<int32_t>(i)});
+        include(s, z[i], static_cast<int32_t>(i));
     s = block_merge(s);
     float lse = s.max + logf(s.sum);
     if (threadIdx.x == 0) {
