@@ -115,17 +115,18 @@ static void print_counts(const struct check_findings *f) {
     print_histogram(r);
 }
 
+void check_print_bad_line(void *arg, const struct bad_line *line) {
+    const char *file = arg;
+    printf("%s%sline %" PRId64 ", byte %" PRId64 ": %s\n", file != NULL ? file : "",
+           file != NULL ? ": " : "", line->line, line->offset, line->reason);
+}
+
 static void print_text(const struct check_findings *f) {
     const struct dataset_report *r = &f->report;
     if (r->bytes > 0)
         print_counts(f);
     for (size_t i = 0; i < r->n_warnings; i++)
         printf("warning: %s\n", r->warnings[i]);
-    for (size_t i = 0; i < r->bad_listed; i++)
-        printf("line %" PRId64 ", byte %" PRId64 ": %s\n", r->bad_lines[i].line,
-               r->bad_lines[i].offset, r->bad_lines[i].reason);
-    if (r->bad > (int64_t)r->bad_listed)
-        printf("... and %" PRId64 " more bad lines\n", r->bad - (int64_t)r->bad_listed);
     if (r->bad > 0)
         printf("%" PRId64 " bad line%s\n", r->bad, r->bad == 1 ? "" : "s");
     else if (f->e == ERR_OK)

@@ -26,6 +26,10 @@ struct check_findings {
  * estimate (may be NULL, borrowed) that under "estimate". */
 void check_print_json(const struct check_findings *train, const struct check_findings *valid,
                       json_t *estimate);
+/* Prints a bad line while the file is read. arg: the file's name where there are several, or NULL.
+ */
+void check_print_bad_line(void *arg, const struct bad_line *line);
+/* The rest of the report. */
 void check_print_text(const struct check_findings *train, const struct check_findings *valid);
 
 #endif

@@ -241,6 +241,9 @@ static void check_file(struct check *c, const char *path, struct check_findings 
     options.long_examples = (enum long_examples)t->long_examples;
     options.train_on = (enum train_on)t->train_on;
     options.sample_bytes = c->o.sample_bytes;
+    if (!c->o.json)
+        options.on_bad_line = check_print_bad_line;
+    options.on_bad_line_arg = c->o.valid != NULL ? (char *)(uintptr_t)path : NULL;
     f->file = path;
     f->max_seq_len = options.max_seq_len;
     f->template = c->model.template;

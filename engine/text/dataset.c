@@ -178,12 +178,12 @@ static enum err scan_file(struct dataset *ds, struct dataset_report *r, struct e
     if (e != ERR_OK)
         return e;
     sha256_init(&hash);
-    dataset_pass_init(&s.pass, r);
+    dataset_pass_init(&s.pass, &ds->options, r);
     e = scan_lines(&s, reader, em);
     r->bytes = jsonl_bytes(reader);
     r->kind = ds->kind;
     sha256_hex(&hash, r->sha256);
-    dataset_pass_end(&s.pass, &ds->options);
+    dataset_pass_end(&s.pass);
     dataset_pass_clear(&s.pass);
     jsonl_close(reader);
     ids_clear(&s.ids);

@@ -22,6 +22,12 @@
 enum row_kind { ROW_NONE, ROW_CHAT, ROW_COMPLETION, ROW_TEXT, ROW_TOKENS };
 enum long_examples { LONG_TRUNCATE, LONG_DROP, LONG_FAIL };
 
+struct bad_line {
+    int64_t line;   /* from 1 */
+    int64_t offset; /* byte offset of the fault in the file */
+    char *reason;
+};
+
 struct dataset_options {
     const struct tokenizer *tokenizer;    /* NULL: only pre-tokenized rows */
     const struct chat_template *template; /* NULL as above */
@@ -34,12 +40,9 @@ struct dataset_options {
      * of tokens are then estimates. Such a data set is for its report only. 0: every row. */
     int64_t sample_bytes;
     bool every_row; /* evaluation: rows without a trained token are kept, no rows are no error */
-};
-
-struct bad_line {
-    int64_t line;   /* from 1 */
-    int64_t offset; /* byte offset of the fault in the file */
-    char *reason;
+    /* Called for every bad line, in order, during the pass; NULL: none. line is borrowed. */
+    void (*on_bad_line)(void *arg, const struct bad_line *line);
+    void *on_bad_line_arg;
 };
 
 #define DATASET_LISTED_LINES (LIMIT_REPORTED_LINES * 50)

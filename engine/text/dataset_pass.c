@@ -11,8 +11,10 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-void dataset_pass_init(struct dataset_pass *p, struct dataset_report *report) {
-    *p = (struct dataset_pass){.report = report,
+void dataset_pass_init(struct dataset_pass *p, const struct dataset_options *options,
+                       struct dataset_report *report) {
+    *p = (struct dataset_pass){.options = options,
+                               .report = report,
                                .lengths = xcalloc(LIMIT_ROW_TOKENS + 1, sizeof *p->lengths)};
 }
 
@@ -51,13 +53,17 @@ static char *printable(const char *text) {
 
 void dataset_pass_bad(struct dataset_pass *p, int64_t line, int64_t offset, const char *reason) {
     struct dataset_report *r = p->report;
+    const struct bad_line bad = {.line = line, .offset = offset, .reason = printable(reason)};
     r->bad++;
-    if (r->bad_listed == DATASET_LISTED_LINES)
+    if (p->options->on_bad_line != NULL)
+        p->options->on_bad_line(p->options->on_bad_line_arg, &bad);
+    if (r->bad_listed == DATASET_LISTED_LINES) {
+        free(bad.reason);
         return;
+    }
     if (r->bad_lines == NULL)
         r->bad_lines = xcalloc(DATASET_LISTED_LINES, sizeof *r->bad_lines);
-    r->bad_lines[r->bad_listed++] =
-        (struct bad_line){.line = line, .offset = offset, .reason = printable(reason)};
+    r->bad_lines[r->bad_listed++] = bad;
 }
 
 void dataset_pass_unused_key(struct dataset_pass *p, const char *key, int64_t line) {
@@ -186,7 +192,8 @@ static void extend(struct dataset_pass *p) {
         *by_rows[i] = llround((double)*by_rows[i] * rows);
 }
 
-void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *options) {
+void dataset_pass_end(struct dataset_pass *p) {
+    const struct dataset_options *options = p->options;
     struct dataset_report *r = p->report;
     if (p->encoded > 0 && p->encoded < r->rows)
         extend(p);

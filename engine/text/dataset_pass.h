@@ -17,6 +17,7 @@ struct row_hash {
 };
 
 struct dataset_pass {
+    const struct dataset_options *options;
     struct dataset_report *report;
     struct row_hash *hashes; /* [n_hashes] */
     size_t n_hashes, hash_cap;
@@ -28,7 +29,8 @@ struct dataset_pass {
     char unused_key[64];
 };
 
-void dataset_pass_init(struct dataset_pass *p, struct dataset_report *report);
+void dataset_pass_init(struct dataset_pass *p, const struct dataset_options *options,
+                       struct dataset_report *report);
 void dataset_pass_clear(struct dataset_pass *p);
 
 void dataset_pass_bad(struct dataset_pass *p, int64_t line, int64_t offset, const char *reason);
@@ -36,6 +38,6 @@ void dataset_pass_unused_key(struct dataset_pass *p, const char *key, int64_t li
 /* A good row of `tokens` tokens (before truncation, ≤ LIMIT_ROW_TOKENS); -1: it was not encoded. */
 void dataset_pass_row(struct dataset_pass *p, const struct jsonl_line *line, int32_t tokens);
 /* Sorts the hashes, computes quantiles, writes the warnings. */
-void dataset_pass_end(struct dataset_pass *p, const struct dataset_options *options);
+void dataset_pass_end(struct dataset_pass *p);
 
 #endif

@@ -114,6 +114,21 @@ Test(check, text_names_line_byte_and_reason) {
     cr_assert_not_null(strstr(output, "rows cut to max_seq_len (4 tokens): 1"));
 }
 
+Test(check, text_names_every_bad_line) {
+    size_t bad = 0, n = 1200; /* what a pipe holds */
+    char *text = malloc(n * sizeof "{\"text\":3}\n"), *at = text;
+    cr_assert_not_null(text);
+    for (size_t i = 0; i < n; i++)
+        at = stpcpy(at, "{\"text\":3}\n");
+    cr_assert_eq(check(text, "--max-seq-len", "4"), 20);
+    for (const char *p = output; (p = strstr(p, ": `text` must be a string\n")) != NULL; p++)
+        bad++;
+    cr_assert_eq(bad, n);
+    cr_assert_not_null(strstr(output, "line 1200, byte 13189:"));
+    cr_assert_not_null(strstr(output, "1200 bad lines\n"));
+    free(text);
+}
+
 Test(check, wrong_options_are_usage_errors) {
     cr_assert_eq(check(GOOD, "--max-seq-len", "0"), 2);
 }
