@@ -32,7 +32,7 @@ void each_device(void (*run)(struct scene *s, const void *arg), const void *arg)
     emulation_reverse(false);
 }
 
-const size_t ref_steps_most = 10;
+const size_t ref_steps_most = 6;
 
 enum err ref_device_open(int threads, struct device **out, struct err_msg *em) {
     (void)threads;
