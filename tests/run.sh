@@ -20,10 +20,10 @@ count() { # GROUP PASSED FAILED SKIPPED
     passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
 }
 
-criterion_group() { # GROUP
+criterion_group() { # GROUP [LABEL]
     local p=0 f=0 s=0 bin log tested passing skips
     while IFS= read -r bin; do
-        log=$logs/$(echo "${bin#"$build"/tests/}" | tr / .).log
+        log=$logs/$(echo "${bin#"$build"/tests/}" | tr / .)${2:+.$2}.log
         timeout 600 "$bin" --color=never -j2 >"$log" 2>&1
         local status=$?
         tested=$(sed -n 's/.*Tested: \([0-9]*\).*/\1/p' "$log" | tail -n 1)
@@ -31,18 +31,27 @@ criterion_group() { # GROUP
         skips=$(grep -c '^SKIP: ' "$log")
         if [ -z "$tested" ] || { [ "$status" != 0 ] && [ "$tested" = "$passing" ]; }; then
             f=$((f + 1))
-            echo "FAIL $bin (status $status)"
+            echo "FAIL $bin ${2:-} (status $status)"
             tail -n 20 "$log"
             continue
         fi
         if [ "$tested" != "$passing" ]; then
-            echo "FAIL $bin"
+            echo "FAIL $bin ${2:-}"
             grep -vE '^\[(PASS|RUN |====)' "$log" | head -n 40
         fi
         p=$((p + passing - skips)) f=$((f + tested - passing)) s=$((s + skips))
         grep '^SKIP: ' "$log"
     done < <(find "$build/tests/$1" -type f -executable -name 'test_*' 2>/dev/null | sort)
-    count "$1" "$p" "$f" "$s"
+    count "$1${2:+ $2}" "$p" "$f" "$s"
+}
+
+# The operations again, held to each instruction set below the processor's own.
+smaller_instruction_sets() {
+    local flags
+    flags=" $(grep -m 1 '^flags' /proc/cpuinfo) "
+    [[ $flags != *" avx512bw "* ]] || echo avx2
+    [[ $flags != *" avx512_bf16 "* ]] || echo avx512
+    [[ $flags != *" amx_bf16 "* ]] || echo avx512_bf16
 }
 
 script_group() { # GROUP
@@ -66,6 +75,10 @@ for group in $groups; do
     else
         criterion_group "$group"
     fi
+    [ "$group" = ops ] || continue
+    for isa in $(smaller_instruction_sets); do
+        FFWD_CPU_ISA=$isa criterion_group ops "$isa"
+    done
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]

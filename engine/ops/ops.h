@@ -72,7 +72,7 @@ struct act {
 
 struct attention {
     int32_t n_heads, n_kv_heads, head_dim;
-    float scale;    /* of q·k */
+    float scale;    /* of q·k, > 0 */
     int32_t window; /* keys seen, itself included; 0: all */
 };
 

@@ -106,7 +106,7 @@ Test(philox, gives_the_published_numbers) {
 
 Test(dropout, every_build_gives_the_same_mask) {
     struct dropout d = {.p = 0.3f, .seed = 5, .step = 9, .site = 2};
-    const struct kernels *builds[] = {&kernels_base, kernels_best()};
+    const struct kernels *builds[] = {&kernels_base, kernels_of(isa_best())};
     float x[1003], y[1003];
     for (int i = 0; i < 1003; i++)
         x[i] = (float)(i + 1);
@@ -130,9 +130,9 @@ Test(dropout, keeps_the_right_share) {
     double kept = 0, both = 0;
     for (uint64_t row = 0; row < ROWS; row++) {
         d.site = 1;
-        kernels_best()->dropout(mask[0], ones, &d, row, 0, N);
+        kernels_of(isa_best())->dropout(mask[0], ones, &d, row, 0, N);
         d.site = 2;
-        kernels_best()->dropout(mask[1], ones, &d, row, 0, N);
+        kernels_of(isa_best())->dropout(mask[1], ones, &d, row, 0, N);
         for (int i = 0; i < N; i++) {
             kept += mask[0][i] > 0;
             both += mask[0][i] > 0 && mask[1][i] > 0;

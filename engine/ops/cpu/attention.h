@@ -1,6 +1,7 @@
 /* attention: blocks of queries and keys shared by the two passes.
  *
- * What:    which blocks there are and which keys a query sees.
+ * What:    which blocks there are, which keys a query sees, and heads as dense blocks in the type
+ *          that products are done in.
  * Owns:    nothing.
  * Threads: pure functions.
  * Errors:  none.
@@ -9,38 +10,45 @@
 #define FFWD_ENGINE_OPS_CPU_ATTENTION_H
 
 #include "engine/ops/cpu/cpu.h"
-#include "engine/ops/cpu/gemm.h"
 
-#define QUERY_BLOCK 128
-#define KEY_BLOCK 256
+/* Queries, and keys, of a block. One size, so that the causal border runs through one block of a
+ * row of blocks only, and a packed block is always used whole. */
+#define ATTENTION_BLOCK 128
 
-/* Keys of one example that query i sees: [first, end), positions within the example. */
-struct key_range {
+/* Positions within an example: [first, end). */
+struct range {
     int64_t first, end;
 };
-static inline struct key_range keys_seen(const struct attention *a, int64_t query) {
+
+/* Keys that a query sees, and queries that see a key. */
+static inline struct range keys_seen(const struct attention *a, int64_t query) {
     int64_t first = a->window > 0 && query >= a->window ? query - a->window + 1 : 0;
-    return (struct key_range){first, query + 1};
+    return (struct range){first, query + 1};
 }
-/* The same for any of the queries first … first + count - 1. */
-static inline struct key_range keys_of_block(const struct attention *a, int64_t first,
-                                             int64_t count) {
-    return (struct key_range){keys_seen(a, first).first, first + count};
+static inline struct range queries_seeing(const struct attention *a, int64_t key) {
+    return (struct range){key, a->window > 0 ? key + a->window : INT64_MAX};
 }
 
-/* Which of the keys k0 … k0 + n - 1 a query sees, counted from k0; empty: {0, 0}. */
-static inline struct key_range keys_in_block(const struct attention *a, int64_t query, int64_t k0,
-                                             int64_t n) {
-    struct key_range r = keys_seen(a, query);
-    r.first = r.first > k0 ? r.first - k0 : 0;
-    r.end = r.end < k0 + n ? r.end - k0 : n;
-    return r.first < r.end ? r : (struct key_range){0, 0};
+/* The part of r in [start, start + n), counted from start; empty: {0, 0}. */
+static inline struct range range_in(struct range r, int64_t start, int64_t n) {
+    r.first = r.first > start ? r.first - start : 0;
+    r.end = r.end < start + n ? r.end - start : n;
+    return r.first < r.end ? r : (struct range){0, 0};
 }
 
-/* Rows [first, first + count) of one head. */
-static inline struct tensor head_rows(struct tensor t, int64_t head, int64_t head_dim,
-                                      int64_t first, int64_t count) {
-    return tensor_rows(tensor_columns(t, head * head_dim, head_dim), first, count);
+static inline int64_t block_round(int64_t n) {
+    return (n + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
 }
+
+/* bf16 where the processor has products in it, else f32. */
+const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype);
+
+/* Rows [first, first + count) of one head as a dense block of element type e->dtype,
+ * [block_round(count), block_round(head_dim)], zeros around. */
+void attention_load(const struct cpu *c, const struct blocks *e, struct tensor t, int64_t head,
+                    int64_t head_dim, int64_t first, int64_t count, void *dst);
+/* The first count rows of src, f32 [rows, block_round(head_dim)], into a head's columns. */
+void attention_store(const struct cpu *c, struct tensor t, int64_t head, int64_t head_dim,
+                     int64_t first, int64_t count, const float *src);
 
 #endif

@@ -177,15 +177,16 @@ void cpu_for_rows(struct cpu *c, int64_t rows, int64_t cols,
 
 /* ---- device --------------------------------------------------------------------------------- */
 
-static void cpu_name(char *name, size_t size) {
+/* The processor's name, and the instruction set in use. */
+static void cpu_name(char *name, size_t size, const char *isa) {
     char line[256];
-    snprintf(name, size, "CPU");
+    snprintf(name, size, "CPU (%s)", isa);
     FILE *f = fopen("/proc/cpuinfo", "re");
     while (f && fgets(line, sizeof line, f)) {
         char *value = strncmp(line, "model name", 10) == 0 ? strchr(line, ':') : NULL;
         if (value) {
             line[strcspn(line, "\n")] = '\0';
-            snprintf(name, size, "%s", value + strspn(value, ": "));
+            snprintf(name, size, "%.100s (%s)", value + strspn(value, ": "), isa);
             break;
         }
     }
@@ -196,7 +197,7 @@ static void cpu_name(char *name, size_t size) {
 static void cpu_info(const struct device *dev, struct device_info *out) {
     const struct cpu *c = (const struct cpu *)(const void *)dev;
     memset(out, 0, sizeof *out);
-    cpu_name(out->name, sizeof out->name);
+    cpu_name(out->name, sizeof out->name, c->k->name);
     snprintf(out->kind, sizeof out->kind, "cpu");
     out->native_bf16 = c->native_bf16;
     out->threads = team_size(c->team);
@@ -289,7 +290,10 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
     struct cpu *c = xcalloc(1, sizeof *c);
     c->base.ops = &cpu_ops;
     c->product = product;
-    c->k = product == CPU_PRODUCT_PLAIN ? &kernels_base : kernels_best();
+    enum isa isa = product == CPU_PRODUCT_PLAIN ? ISA_BASE : isa_best();
+    if (product != CPU_PRODUCT_PLAIN)
+        primitives_limit(isa);
+    c->k = kernels_of(isa);
     c->team = team_new(threads > 0 ? threads : cores());
     c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
     c->tile_rows = 128;

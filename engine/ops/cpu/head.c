@@ -1,22 +1,24 @@
 /* head: cross entropy through the frozen output matrix, a chunk of rows at a time.
  *
- * For a chunk: logits by tiles, with each tile's maximum, its sum of exponentials and its arg max
- * per row; the tiles' figures are combined in order of columns; logits become their gradient in
- * place; dx is their product with the matrix. Logits of one chunk are all that is ever stored. */
+ * For a chunk: logits by tiles that stay in cache, of which each row's maximum m is kept and, where
+ * a gradient is wanted, e = exp(logit - m) in the type of dx's product; the tiles' figures make the
+ * loss; e becomes the logits' gradient in place, by a factor for each row and tile; dx is its
+ * product with the matrix. Logits themselves are never stored, and each exponential is computed
+ * once. */
 #include <math.h>
 #include <string.h>
 
 #include "engine/ops/cpu/linear.h"
 
-#define LOGIT_BYTES ((int64_t)32 << 20) /* of a chunk */
-#define CHUNK_ROWS 256
+#define CHUNK_BYTES ((int64_t)64 << 20) /* of e */
+#define CHUNK_ROWS 512
 #define CHUNK_ROWS_MIN 16
-#define DX_ROWS 64
+#define LOGIT_ROWS 128 /* of a tile */
+#define DX_ROWS 256
 
 /* One row of one tile of columns. */
 struct tile_max {
     float max, sum; /* sum of exp(logit - max) */
-    int32_t arg;
 };
 
 struct head_run {
@@ -26,60 +28,85 @@ struct head_run {
     bool want_dx;
     const int32_t *targets;
     float grad_scale;
-    float *nll, *lse;
+    float *nll;
     uint8_t *correct;
-    float *logits;           /* [rows, V] */
+    struct tensor e;         /* [rows, V] */
     struct tile_max *maxima; /* [rows, tiles of columns] */
+    float *target;           /* [rows] logit of the target */
+    bool *first;             /* [rows] no logit before the target's in its tile is as high */
     struct tiling cols, dx_rows;
 };
 
-static struct tile_max find_max(const struct kernels *k, const float *logits, int64_t col,
-                                int64_t n) {
-    struct tile_max t = {.max = k->max(logits, n), .arg = (int32_t)col};
-    for (int64_t i = 0; i < n; i++)
-        if (logits[i] == t.max) {
-            t.arg = (int32_t)(col + i);
-            break;
-        }
-    t.sum = k->sum_exp(logits, t.max, n);
-    return t;
+/* One row of a tile of n logits from column col on. */
+static void reduce_row(struct head_run *r, int64_t row, int64_t item, int64_t col, int64_t n,
+                       float *logits) {
+    const struct kernels *k = r->c->k;
+    struct tile_max *t = &r->maxima[row * r->cols.count + item];
+    int64_t target = r->targets[row] - col;
+    if (target >= 0 && target < n) {
+        r->target[row] = logits[target];
+        r->first[row] = target == 0 || k->max(logits, target) < logits[target];
+    }
+    t->max = k->max(logits, n);
+    if (!r->want_dx) {
+        t->sum = k->sum_exp(logits, t->max, n);
+        return;
+    }
+    t->sum = k->exp_sum(logits, 1.0f, t->max, n);
+    cpu_narrow(r->c, r->e.dtype, row_at(tensor_columns(r->e, col, n), row), logits, n);
 }
 
 static void logits_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
     int64_t col = tiling_first(&r->cols, item), n = tiling_count(&r->cols, item);
-    int64_t rows = r->x.rows, vocab = r->head->out;
-    float *tile = r->logits + col;
+    struct tiling rows = tiling_make(r->x.rows, LOGIT_ROWS, 32);
+    float *tile = cpu_scratch_f32(r->c, worker, SLOT_TILE, rows.size * n);
     const float *bias = r->head->bias ? r->head->bias + col : NULL;
-    for (int64_t i = 0; bias && i < rows; i++)
-        memcpy(tile + i * vocab, bias, (size_t)n * sizeof *bias);
-    gemm(r->c, worker, rows, n, r->head->in, operand_of(r->x), weight_forward(r->head, 0, item),
-         tile, vocab, bias != NULL);
-    for (int64_t i = 0; i < rows; i++)
-        r->maxima[i * r->cols.count + item] = find_max(r->c->k, tile + i * vocab, col, n);
+    for (int64_t b = 0; b < rows.count; b++) {
+        int64_t first = tiling_first(&rows, b), count = tiling_count(&rows, b);
+        for (int64_t i = 0; bias && i < count; i++)
+            memcpy(tile + i * n, bias, (size_t)n * sizeof *bias);
+        gemm(r->c, worker, count, n, r->head->in, operand_of(tensor_rows(r->x, first, count)),
+             weight_forward(r->head, 0, item), tile, n, bias != NULL);
+        for (int64_t i = 0; i < count; i++)
+            reduce_row(r, first + i, item, col, n, tile + i * n);
+    }
 }
 
+/* e of one row becomes grad_scale · (p - 1 at the target). */
+static void gradient_row(const struct head_run *r, int worker, int64_t row, float lse) {
+    const struct kernels *k = r->c->k;
+    float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, r->cols.size);
+    int64_t target = r->targets[row];
+    for (int64_t i = 0; i < r->cols.count; i++) {
+        int64_t col = tiling_first(&r->cols, i), n = tiling_count(&r->cols, i);
+        void *e = row_at(tensor_columns(r->e, col, n), row);
+        float factor = r->grad_scale * expf(r->maxima[row * r->cols.count + i].max - lse);
+        k->scale(buf, cpu_widen(r->c, r->e.dtype, e, n, buf), factor, n);
+        if (target >= col && target < col + n)
+            buf[target - col] = r->grad_scale * (expf(r->target[row] - lse) - 1.0f);
+        cpu_narrow(r->c, r->e.dtype, e, buf, n);
+    }
+}
+
+/* The target is the answer if no logit is higher, and none before it as high. */
 static void loss_item(void *arg, int64_t row, int worker) {
     struct head_run *r = arg;
     const struct tile_max *t = r->maxima + row * r->cols.count;
-    struct tile_max best = t[0];
-    (void)worker;
-    for (int64_t i = 1; i < r->cols.count; i++)
-        if (!(t[i].max <= best.max)) /* a NaN wins and stays */
-            best = t[i];
-    float sum = 0.0f;
+    float target = r->target[row], max = t[0].max, sum = 0.0f;
+    bool correct = r->first[row];
+    for (int64_t i = 0; i < r->cols.count; i++) {
+        bool before = tiling_first(&r->cols, i) + tiling_count(&r->cols, i) <= r->targets[row];
+        correct = correct && (before ? t[i].max < target : t[i].max <= target);
+        max = t[i].max <= max ? max : t[i].max; /* a NaN wins and stays */
+    }
     for (int64_t i = 0; i < r->cols.count; i++)
-        sum += t[i].sum * expf(t[i].max - best.max);
-    int32_t target = r->targets[row];
-    r->lse[row] = best.max + logf(sum);
-    r->nll[row] = r->lse[row] - r->logits[row * r->head->out + target];
-    r->correct[row] = best.arg == target;
-    if (!r->want_dx)
-        return;
-    float *logits = r->logits + row * r->head->out;
-    r->c->k->exp_sum(logits, 1.0f, r->lse[row], r->head->out);
-    logits[target] -= 1.0f;
-    r->c->k->scale(logits, logits, r->grad_scale, r->head->out);
+        sum += t[i].sum * expf(t[i].max - max);
+    float lse = max + logf(sum);
+    r->nll[row] = lse - target;
+    r->correct[row] = correct;
+    if (r->want_dx)
+        gradient_row(r, worker, row, lse);
 }
 
 static void dx_item(void *arg, int64_t item, int worker) {
@@ -92,37 +119,49 @@ static void dx_item(void *arg, int64_t item, int worker) {
     struct tensor dx = tensor_rows(tensor_columns(r->dx, col, n), first, count);
     bool direct = dx.dtype == DTYPE_F32;
     float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
-    int64_t stride = direct ? dx.stride : n, vocab = r->head->out;
-    struct operand d = operand_f32(r->logits + first * vocab, vocab);
-    gemm(c, worker, count, n, vocab, d, weight_backward(r->head, tile_col), tile, stride, false);
+    int64_t stride = direct ? dx.stride : n;
+    gemm(c, worker, count, n, r->head->out, operand_of(tensor_rows(r->e, first, count)),
+         weight_backward(r->head, tile_col), tile, stride, false);
     for (int64_t i = 0; !direct && i < count; i++)
         cpu_narrow(c, dx.dtype, row_at(dx, i), tile + i * stride, n);
+}
+
+static void head_chunk(struct head_run *r) {
+    struct team *team = r->c->team;
+    team_run(team, r->cols.count, logits_item, r);
+    team_run(team, r->x.rows, loss_item, r);
+    if (!r->want_dx)
+        return;
+    r->dx_rows = tiling_make(r->x.rows, DX_ROWS, 32);
+    team_run(team, r->dx_rows.count * r->head->backward.count, dx_item, r);
 }
 
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,
                    const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
                    const struct tensor *dx) {
     struct cpu *c = cpu_of(dev);
-    int64_t most = LOGIT_BYTES / ((int64_t)sizeof(float) * head->out);
+    enum dtype type = head->dtype == DTYPE_BF16 && c->native_bf16 ? DTYPE_BF16 : DTYPE_F32;
+    int64_t stride = head->out; /* the packed products refuse others */
+    int64_t most = CHUNK_BYTES / ((int64_t)dtype_size(type) * stride);
     most = most > CHUNK_ROWS ? CHUNK_ROWS : most < CHUNK_ROWS_MIN ? CHUNK_ROWS_MIN : most;
     struct tiling chunks = tiling_make(x.rows, most, 1);
     struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL, .grad_scale = grad_scale};
     r.cols = head->forward[0];
-    r.logits = cpu_shared(c, SLOT_TILE, (size_t)(chunks.size * head->out) * sizeof(float));
-    r.maxima = cpu_shared(c, SLOT_ROW, (size_t)(chunks.size * r.cols.count) * sizeof *r.maxima);
-    r.lse = cpu_shared(c, SLOT_ROW_2, (size_t)chunks.size * sizeof(float));
+    size_t rows = (size_t)chunks.size;
+    r.maxima = cpu_shared(c, SLOT_ROW, rows * (size_t)r.cols.count * sizeof *r.maxima);
+    r.target = cpu_shared(c, SLOT_ROW_2, rows * sizeof *r.target);
+    r.first = cpu_shared(c, SLOT_ROW_3, rows * sizeof *r.first);
+    r.e = (struct tensor){NULL, type, chunks.size, head->out, stride};
+    if (r.want_dx)
+        r.e.data = cpu_shared(c, SLOT_TILE, rows * (size_t)stride * dtype_size(type));
     for (int64_t i = 0; i < chunks.count; i++) {
         int64_t first = tiling_first(&chunks, i), count = tiling_count(&chunks, i);
         r.x = tensor_rows(x, first, count);
         r.targets = targets + first;
         r.nll = nll + first;
         r.correct = correct + first;
-        team_run(c->team, r.cols.count, logits_item, &r);
-        team_run(c->team, count, loss_item, &r);
-        if (!dx)
-            continue;
-        r.dx = tensor_rows(*dx, first, count);
-        r.dx_rows = tiling_make(count, DX_ROWS, 32);
-        team_run(c->team, r.dx_rows.count * head->backward.count, dx_item, &r);
+        if (r.want_dx)
+            r.dx = tensor_rows(*dx, first, count);
+        head_chunk(&r);
     }
 }

@@ -1,7 +1,8 @@
 /* kernels: the inner loops of the CPU, compiled once per instruction set.
  *
- * What:    functions on rows of f32 (kernels_rows.inc, kernels_math.inc), built from the same
- *          source for baseline x86-64, AVX2+FMA and AVX-512, and chosen when the device is opened.
+ * What:    functions on rows of f32 (kernels_rows.inc, kernels_math.inc) and on blocks in cache
+ *          (kernels_blocks.inc), built from the same source for each instruction set, with what
+ *          the larger sets do better in their own files, and chosen when the device is opened.
  * Owns:    nothing.
  * Threads: pure functions of their arguments.
  * Errors:  none. Rows may be unaligned; in and out may be the same row where said so. Sums run in
@@ -10,12 +11,34 @@
 #ifndef FFWD_ENGINE_OPS_CPU_KERNELS_H
 #define FFWD_ENGINE_OPS_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/ops/ops.h"
 
+/* Instruction sets, each with all that comes before it. */
+enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AMX, ISA_COUNT };
+
+/* Products of dense blocks in cache. Sizes are multiples of BLOCK_UNIT; whoever fills a block pads
+ * it with zeros. b of a product is packed: for f32 it is [k, n] as it stands; for bf16 the rows
+ * 2i and 2i + 1 are interleaved, element by element, as the processors' instructions take them. */
+#define BLOCK_UNIT 32
+struct blocks {
+    enum dtype dtype;
+    /* dst: src [k, n] packed. */
+    void (*pack)(void *dst, const void *src, int64_t k, int64_t n);
+    /* dst: the transposed of src [n, k], packed. */
+    void (*pack_transposed)(void *dst, const void *src, int64_t n, int64_t k);
+    /* dst [cols, rows] = the transposed of src, not packed. */
+    void (*transpose)(void *dst, const void *src, int64_t rows, int64_t cols);
+    /* c [m, n] = a [m, k] b, or added to c. */
+    void (*product)(int64_t m, int64_t n, int64_t k, const void *a, const void *b, float *c,
+                    bool accumulate);
+};
+
 struct kernels {
     const char *name;
+    const struct blocks *f32, *bf16; /* bf16 NULL: not in this instruction set */
     void (*widen_bf16)(float *dst, const uint16_t *src, int64_t n);
     void (*widen_f16)(float *dst, const uint16_t *src, int64_t n);
     void (*narrow_bf16)(uint16_t *dst, const float *src, int64_t n); /* to nearest, ties to even */
@@ -53,8 +76,9 @@ struct kernels {
     float (*exp_sum)(float *x, float scale, float shift, int64_t n);
     /* sum of exp(x[i] - shift), x unchanged */
     float (*sum_exp)(const float *x, float shift, int64_t n);
-    /* ds[i] = scale · exp(scale · s[i] - lse) · (dp[i] - d); s becomes the probability */
-    void (*softmax_backward)(float *s, float *dp, float scale, float lse, float d, int64_t n);
+    /* One key, n queries: p = exp(scale · s - lse) replaces s, and scale · p · (dp - d) dp. */
+    void (*softmax_backward)(float *s, float *dp, float scale, const float *lse, const float *d,
+                             int64_t n);
 
     void (*adamw)(const struct adamw *o, float *w, const float *g, float *m, float *v, int64_t n);
     /* c[m, n] = op(a) op(b) (+ c): the product of the plain C fallback; b is [k, n], or [n, k] if
@@ -64,9 +88,14 @@ struct kernels {
                     int accumulate);
 };
 
-extern const struct kernels kernels_base, kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_base, kernels_avx2, kernels_avx512, kernels_avx512_bf16,
+    kernels_amx;
 
-/* The widest that this processor runs. */
-const struct kernels *kernels_best(void);
+/* The largest instruction set that this processor and system have, and that FFWD_CPU_ISA allows:
+ * base, avx2, avx512, avx512_bf16 or amx. The variable exists so that every path can be tested on
+ * the machine at hand. */
+enum isa isa_best(void);
+const char *isa_name(enum isa isa);
+const struct kernels *kernels_of(enum isa isa);
 
 #endif

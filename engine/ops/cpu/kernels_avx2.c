@@ -11,7 +11,10 @@
 #include "engine/ops/cpu/half.h"
 #include "engine/ops/philox.h"
 
+#define BLOCK_ROWS 4
+#define BLOCK_VECTORS 1
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
+#include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_avx2 = KERNELS("avx2");
+const struct kernels kernels_avx2 = KERNELS("avx2", narrow_bf16, NULL);

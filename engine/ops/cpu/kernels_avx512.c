@@ -11,7 +11,10 @@
 #include "engine/ops/cpu/half.h"
 #include "engine/ops/philox.h"
 
+#define BLOCK_ROWS 8
+#define BLOCK_VECTORS 2
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
+#include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_avx512 = KERNELS("avx512");
+const struct kernels kernels_avx512 = KERNELS("avx512", narrow_bf16, NULL);

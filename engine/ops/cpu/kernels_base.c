@@ -9,7 +9,10 @@
 #include "engine/ops/cpu/half.h"
 #include "engine/ops/philox.h"
 
+#define BLOCK_ROWS 2
+#define BLOCK_VECTORS 1
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
+#include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_base = KERNELS("base");
+const struct kernels kernels_base = KERNELS("base", narrow_bf16, NULL);

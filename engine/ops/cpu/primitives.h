@@ -20,6 +20,9 @@ struct primitives;
 struct primitives *primitives_new(int workers);
 void primitives_free(struct primitives *p);
 
+/* Holds the library to an instruction set. The first call in a process decides. */
+void primitives_limit(enum isa isa);
+
 /* Whether the processor has bf16 products (AVX512-BF16 or more; the library would emulate them on
  * less), and whether its f32 primitives read packed matrices (AVX-512). */
 bool primitives_claim_bf16(void);
