@@ -53,7 +53,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu \
+.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu bench-server \
         gpu-build gpu-check gpu-bench gpu-sanitize clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -259,6 +259,12 @@ $(G)/test_run: tests/cuda/test_run.c $(gpu_support) $(lib_engine) $(lib_base)
 	$(call say,TEST)
 	$(Q)$(gpu_link)
 
+bench_server := $(B)/tests/bench/server/bare $(B)/tests/bench/server/load
+$(bench_server): $(B)/tests/%: tests/%.c
+	@mkdir -p $(@D)
+	$(call say,BENCH)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< -lmicrohttpd -luv
+
 # Criterion's separate processes do not run under ThreadSanitizer; tests/ops brings a stand-in.
 ifeq ($(SAN),thread)
 $(B)/tests/ops/% $(OBJ)/tests/ops/%: CPPFLAGS += -Itests/ops/thread
@@ -282,11 +288,14 @@ $(B)/tests/bench/%: tests/bench/%.c
 	$(call say,TEST)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
-bench: all $(B)/tests/bench/sse_readers ## CPU benchmarks as JSON
+bench: all $(B)/tests/bench/sse_readers $(bench_server) ## CPU benchmarks as JSON
 	@tests/bench/run.sh $(B)
 
 bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT into a virtual environment)
 	@tests/bench/cpu.sh $(B) $(BENCH)
+
+bench-server: all $(bench_server) ## the HTTP service beside a bare libmicrohttpd on libuv, as JSON
+	@tests/bench/run.sh $(B) server
 
 lint: ## format, include table, links, ceilings, banned functions
 	@tests/lint/lint.sh $(B)

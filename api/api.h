@@ -113,6 +113,7 @@ struct api_response {
     int64_t after_seq;          /* … after this event */
     char *allow;                /* 405: methods */
     bool no_retry;              /* send x-should-retry: false */
+    bool of_store;              /* all of it was read from the store */
 };
 void api_response_clear(struct api_response *r);
 

@@ -45,6 +45,7 @@ static void send_page(struct api *api, const struct job_row *job, const struct p
     }
     free(rows);
     api__ok(resp, api__list(data, more, NULL));
+    resp->of_store = true;
 }
 
 API_HANDLER(api__events_list) {

@@ -74,6 +74,7 @@ API_HANDLER(api__jobs_list) {
     free(rows);
     if (e == ERR_OK) {
         api__ok(resp, api__list(data, more, NULL));
+        resp->of_store = true;
     } else {
         json_decref(data);
         api_error_from(resp, &em);
@@ -93,5 +94,6 @@ API_HANDLER(api__jobs_get) {
     if (!api__job(api, req, params->value[0], &job, resp))
         return;
     api__ok(resp, api__job_object(api, &job));
+    resp->of_store = resp->status == 200;
     job_row_clear(&job);
 }

@@ -1,7 +1,7 @@
 /* log: one line per event on standard error.
  *
  * What:    `2026-01-31T12:00:00.123Z info job.claim id=ftjob_1 device=cpu`.
- * Owns:    nothing but the threshold, set once at start.
+ * Owns:    the threshold, set once at start; the lines that one thread holds back.
  * Threads: each line is one write, so lines of several threads do not mix.
  * Errors:  none; a line that cannot be written is lost.
  */
@@ -12,6 +12,11 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* Lines below the level are dropped; the default is LOG_INFO. */
 void log_set_level(enum log_level level);
+
+/* Between the two, lines of the calling thread below LOG_WARN are held back and then written
+ * together. One thread of a process may do this. */
+void log_hold(void);
+void log_release(void);
 
 /* event: dotted lower-case name; fmt: `key=value` pairs. Values from outside must be printed with
  * %s only: control characters in the finished line are replaced by '?'. */

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/answers.h"
 #include "server/connection.h"
 #include "server/dispatch.h"
 #include "server/form.h"
@@ -38,10 +39,15 @@ struct http {
     int busy; /* uploads that are being flushed on libuv's threads */
     struct later later;
     struct dry_runs dry_runs;
+    struct answers answers;
 };
 
 struct server *http_server(const struct http *h) {
     return h->server;
+}
+
+struct answers *http_answers(struct http *h) {
+    return &h->answers;
 }
 
 void http_wake(struct http *h) {
@@ -290,5 +296,7 @@ void http_close(struct http *h) {
 }
 
 void http_free(struct http *h) {
+    if (h != NULL)
+        answers_clear(&h->answers);
     free(h);
 }

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 
+struct answers;
 struct http;
 struct dry_runs;
 struct later;
@@ -44,6 +45,7 @@ enum err http_open(struct server *s, struct http_address *at, struct http **out,
 struct server *http_server(const struct http *h);
 /* Bytes of the largest file or part that a form may bring. */
 int64_t http_largest_file(const struct http *h);
+struct answers *http_answers(struct http *h);
 /* Runs the daemon soon; after a resume. */
 void http_wake(struct http *h);
 /* Refuses new connections, ends work under way. */

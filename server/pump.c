@@ -1,6 +1,8 @@
 /* pump: libmicrohttpd turned by a libuv loop. */
 #include "server/pump.h"
 
+#include "base/log.h"
+
 #define LONGEST_PAUSE_MS 1000
 
 static void on_timer(uv_timer_t *timer);
@@ -24,7 +26,9 @@ void pump_run(struct pump *p) {
         return;
     }
     p->running = true;
+    log_hold();
     (void)MHD_run(p->daemon);
+    log_release();
     p->running = false;
     arm(p);
 }

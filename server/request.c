@@ -203,6 +203,10 @@ bool request_end_body(struct request *r) {
     return !r->failed;
 }
 
+const char *request_project(const struct request *r) {
+    return r->project != NULL ? r->project : "default";
+}
+
 void request_for_api(struct request *r, struct api_request *q) {
     bool json = r->form == NULL && r->body.len > 0 && r->route->accepts == API_ACCEPTS_JSON;
     *q = (struct api_request){
@@ -212,7 +216,7 @@ void request_for_api(struct request *r, struct api_request *q) {
         .n_query = r->n_query,
         .headers = r->headers,
         .n_headers = r->n_headers,
-        .project = r->project != NULL ? r->project : "default",
+        .project = request_project(r),
         .body = json ? r->body.data : NULL,
         .body_len = json ? r->body.len : 0,
         .form = r->form != NULL ? form_for_api(r->form) : NULL,

@@ -75,6 +75,8 @@ bool request_accept_body(struct request *r);
 void request_add_body(struct request *r, const char *bytes, size_t n);
 /* The body has ended; false: r->failure is the answer. */
 bool request_end_body(struct request *r);
+/* The project that asks. */
+const char *request_project(const struct request *r);
 /* Fills q with what a handler sees; valid as long as r is. */
 void request_for_api(struct request *r, struct api_request *q);
 

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "server/answers.h"
 #include "server/connection.h"
 #include "server/http.h"
 #include "server/server.h"
@@ -102,8 +103,13 @@ static void text_body(struct respond_body *out, char *text_take, const char *typ
     add(out->mhd, "Content-Type", type);
 }
 
-static void json_body(struct respond_body *out, const struct api_response *resp) {
+static void json_body(const struct request *r, struct respond_body *out,
+                      const struct api_response *resp) {
+    const struct server *s = http_server(r->http);
     char *text = json_dumps(resp->json, JSON_COMPACT | JSON_ENCODE_ANY);
+    if (text != NULL && resp->of_store && resp->status == 200 && r->method == HTTP_GET)
+        answers_keep(http_answers(r->http), request_project(r), r->uri, store_version(s->store),
+                     text, strlen(text));
     text_body(out, text != NULL ? text : xstrdup("{}"), "application/json");
 }
 
@@ -144,8 +150,9 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
         stream_body(r, resp, out);
         break;
     case API_BODY_TEXT:
-        text_body(out, xstrdup(resp->text != NULL ? resp->text : ""),
+        text_body(out, resp->text != NULL ? resp->text : xstrdup(""),
                   resp->content_type != NULL ? resp->content_type : "text/plain; charset=utf-8");
+        resp->text = NULL;
         break;
     case API_BODY_EMPTY:
         out->mhd = empty_body(resp->content_type);
@@ -155,7 +162,7 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
     }
     if (out->mhd != NULL)
         return;
-    json_body(out, resp);
+    json_body(r, out, resp);
     out->status = resp->status;
     out->streams = false;
 }

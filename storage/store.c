@@ -158,6 +158,10 @@ void store_close(struct store *s) {
     free(s);
 }
 
+int64_t store_version(const struct store *s) {
+    return sqlite3_total_changes64(s->db);
+}
+
 /* SQLite itself rolls a transaction back after some errors (disk full, I/O). What a caller goes on
  * to do inside it would then be committed piece by piece, so it is refused. */
 static enum err transaction_lost(struct err_msg *em) {
@@ -221,9 +225,19 @@ enum err store__end(struct store *s, enum err e, struct err_msg *em) {
 
 void store_new_id(const char *prefix, char id[STORE_ID_SIZE]) {
     static const char digits[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    enum { N_DIGITS = sizeof digits - 1, FAIR = 256 / N_DIGITS * N_DIGITS };
+    /* One call of the kernel for some ids, not one for each digit. */
+    static _Thread_local unsigned char bytes[32 * ID_RANDOM];
+    static _Thread_local size_t next = sizeof bytes;
     char random[ID_RANDOM + 1];
-    for (int i = 0; i < ID_RANDOM; i++)
-        random[i] = digits[randombytes_uniform(sizeof digits - 1)];
+    for (int i = 0; i < ID_RANDOM; next++) {
+        if (next == sizeof bytes) {
+            randombytes_buf(bytes, sizeof bytes);
+            next = 0;
+        }
+        if (bytes[next] < FAIR)
+            random[i++] = digits[bytes[next] % N_DIGITS];
+    }
     random[ID_RANDOM] = '\0';
     (void)snprintf(id, STORE_ID_SIZE, "%s%s", prefix, random);
 }

@@ -29,6 +29,10 @@ enum err store_begin(struct store *s, struct err_msg *em) NODISCARD; /* BEGIN IM
 enum err store_commit(struct store *s, struct err_msg *em) NODISCARD;
 void store_rollback(struct store *s);
 
+/* Another number after every change of a row: what was read before is what would be read now as
+ * long as this stays the same. */
+int64_t store_version(const struct store *s);
+
 /* prefix + 24 random lower-case letters and digits, e.g. store_new_id("file-", id). */
 void store_new_id(const char *prefix, char id[STORE_ID_SIZE]);
 

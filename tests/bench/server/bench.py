@@ -1,0 +1,192 @@
+"""ffwd-server beside a bare libmicrohttpd on libuv, in the same run, while a job trains.
+
+Server and bare program share one CPU, training has the other; the load runs on a third where there
+is one, else beside the training, which gives way. Bare and ffwd-server are measured in turn; a
+figure is the median of its rounds. One JSON line for an almost empty database and one for a full.
+usage: bench.py BUILD_DIR      (FFWD_BENCH_JOBS, FFWD_BENCH_EVENTS: rows of the full database)
+"""
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import fill
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+JOBS = int(os.environ.get("FFWD_BENCH_JOBS", 100000))
+EVENTS = int(os.environ.get("FFWD_BENCH_EVENTS", 10000000))
+ROUNDS, SECONDS, CONNECTIONS, CREATES = 3, 0.7, 64, 100
+PATH = "/v1/fine_tuning/jobs"
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER, TRAINER = CPUS[0], CPUS[min(1, len(CPUS) - 1)]
+LOAD = CPUS[min(2, len(CPUS) - 1)]
+
+
+def pin(cpu):
+    return lambda: os.sched_setaffinity(0, {cpu})
+
+
+class Server:
+    def __init__(self, build, temp):
+        self.temp, self.data = temp, os.path.join(temp, "data")
+        self.log = os.path.join(temp, "log")
+        start = time.time()
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [f"{build}/ffwd-server", "--data", self.data, "--models", f"{ROOT}/examples/models",
+                 "--listen", "127.0.0.1:0", "--device", "cpu", "--threads", "1"],
+                stderr=log, preexec_fn=pin(SERVER))
+        while not (found := re.search(r"server\.start url=http://[^ ]*:(\d+)/", open(self.log).read())):
+            if self.process.poll() is not None:
+                raise SystemExit(open(self.log).read())
+            time.sleep(0.01)
+        self.start_seconds = time.time() - start
+        self.port = int(found[1])
+
+    def ask(self, method, path, value=None, raw=None, kind="application/json"):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        body = raw if value is None else json.dumps(value)
+        c.request(method, path, body, {"Content-Type": kind} if body else {})
+        answer = c.getresponse()
+        text = answer.read()
+        c.close()
+        if answer.status != 200:
+            raise SystemExit(f"{method} {path}: {answer.status} {text}")
+        return text
+
+    def upload(self):
+        rows = open(f"{ROOT}/examples/data/orders-train.jsonl", "rb").read()
+        body = (b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--x\r\n'
+                b'Content-Disposition: form-data; name="file"; filename="t.jsonl"\r\n\r\n' + rows
+                + b"\r\n--x--\r\n")
+        return json.loads(self.ask("POST", "/v1/files", raw=body,
+                                   kind="multipart/form-data; boundary=x"))["id"]
+
+    def body(self, file, **training):
+        return {"model": "ffwd-tiny", "training_file": file, "seed": 1, "suffix": "x@",
+                "training": training}
+
+    def create(self, file, **training):
+        return json.loads(self.ask("POST", PATH, self.body(file, **training)))["id"]
+
+    def wait(self, job, *statuses):
+        while (status := json.loads(self.ask("GET", f"{PATH}/{job}"))["status"]) not in statuses:
+            if status in ("failed", "cancelled"):
+                raise SystemExit(f"job {job}: {status}")
+            time.sleep(0.05)
+
+    def first_metrics(self, file):
+        """Seconds from POST to the first metrics event of the stream."""
+        start = time.time()
+        job = self.create(file, max_steps=5)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c.request("GET", f"{PATH}/{job}/events?stream=true")
+        stream = c.getresponse()
+        while b'"type":"metrics"' not in stream.readline():
+            pass
+        took = time.time() - start
+        c.close()
+        self.wait(job, "succeeded")
+        return took
+
+    def give_trainer_its_cpu(self):
+        for pid in subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True,
+                                  text=True).stdout.split():
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(thread), {TRAINER})
+                if LOAD == TRAINER:
+                    os.setpriority(os.PRIO_PROCESS, int(thread), 19)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(60)
+
+
+def load(build, port, targets, connections=CONNECTIONS, limit=0, body=None):
+    command = [f"{build}/tests/bench/server/load", str(port), str(connections), str(SECONDS),
+               str(limit), targets] + (["", body] if body else [])
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True,
+                                     preexec_fn=pin(LOAD)).stdout)
+
+
+def compare(build, server, name, paths):
+    targets, answer = (os.path.join(server.temp, n) for n in ("targets", "answer"))
+    open(targets, "w").write("\n".join(paths) + "\n")
+    open(answer, "wb").write(server.ask("GET", paths[0]))
+    bare = subprocess.Popen([f"{build}/tests/bench/server/bare", answer], stdout=subprocess.PIPE,
+                            text=True, preexec_fn=pin(SERVER))
+    port = int(bare.stdout.readline())
+    rounds = [(load(build, port, targets), load(build, server.port, targets)) for _ in range(ROUNDS)]
+    bare.terminate()
+    bare.wait()
+
+    def middle(i, key):
+        return round(statistics.median(r[i][key] for r in rounds), 3)
+    return name, {"bytes": os.path.getsize(answer),
+                  "bare_per_second": middle(0, "per_second"), "per_second": middle(1, "per_second"),
+                  "ratio": round(statistics.median(f["per_second"] / b["per_second"] for b, f in rounds), 3),
+                  "bare_p99_ms": middle(0, "p99_ms"), "p50_ms": middle(1, "p50_ms"),
+                  "p99_ms": middle(1, "p99_ms")}
+
+
+def measure(build, server, file, job, jobs, events, spread):
+    long_one = server.create(file, max_steps=1000000)
+    server.wait(long_one, "running")
+    server.give_trainer_its_cpu()
+    pages = [("job", [f"{PATH}/{job}"]), ("jobs_page", [f"{PATH}?limit=20"]),
+             ("jobs_page_in_the_middle", [f"{PATH}?limit=20&after={jobs}"]),
+             ("events_page", [f"{PATH}/{job}/events?limit=20"]),
+             ("events_page_in_the_middle", [f"{PATH}/{job}/events?limit=20&after={events}"]),
+             ("each_job_once", spread)]
+    out = dict(compare(build, server, *page) for page in pages)
+    targets = os.path.join(server.temp, "targets")
+    open(targets, "w").write(PATH + "\n")
+    out["create"] = load(build, server.port, targets, 1, CREATES,
+                         json.dumps(server.body(file, max_steps=1)))
+    return out
+
+
+def main():
+    build = os.path.abspath(sys.argv[1])
+    temp = tempfile.mkdtemp(prefix="ffwd-bench-")
+    server = None
+    try:
+        for full in (False, True):
+            server = Server(build, temp)
+            file = server.upload()
+            job = server.create(file, max_steps=30)
+            server.wait(job, "succeeded")
+            first = [server.first_metrics(file) for _ in range(5)]
+            listed = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=40"))["data"]
+            jobs, events, spread = job, listed[len(listed) // 2]["id"], [f"{PATH}/{job}"]
+            if full:
+                server.stop()
+                fill.fill(server.data, JOBS, EVENTS // JOBS)
+                server = Server(build, temp)
+                jobs, job = fill.job_id(JOBS // 2), fill.job_id(JOBS // 3)
+                spread = [f"{PATH}/{fill.job_id(i + 1)}" for i in range(0, JOBS, max(1, JOBS // 50000))]
+                page = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=40"))["data"]
+                events = page[-1]["id"]
+            print(json.dumps({"bench": "server", "jobs": JOBS if full else 6,
+                              "events": EVENTS if full else 200, "connections": CONNECTIONS,
+                              "cpus": len(CPUS), "start_seconds": round(server.start_seconds, 2),
+                              "first_metrics_seconds": round(statistics.median(first), 3),
+                              **measure(build, server, file, job, jobs, events, spread)}), flush=True)
+            server.stop()
+            shutil.rmtree(server.data)
+    finally:
+        if server and server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
