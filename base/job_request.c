@@ -318,10 +318,20 @@ READER(read_validation_file) {
     return json_is_null(v) ? ERR_OK : json_field_string(v, LIMIT_FILENAME, &r->validation_file, at);
 }
 
+/* The contract counts characters. */
+static size_t characters(const char *utf8) {
+    size_t n = 0;
+    for (; *utf8 != '\0'; utf8++)
+        n += ((unsigned char)*utf8 & 0xc0) != 0x80;
+    return n;
+}
+
 READER(read_suffix) {
     if (json_is_null(v))
         return ERR_OK;
-    enum err e = json_field_string(v, LIMIT_SUFFIX, &r->suffix, at);
+    enum err e = json_field_string(v, (size_t)LIMIT_SUFFIX * 4, &r->suffix, at);
+    if (e == ERR_OK && characters(r->suffix) > LIMIT_SUFFIX)
+        return json_field_wrong(at, "a string of 1 to 64 characters");
     for (const char *p = r->suffix; e == ERR_OK && *p != '\0'; p++)
         if (strchr("/:\\", *p) != NULL || (unsigned char)*p < 0x20 || *p == 0x7f)
             return json_field_wrong(at, "a name without '/', ':', '\\' or control characters");
@@ -351,9 +361,9 @@ READER(read_metadata) {
     json_object_foreach((json_t *)(uintptr_t)v, key, value) {
         struct json_place child;
         json_place_child(at, key, &child);
-        if (strlen(key) > LIMIT_METADATA_KEY)
+        if (characters(key) > LIMIT_METADATA_KEY)
             return json_field_wrong(&child, "a key of at most 64 characters");
-        if (!json_is_string(value) || json_string_length(value) > LIMIT_METADATA_VALUE)
+        if (!json_is_string(value) || characters(json_string_value(value)) > LIMIT_METADATA_VALUE)
             return json_field_wrong(&child, "a string of at most 512 characters");
     }
     json_decref(r->metadata);

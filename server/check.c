@@ -77,6 +77,13 @@ const char *check_param(const json_t *report) {
     return bad_part(report) == report ? "training_file" : "validation_file";
 }
 
+bool check_is_empty(const json_t *report) {
+    const json_t *bad = bad_part(report);
+    const json_t *first = json_array_get(json_object_get(bad, "errors"), 0);
+    return json_integer_value(json_object_get(bad, "rows")) == 0 &&
+           json_integer_value(json_object_get(first, "line")) == 0;
+}
+
 /* A copy of one file's report. */
 static json_t *part(const json_t *report) {
     json_t *o = json_deep_copy(report), *errors = json_object_get(o, "errors");

@@ -43,6 +43,8 @@ void check_message(const json_t *report, char *out, size_t size);
 /* "training_file" or "validation_file", whichever the report says is bad; or the field of the
  * request that does not fit (borrowed from the report). */
 const char *check_param(const json_t *report);
+/* Whether that file has no row at all, good or bad. */
+bool check_is_empty(const json_t *report);
 /* The parts of a report as the API shows them, {"training","validation","estimate"} (new
  * reference); of long lists of bad lines only the beginning. */
 json_t *check_report(const json_t *report);

@@ -156,6 +156,16 @@ static enum err send_run(struct scheduler *sc, const struct job_row *job, char *
     return e;
 }
 
+/* Without a report on the files the pace goes by the steps alone. */
+static void start_pace(struct scheduler *sc, const struct job_row *job) {
+    json_t *data = NULL;
+    double done = json_number_value(json_object_get(job->progress, "evaluations"));
+    if (store_job_data(sc->server->store, job->id, &data, NULL) != ERR_OK)
+        data = NULL;
+    pace_init(&sc->running.pace, json_object_get(data, "estimate"), done);
+    json_decref(data);
+}
+
 static void remember(struct scheduler *sc, const struct job_row *job, char *base_take) {
     struct running *r = &sc->running;
     scheduler__clear_running(sc);
@@ -167,6 +177,7 @@ static void remember(struct scheduler *sc, const struct job_row *job, char *base
         if (strcmp(sc->strikes[i].id, job->id) == 0 && sc->strikes[i].best_step > r->first_step)
             r->first_step = sc->strikes[i].best_step;
     r->fast_forward = json_deep_copy(json_object_get(job->progress, "fast_forward"));
+    start_pace(sc, job);
     r->heard = clock_mono();
 }
 

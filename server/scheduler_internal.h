@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "server/check.h"
+#include "server/pace.h"
 #include "server/scheduler.h"
 #include "server/server.h"
 #include "server/worker.h"
@@ -24,8 +25,9 @@ struct running {
     char *model;            /* its base */
     int64_t attempt;
     int64_t first_step, step; /* when the attempt began, and now */
-    json_t *progress;         /* newest, NULL before the first step */
-    json_t *fast_forward;     /* totals of the stages */
+    struct pace pace;
+    json_t *progress;     /* newest, NULL before the first step */
+    json_t *fast_forward; /* totals of the stages */
     bool progress_dirty;
     double progress_stored;
     double heard; /* last sign of life */

@@ -17,13 +17,9 @@ static bool is_current(const struct scheduler *sc, const json_t *message) {
 
 /* ---- progress ------------------------------------------------------------------------------- */
 
-static int64_t estimate_finish(const json_t *data) {
-    double step = json_number_value(json_object_get(data, "step"));
-    double total = json_number_value(json_object_get(data, "total_steps"));
-    double seconds = json_number_value(json_object_get(data, "seconds"));
-    if (step < 1 || total < step || seconds <= 0)
-        return 0;
-    return clock_unix() + (int64_t)(seconds / step * (total - step) + 0.5);
+static int64_t estimate_finish(const struct running *r) {
+    double left = pace_left(&r->pace);
+    return left >= 0 ? clock_unix() + (int64_t)(left + 0.5) : 0;
 }
 
 static void add_up(json_t *totals, const char *key, const json_t *value, double scale) {
@@ -62,6 +58,7 @@ static void note_progress(struct scheduler *sc, const json_t *data, bool is_new)
         count_tokens(sc, data, step);
     if (stage != NULL && is_new)
         count_stage(r, stage);
+    pace_note(&r->pace, data);
     if (r->progress == NULL)
         r->progress = json_object();
     const char *key;
@@ -74,6 +71,7 @@ static void note_progress(struct scheduler *sc, const json_t *data, bool is_new)
         json_object_set(r->progress, "fast_forward", r->fast_forward);
     if (sc->device != NULL)
         json_object_set(r->progress, "device", sc->device);
+    json_object_set_new(r->progress, "evaluations", json_real(r->pace.evaluations_done));
     r->step = step > r->step ? step : r->step;
     r->progress_dirty = true;
 }
@@ -86,7 +84,7 @@ enum err scheduler__store_progress(struct scheduler *sc, struct err_msg *em) {
     r->progress_dirty = false;
     enum err e = store_job_set_progress(sc->server->store, r->id, r->attempt, r->progress,
                                         json_integer_value(json_object_get(r->progress, "tokens")),
-                                        estimate_finish(r->progress), em);
+                                        estimate_finish(r), em);
     if (e == ERR_CONFLICT) { /* paused or cancelled meanwhile */
         err_clear(em);
         return ERR_OK;

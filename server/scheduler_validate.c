@@ -52,7 +52,7 @@ static enum err pass_job(struct scheduler *sc, const struct job_row *job, const 
 /* The job may have been cancelled meanwhile. */
 static void files_are_good(struct scheduler *sc, const char *id, const json_t *report) {
     struct err_msg em = ERR_MSG_INIT;
-    struct job_row job;
+    struct job_row job = {0};
     enum err e = store_job_get(sc->server->store, NULL, id, &job, &em);
     if (e == ERR_OK && job.status == JOB_VALIDATING)
         e = pass_job(sc, &job, report, &em);
@@ -77,9 +77,12 @@ static void files_are_bad(struct scheduler *sc, const char *id, const json_t *re
         scheduler__failed(sc, e, &em2, "job.validate");
         return;
     }
-    char *text = xasprintf("The job failed due to an invalid %s file. %s",
-                           valid ? "validation" : "training", em->text);
-    end_job(sc, id, valid ? "invalid_validation_file" : "invalid_training_file", param, text);
+    const char *which = valid ? "validation" : "training";
+    bool empty = check_is_empty(report);
+    char *text = empty ? xasprintf("The %s file has 0 example(s), but must have at least 1", which)
+                       : xasprintf("The job failed due to an invalid %s file. %s", which, em->text);
+    const char *code = valid ? "invalid_validation_file" : "invalid_training_file";
+    end_job(sc, id, empty ? "invalid_n_examples" : code, param, text);
     free(text);
 }
 

@@ -177,6 +177,7 @@ enum err estimate_make(const struct estimate *in, json_t **out, struct err_msg *
                    {"validation_rows", c.shares.full},
                    {"tokens_per_epoch", llround(c.train_tokens)},
                    {"tokens", llround(c.epochs * c.train_tokens)},
+                   {"evaluations", llround(full_evaluations(in, &c))},
                    {"trainable_parameters", (int64_t)size.adapter_values}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));

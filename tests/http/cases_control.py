@@ -3,6 +3,8 @@ import os
 import re
 import signal
 import subprocess
+import threading
+import time
 
 from harness import Server, test, until
 
@@ -201,3 +203,110 @@ def full_queue_is_429_and_not_repeated():
     assert a.headers["x-should-retry"] == "false" and "retry-after" not in a.headers, a.headers
     s.post(f"/v1/fine_tuning/jobs/{first}/cancel")
     until(lambda: s.post("/v1/fine_tuning/jobs", body).status == 200)
+
+
+@test
+def estimated_finish_is_honest():
+    """Sampled while the job runs, against when it really ended."""
+    s = Server()
+    job = s.create("steps160-ms40-stage6-eval40")
+    s.running(job)
+    told, begin = [], time.time()
+    while (j := s.job(job))["status"] == "running":
+        if j["estimated_finish"]:
+            told.append((time.time(), j["estimated_finish"]))
+        time.sleep(0.1)
+    assert j["status"] == "succeeded", j
+    end = time.time()
+    whole = end - begin
+    late = [(t, at) for t, at in told if t - begin > 0.1 * whole]
+    assert len(late) > 20
+    # Whole seconds on both sides, and an estimate that is stored once a second.
+    wrong = [(round(t - begin, 1), round(at - end, 1)) for t, at in late
+             if abs(at - end) > 0.15 * whole + 2]
+    assert not wrong, (whole, wrong)
+    assert j["estimated_finish"] is None
+
+
+@test
+def a_hundred_creates_with_one_key_are_one_job():
+    s = Server()
+    file = s.upload()
+    body = {"model": "tiny", "training_file": file, "suffix": "steps2-ms1"}
+    found = []
+
+    def create(headers):
+        a = s.post("/v1/fine_tuning/jobs", body, headers=headers)
+        found.append((a.status, a.json()["id"]))
+    threads = [threading.Thread(target=create, args=([("Idempotency-Key", "once")],))
+               for _ in range(100)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(found) == 100 and len(set(found)) == 1 and found[0][0] == 200, set(found)
+    assert len(s.get("/v1/fine_tuning/jobs?limit=200").json()["data"]) == 1
+    first = found[0][1]
+    assert s.ended(first)["status"] == "succeeded"
+    create([("Idempotency-Key", "once")])
+    assert found[-1] == (200, first), "also after its end"
+    for count in range(3):  # as the SDKs repeat a create whose answer was lost
+        create([("x-stainless-retry-count", str(count))])
+    assert len({job for _, job in found[-3:]}) == 1 and found[-1][1] != first
+    assert len(s.get("/v1/fine_tuning/jobs?limit=200").json()["data"]) == 2
+    s.process.kill()
+    s.process.wait()
+    s.start()
+    create([("Idempotency-Key", "once")])
+    assert found[-1] == (200, first), "also after a crash of the server"
+
+
+@test
+def checkpoints_of_another_project_need_a_permission():
+    s = Server()
+    keys = {}
+    for name in ("owner", "guest"):
+        run = subprocess.run(s.command("keys", "create", "--project", name, "--data", s.data),
+                             capture_output=True, text=True)
+        keys[name] = [("Authorization", "Bearer " + re.search(r"sk-ffwd-\S+", run.stdout)[0])]
+    files = {n: s.upload(headers=h) for n, h in keys.items()}
+
+    def create(project, model, want=200):
+        a = s.post("/v1/fine_tuning/jobs", {"model": model, "training_file": files[project],
+                                            "suffix": "steps40-ms40"}, headers=keys[project])
+        assert a.status == want, a.body
+        return a.json().get("id")
+
+    def job(project, name):
+        return s.get(f"/v1/fine_tuning/jobs/{name}", headers=keys[project]).json()
+
+    first = create("owner", "tiny")
+    until(lambda: ((job("owner", first)["ffwd"]["progress"] or {}).get("step") or 0) >= 2)
+    s.post(f"/v1/fine_tuning/jobs/{first}/pause", headers=keys["owner"])
+    until(lambda: job("owner", first)["status"] == "paused")
+    page = s.get(f"/v1/fine_tuning/jobs/{first}/checkpoints", headers=keys["owner"]).json()
+    name = page["data"][0]["fine_tuned_model_checkpoint"]
+    for path in ("", "/events", "/checkpoints", "/adapter"):
+        assert s.get(f"/v1/fine_tuning/jobs/{first}{path}", headers=keys["guest"]).status == 404
+    create("guest", name, want=400)
+    permissions = f"/v1/fine_tuning/checkpoints/{name}/permissions"
+    a = s.post(permissions, {"project_ids": ["guest"]}, headers=keys["owner"])
+    assert a.status == 200, a.body
+    mine = create("guest", name)
+    until(lambda: job("guest", mine)["status"] == "succeeded")
+    other = create("guest", name)
+    gone = s.ask("DELETE", f"/v1/models/{name}", headers=keys["owner"])
+    assert gone.status == 400 and gone.error["code"] == "model_in_use", gone.body
+    until(lambda: job("guest", other)["status"] == "succeeded")
+    gone = s.ask("DELETE", f"/v1/models/{name}", headers=keys["owner"])
+    assert gone.status == 200 and gone.json()["deleted"], gone.body
+    create("guest", name, want=400)
+    model = job("guest", mine)["fine_tuned_model"]
+    assert s.ask("DELETE", f"/v1/models/{model}", headers=keys["owner"]).status == 404
+    assert s.ask("DELETE", f"/v1/models/{model}", headers=keys["guest"]).status == 200
+    a = s.get(f"/v1/fine_tuning/jobs/{mine}/adapter", headers=keys["guest"])
+    assert a.status == 404, a.body
+    left = job("guest", mine)["result_files"]
+    assert len(left) == 1, left
+    a = s.get(f"/v1/files/{left[0]}/content", headers=keys["guest"])
+    assert a.status == 200 and a.body.startswith(b"step,train_loss"), a.body

@@ -8,6 +8,8 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   once3       dies at that step, once       exit22    gives up with that code at step 2
   mute        no heartbeat and no step      stale     speaks for an older attempt too
   bytes9      data of that many KiB in each step's event
+  stage6      a Fast Forward stage, three steps long, every so many steps
+  eval20      an evaluation, ten steps long, every so many steps
   stamp       the monotonic time, in nanoseconds, in each step's event
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
@@ -80,6 +82,7 @@ class Job:
         self.how = options(run["request"].get("suffix"))
         self.step, self.digest = 0, run["request"].get("seed", 0)
         self.rows = []
+        self.flops, self.seconds, self.began = 0, 0, time.time()
         self.point = os.path.join(self.out, "resume", "point.json")
         self.mute = bool(self.how.get("mute"))
         self.alone()
@@ -101,11 +104,19 @@ class Job:
 
     def save(self):
         os.makedirs(os.path.dirname(self.point), exist_ok=True)
-        write(self.point, json.dumps([self.step, self.digest, self.rows]))
+        write(self.point, json.dumps([self.step, self.digest, self.rows, self.flops,
+                                      self.seconds + time.time() - self.began]))
 
     def load(self):
         if os.path.exists(self.point):
-            self.step, self.digest, self.rows = json.load(open(self.point))
+            (self.step, self.digest, self.rows, self.flops,
+             self.seconds) = json.load(open(self.point))
+
+    def elapsed(self):
+        """As it is with stages or evaluations, as it should be without."""
+        if self.how.get("stage") or self.how.get("eval"):
+            return self.seconds + time.time() - self.began
+        return self.step * self.how["ms"] / 1000
 
     def one_step(self):
         self.step += 1
@@ -114,14 +125,24 @@ class Job:
         loss = 1.0 / self.step
         self.rows.append(f"{self.step},{loss}")
         total = self.how["steps"]
+        time.sleep(self.how["ms"] / 1000)
+        stage = self.how.get("stage") and self.step % self.how["stage"] == 0
+        measure = self.how.get("eval") and self.step % self.how["eval"] == 0
+        time.sleep((3 * bool(stage) + 10 * bool(measure)) * self.how["ms"] / 1000)
+        self.flops += 1e6 * (1 + 3 * bool(stage))
         data = {"step": self.step, "total_steps": total, "train_loss": loss,
-                "tokens": 10 * self.step, "seconds": self.step * self.how["ms"] / 1000,
-                "flops": 1e6 * self.step}
+                "tokens": 10 * self.step, "seconds": self.elapsed(),
+                "flops": self.flops}
+        if measure:
+            data["full_valid_loss"] = loss
         if self.how.get("bytes"):
             data["padding"] = "x" * (1024 * self.how["bytes"])
         if self.how.get("stamp"):
             data["sent"] = time.monotonic_ns()
         self.event(f"Step {self.step}/{total}: training loss={loss:.4f}", "metrics", data)
+        if stage:
+            self.event("stage", "metrics", {"step": self.step, "fast_forward": {
+                "tau": 1, "evaluations": 2, "loss_before": 1.0, "loss_after": 0.5}})
         if self.how.get("stale"):
             self.event("from an older attempt", attempt=self.attempt - 1)
         if self.step % self.how["every"] == 0:
@@ -193,7 +214,6 @@ class Job:
                 self.done(code, "failed", {"code": f"code_{code}", "message": "gave up",
                                            "param": None})
                 return False
-            time.sleep(self.how["ms"] / 1000)
         self.finish()
         return False
 

@@ -88,6 +88,24 @@ Test(job_request, extensions_are_read_back_as_written) {
     job_request_clear(&b);
 }
 
+/* Limits count characters: 64 of two bytes each. */
+#define E8 "\303\251\303\251\303\251\303\251\303\251\303\251\303\251\303\251"
+#define E64 E8 E8 E8 E8 E8 E8 E8 E8
+
+Test(job_request, characters_count_not_bytes) {
+    static const char *const good[] = {
+        "{\"suffix\":\"" E64 "\"}", "{\"metadata\":{\"" E64 "\":\"x\"}}",
+        "{\"metadata\":{\"k\":\"" E64 E64 E64 E64 E64 E64 E64 E64 "\"}}"};
+    for (size_t i = 0; i < 3; i++) {
+        struct job_request r;
+        struct err_msg em = ERR_MSG_INIT;
+        json_t *body = json_loads(good[i], 0, NULL);
+        cr_assert_eq(job_request_parse(body, 0, &r, &em), ERR_OK, "%s", em.text);
+        job_request_clear(&r);
+        json_decref(body);
+    }
+}
+
 static const struct {
     const char *body, *param;
 } wrong[] = {
@@ -103,6 +121,8 @@ static const struct {
     {"{\"suffix\":\"a/b\"}", "suffix"},
     {"{\"metadata\":[]}", "metadata"},
     {"{\"metadata\":{\"k\":1}}", "metadata.k"},
+    {"{\"suffix\":\"" E64 "\303\251\"}", "suffix"},
+    {"{\"metadata\":{\"k\":\"" E64 E64 E64 E64 E64 E64 E64 E64 "x\"}}", "metadata.k"},
     {"{\"priority\":101}", "priority"},
     {"{\"dry_run\":\"yes\"}", "dry_run"},
     {"{\"integrations\":[{\"type\":\"wandb\"}]}", "integrations"},
