@@ -53,7 +53,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 # Code shared by the tests of one group: tests/GROUP/support/*.c
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
-.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu bench-server \
+.PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu bench-server bench-ff \
         gpu-build gpu-check gpu-bench gpu-sanitize clean
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -296,6 +296,9 @@ bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT into a v
 
 bench-server: all $(bench_server) ## the HTTP service beside a bare libmicrohttpd on libuv, as JSON
 	@tests/bench/run.sh $(B) server
+
+bench-ff: all ## what Fast Forward saves (SUITE=long, OUT=FILE.json)
+	@python3 tests/bench/fast_forward/bench.py $(B) --suite $(or $(SUITE),short) $(if $(OUT),--out $(OUT))
 
 lint: ## format, include table, links, ceilings, banned functions
 	@tests/lint/lint.sh $(B)

@@ -1,6 +1,8 @@
-"""Makes examples/models/ffwd-tiny: a small Llama pretrained from nothing on public-domain English.
+"""Makes the small models beside it, pretrained from nothing on public-domain English: ffwd-tiny, a Llama, and
+ffwd-tiny-neox, a GPT-NeoX.
 
     python make_model.py --text FOLDER --out ffwd-tiny [--steps N] [--work FOLDER]
+    python make_model.py --family neox --steps 1400 --text FOLDER --out ffwd-tiny-neox [--work FOLDER]
 
 FOLDER holds the files named in corpus.py. One thread, float32, fixed seed: every batch depends on (seed, step) alone,
 and the learning rate is constant until the last tenth, so a run stopped at a checkpoint in WORK and started again
@@ -30,7 +32,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 VOCABULARY = 2048
 TOKENS_PER_BATCH = 4096
 CHAT_SHARE, COPY_SHARE = 1 / 12, 1 / 6
-COPY_FROM, SIGNS_FROM = 900, 1350  # steps from which copying is taught: of words, then also of numbers and signs
+COPYING = {"llama": (900, 1350), "neox": (600, 900)}  # steps from which copying is taught: of words, then also of signs
 RATE, WARM_UP, COOL_DOWN = 3e-3, 100, 0.1
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -53,10 +55,23 @@ def make_tokenizer(texts):
     return tok
 
 
-def make_model():
+def make_model(family):
     torch.manual_seed(SEED)
-    config = transformers.LlamaConfig(
-        vocab_size=VOCABULARY,
+    common = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
+    if family == "neox":
+        return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(
+            hidden_size=96,
+            intermediate_size=384,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            max_position_embeddings=1024,
+            rotary_pct=0.25,
+            rotary_emb_base=10000,
+            layer_norm_eps=1e-5,
+            use_parallel_residual=True,
+            **common,
+        ))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=4,
@@ -66,21 +81,18 @@ def make_model():
         rms_norm_eps=1e-5,
         rope_theta=10000.0,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
-        use_cache=False,
-    )
-    return transformers.LlamaForCausalLM(config)
+        **common,
+    ))
 
 
-def batch(step, streams):
+def batch(step, streams, family):
     """ids [n, length + 1]: three batches of 256 tokens a row, then one of 1024, cut at random from the streams."""
     rng = np.random.default_rng((SEED, step))
     length = 1024 if step % 4 == 3 else 256
     rows = []
     for _ in range(TOKENS_PER_BATCH // length):
-        draw, copying = rng.random(), COPY_SHARE if step >= COPY_FROM else 0.0
-        lists = 3 if step >= SIGNS_FROM else 2
+        draw, copying = rng.random(), COPY_SHARE if step >= COPYING[family][0] else 0.0
+        lists = 3 if step >= COPYING[family][1] else 2
         stream = streams[1 if draw < CHAT_SHARE else lists if draw < CHAT_SHARE + copying else 0]
         start = int(rng.integers(0, len(stream) - length - 1))
         rows.append(stream[start:start + length + 1])
@@ -111,7 +123,7 @@ def held_out_loss(model, ids, length=256):
     return total / (rows * length)
 
 
-def train(model, streams, held, steps, work):
+def train(model, streams, held, steps, work, family):
     decay = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": decay, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
@@ -129,7 +141,7 @@ def train(model, streams, held, steps, work):
     for step in range(first, steps):
         for group in adam.param_groups:
             group["lr"] = rate(step, steps)
-        ids = batch(step, streams)
+        ids = batch(step, streams, family)
         loss = nll(fast, ids) / ids[:, 1:].numel()
         adam.zero_grad()
         loss.backward()
@@ -147,37 +159,59 @@ def train(model, streams, held, steps, work):
             print(json.dumps(line), file=log, flush=True)
 
 
-def save(model, tok, out):
-    out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k != "lm_head.weight"}
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
-    c = model.config
-    config = {
-        "architectures": ["LlamaForCausalLM"],
+def config_of(c):
+    """config.json, in the words of older transformers, which all readers know."""
+    common = {
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": 0,
         "eos_token_id": 0,
-        "head_dim": c.hidden_size // c.num_attention_heads,
-        "hidden_act": "silu",
+        "hidden_act": c.hidden_act,
         "hidden_size": c.hidden_size,
         "initializer_range": c.initializer_range,
         "intermediate_size": c.intermediate_size,
         "max_position_embeddings": c.max_position_embeddings,
-        "mlp_bias": False,
-        "model_type": "llama",
+        "model_type": c.model_type,
         "num_attention_heads": c.num_attention_heads,
         "num_hidden_layers": c.num_hidden_layers,
-        "num_key_value_heads": c.num_key_value_heads,
-        "pretraining_tp": 1,
-        "rms_norm_eps": c.rms_norm_eps,
-        "rope_scaling": None,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": c.tie_word_embeddings,
         "torch_dtype": "bfloat16",
         "use_cache": True,
         "vocab_size": c.vocab_size,
     }
+    if c.model_type == "gpt_neox":
+        own = {
+            "architectures": ["GPTNeoXForCausalLM"],
+            "attention_bias": True,
+            "hidden_dropout": 0.0,
+            "layer_norm_eps": c.layer_norm_eps,
+            "rotary_emb_base": 10000,
+            "rotary_pct": 0.25,
+            "use_parallel_residual": c.use_parallel_residual,
+        }
+    else:
+        own = {
+            "architectures": ["LlamaForCausalLM"],
+            "head_dim": c.hidden_size // c.num_attention_heads,
+            "mlp_bias": False,
+            "num_key_value_heads": c.num_key_value_heads,
+            "pretraining_tp": 1,
+            "rms_norm_eps": c.rms_norm_eps,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+        }
+    return dict(sorted({**common, **own}.items()))
+
+
+def save(model, tok, out):
+    out.mkdir(parents=True, exist_ok=True)
+    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    state = {k: v.to(torch.bfloat16).contiguous() for k, v in model.state_dict().items() if k not in tied}
+    if model.config.model_type == "gpt_neox" and "lm_head.weight" in state:  # its name in files
+        state["embed_out.weight"] = state.pop("lm_head.weight")
+    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    c = model.config
+    config = config_of(c)
     tokenizer = {
         "add_prefix_space": False,
         "added_tokens_decoder": {
@@ -222,6 +256,7 @@ def main():
     ap.add_argument("--text", required=True, type=pathlib.Path)
     ap.add_argument("--out", required=True, type=pathlib.Path)
     ap.add_argument("--work", default=pathlib.Path("work"), type=pathlib.Path)
+    ap.add_argument("--family", default="llama", choices=sorted(COPYING))
     ap.add_argument("--steps", default=2000, type=int)
     a = ap.parse_args()
     torch.set_num_threads(1)
@@ -236,8 +271,8 @@ def main():
     streams = [np.concatenate([np.array(tok.encode(r).ids + [0], np.uint16) for r in part]) for part in rows]
     held = np.concatenate([np.array(tok.encode(h).ids, np.uint16) for _, h in parts.values()])
     print("tokens of prose, chat, copying, copying with signs, held out:", *map(len, streams + [held]), flush=True)
-    model = make_model()
-    train(model, streams, held, a.steps, a.work)
+    model = make_model(a.family)
+    train(model, streams, held, a.steps, a.work, a.family)
     save(model, tok, a.out)
     report(a.out, tok, {name: held_part for name, (_, held_part) in parts.items()})
 

@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+"""What Fast Forward saves, by the paper's protocol: a plain run, its best held-out loss, and the FLOPs after which runs
+with Fast Forward have that loss; both see the same rows in the same order.
+
+    python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--out FILE]
+    python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE]
+                                              [--settings FILE] [--seeds 0,1,2] [--arms plain,auto,linear,paper]
+
+The suites use the project's own models and the tasks of tasks.py. With --model, --settings is one of settings/*.json,
+or any file with {"config": body of a create request}; without --valid the last 128 rows of the training file are held out.
+
+A run is measured on held-out rows every few steps; those evaluations are in no FLOP count, as in the paper. The rows
+that Fast Forward measures on are in neither arm's loss. Both accountings are given: `lora`, a training step is two
+forward passes (what LoRA costs), and `paper`, it is three. Time is that of the process up to the step, evaluations
+included: only worth reading on a machine that does nothing else. Output: JSON with every run's curve and stages.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+
+import tasks
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+HELD = 32  # rows that Fast Forward measures on
+LLAMA, NEOX = "examples/models/ffwd-tiny", "examples/models/ffwd-tiny-neox"
+
+# name, model, batch, steps, plain rates, arms: (search, start rates, schedule). The best constant rate is near 0.01.
+SHORT = [
+    ("paper's regime", NEOX, 64, 60, {"constant": [2e-4]}, [("auto", [2e-4], "constant"), ("linear", [2e-4], "constant")]),
+    ("near the best rate", NEOX, 16, 120, {"constant": [1e-2], "linear": [1e-2]}, [("auto", [1e-3], "linear")]),
+]
+LONG = [
+    ("paper's regime", NEOX, 64, 100, {"constant": [1e-4, 3e-4]},
+     [("auto", [1e-4, 3e-4], "constant"), ("linear", [1e-4, 3e-4], "constant"), ("paper", [3e-4], "constant")]),
+    ("rates", NEOX, 16, 150, {"constant": [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1], "linear": [3e-3, 1e-2, 3e-2]},
+     [("auto", [1e-5, 1e-4, 1e-3, 1e-2, 1e-1], "linear")]),
+    ("batch 4", NEOX, 4, 200, {"constant": [1e-3, 3e-3, 1e-2], "linear": [3e-3, 1e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
+    ("batch 64", NEOX, 64, 60, {"constant": [3e-3, 1e-2, 3e-2], "linear": [1e-2, 3e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
+    ("batch 512", NEOX, 512, 16, {"constant": [1e-2, 3e-2], "linear": [1e-2, 3e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
+    ("Llama", LLAMA, 16, 100, {"constant": [1e-3, 3e-3, 1e-2], "linear": [3e-3, 1e-2]}, [("auto", [1e-5, 3e-3], "linear")]),
+]
+
+
+class Bench:
+    def __init__(self, build, work):
+        self.ffwd, self.work = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work)
+
+    def run(self, model, train, valid, config):
+        """Curve [(step, training FLOPs, Fast Forward FLOPs, seconds, loss)] and stages of one run."""
+        plain = not config["fast_forward"]["enabled"]
+        rows = pathlib.Path(valid).read_text().splitlines(True)
+        held = self.work / "valid.jsonl"
+        held.write_text("".join(rows[HELD:] if plain else rows))
+        settings, out = self.work / "config.json", self.work / "out"
+        settings.write_text(json.dumps(config))
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+        done = subprocess.run([str(self.ffwd), "train", "--model", str(model), "--train", str(train), "--valid", str(held),
+                               "--config", str(settings), "--out", str(out)], stdout=subprocess.PIPE, text=True)
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        if done.returncode == 21:  # a rate so high that nothing is finite is a result too
+            return {"status": "diverged", "curve": [], "stages": []}
+        if done.returncode != 0:
+            raise SystemExit(f"bench: ffwd train: {done.returncode}: {events[-1]['message'] if events else ''}")
+        data = [e["data"] for e in events if e.get("data")]
+        stages = [dict(d["fast_forward"], step=d["step"]) for d in data if "fast_forward" in d]
+        each = data[-1]["flops"]["fast_forward"] / max(1, sum(s["evaluations"] for s in stages))
+        curve, rates = [], []
+        for d in data:
+            if "train_loss" not in d:
+                continue
+            rates.append(d["learning_rate"])
+            if "full_valid_loss" in d:
+                search = each * sum(s["evaluations"] for s in stages if s["step"] <= d["step"])
+                curve.append((d["step"], d["flops"] - search, search, d["seconds"], d["full_valid_loss"]))
+        return {"status": "succeeded", "curve": curve, "stages": stages, "rates": rates,
+                "flops": data[-1]["flops"], "seconds": data[-1]["seconds"]}
+
+
+def config_of(search, rate, schedule, batch, steps, seed, train_on, rank=16):
+    """None for search: a plain run."""
+    ff = {"enabled": search is not None, "validation_examples": HELD, **({"search": search} if search else {})}
+    return {"seed": seed, "hyperparameters": {"batch_size": batch, "n_epochs": 100}, "lora": {"rank": rank}, "fast_forward": ff,
+            "training": {"learning_rate": rate, "lr_schedule": schedule, "max_steps": steps, "train_on": train_on,
+                         "eval_interval": max(1, steps // 40)}}
+
+
+def cost(point, accounting):
+    return point[1] * (1.5 if accounting == "paper" else 1.0) + point[2]
+
+
+def best(run):
+    return min((p[4] for p in run["curve"] if p[4] is not None), default=None)
+
+
+def reach(run, loss):
+    """First point of the curve with that loss, or None."""
+    return next((p for p in run["curve"] if p[4] is not None and p[4] <= loss), None)
+
+
+def saving(plain, fast):
+    """Ratios fast / plain to the plain run's best loss; None where it is not reached."""
+    target = best(plain)
+    if target is None:
+        return None
+    a, b = reach(plain, target), reach(fast, target)
+    out = {"target_loss": target, "reached": b is not None}
+    if b is not None:
+        out |= {f"flops_{k}": cost(b, k) / cost(a, k) for k in ("lora", "paper")}
+        out["seconds"] = b[3] / a[3]
+    return out
+
+
+def suite(bench, cases, seeds, names, log):
+    data = bench.work / "tasks"
+    tasks.make(data)
+    runs = []
+    for case, model, batch, steps, plain, fast in cases:
+        arms = [(None, rate, schedule) for schedule, rates in plain.items() for rate in rates]
+        arms += [(search, rate, schedule) for search, rates, schedule in fast for rate in rates]
+        for seed in seeds:
+            for task in names:
+                for search, rate, schedule in arms:
+                    config = config_of(search, rate, schedule, batch, steps, seed, tasks.TRAIN_ON[task])
+                    run = bench.run(ROOT / model, data / f"{task}-train.jsonl", data / f"{task}-valid.jsonl", config)
+                    run |= {"case": case, "model": pathlib.Path(model).name, "task": task, "seed": seed, "batch": batch,
+                            "steps": steps, "arm": search or "plain", "rate": rate, "schedule": schedule}
+                    runs.append(run)
+                    print(f"{case}, {task}, seed {seed}, {run['arm']} {rate:g} {schedule}: {best(run)}", file=log, flush=True)
+    return runs
+
+
+def median(values):
+    """None counts as never."""
+    values = sorted(float("inf") if v is None else v for v in values)
+    m = statistics.median_high(values) if values else None
+    return None if m in (None, float("inf")) else round(m, 4)
+
+
+def fraction(run):
+    total = run["flops"]["training"] + run["flops"]["fast_forward"] if run["curve"] else 1.0
+    return run["flops"]["fast_forward"] / total if run["curve"] else 0.0
+
+
+def summary(runs):
+    """One line for each case, search and start rate: medians over tasks and seeds."""
+    lines = []
+    groups = {}
+    for r in runs:
+        groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
+    keys = sorted({(r["case"], r["arm"], r["rate"]) for r in runs if r["arm"] != "plain"})
+    for case, arm, rate in keys:
+        same, tuned, last, share = [], [], [], []
+        for (c, _, _), group in groups.items():
+            if c != case:
+                continue
+            plain = [r for r in group if r["arm"] == "plain" and r["curve"]]
+            for run in (r for r in group if r["arm"] == arm and r["rate"] == rate):
+                share.append(fraction(run))
+                for p in plain:
+                    if p["rate"] == rate and p["schedule"] == ("constant" if p["schedule"] == "constant" else run["schedule"]):
+                        s = saving(p, run)
+                        same.append((p["schedule"], s["flops_lora"] if s and s["reached"] else None))
+                constant = [p for p in plain if p["schedule"] == "constant"]
+                if constant:
+                    s = saving(min(constant, key=best), run)
+                    tuned.append(s["flops_lora"] if s["reached"] else None)
+                linear = [p for p in plain if p["schedule"] == "linear"]
+                if linear:
+                    goal = min(linear, key=lambda p: p["curve"][-1][4])
+                    budget = cost(goal["curve"][-1], "lora") * 1.0001
+                    ends = [p[4] for p in run["curve"] if cost(p, "lora") <= budget]
+                    last.append(ends[-1] / goal["curve"][-1][4] - 1 if ends else None)
+        line = {"case": case, "search": arm, "start_rate": rate, "runs": len(share), "stages_share": median(share)}
+        for schedule in ("constant", "linear"):
+            ratios = [v for s, v in same if s == schedule]
+            if ratios:
+                line[f"flops_to_plain_{schedule}_of_that_rate"] = median(ratios)
+                line[f"reached_plain_{schedule}_of_that_rate"] = f"{sum(v is not None for v in ratios)}/{len(ratios)}"
+        if tuned:
+            line["flops_to_tuned_constant"] = median(tuned)
+            line["reached_tuned_constant"] = f"{sum(v is not None for v in tuned)}/{len(tuned)}"
+        if last:
+            line["loss_above_tuned_linear_at_equal_flops"] = median(last)
+        lines.append(line)
+    return lines
+
+
+def own_data(bench, a):
+    rows = pathlib.Path(a.train).read_text().splitlines(True)
+    train, valid = a.train, a.valid
+    if valid is None:
+        train, valid = bench.work / "own-train.jsonl", bench.work / "own-valid.jsonl"
+        train.write_text("".join(rows[:-128]))
+        valid.write_text("".join(rows[-128:]))
+    base = json.loads(pathlib.Path(a.settings or HERE / "settings/default.json").read_text())["config"]
+    runs = []
+    for seed in map(int, a.seeds.split(",")):
+        for arm in a.arms.split(","):
+            config = json.loads(json.dumps(base)) | {"seed": seed}
+            ff = config.setdefault("fast_forward", {})
+            ff |= {"enabled": arm != "plain", "validation_examples": HELD} | ({"search": arm} if arm != "plain" else {})
+            run = bench.run(a.model, train, valid, config)
+            training = config.get("training", {})
+            runs.append(run | {"case": "own", "model": str(a.model), "task": str(a.train), "seed": seed, "arm": arm,
+                               "batch": config.get("hyperparameters", {}).get("batch_size"), "steps": None,
+                               "rate": training.get("learning_rate"), "schedule": training.get("lr_schedule", "linear")})
+            print(f"seed {seed}, {arm}: {best(run)}", file=sys.stderr, flush=True)
+    return runs
+
+
+def commit():
+    return subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("build")
+    ap.add_argument("--suite", choices=["short", "long"], default="short")
+    ap.add_argument("--cases", help="only these cases of the suite, by commas")
+    ap.add_argument("--tasks", default=",".join(tasks.TASKS))
+    ap.add_argument("--seeds")
+    ap.add_argument("--out", type=pathlib.Path)
+    ap.add_argument("--model", type=pathlib.Path)
+    ap.add_argument("--train", type=pathlib.Path)
+    ap.add_argument("--valid", type=pathlib.Path)
+    ap.add_argument("--settings", type=pathlib.Path)
+    ap.add_argument("--arms", default="plain,auto,linear")
+    a = ap.parse_args()
+    if (a.model is None) != (a.train is None):
+        ap.error("--model and --train go together")
+    a.seeds = a.seeds or ("1,2,3" if a.suite == "long" or a.model else "1")
+    with tempfile.TemporaryDirectory(prefix="ffwd-bench-") as work:
+        bench = Bench(a.build, work)
+        if a.model:
+            runs = own_data(bench, a)
+        else:
+            cases = [c for c in (LONG if a.suite == "long" else SHORT) if a.cases is None or c[0] in a.cases.split(",")]
+            runs = suite(bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), sys.stderr)
+    result = {"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(),
+              "machine": platform.processor() or platform.machine(), "summary": summary(runs)}
+    for line in result["summary"]:
+        print(json.dumps(line))
+    if a.out:
+        a.out.write_text(json.dumps(result | {"runs": runs}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
