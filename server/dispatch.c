@@ -18,7 +18,8 @@
 #include "server/respond.h"
 #include "server/server.h"
 
-#define SMALL_BODY LIMIT_JSON_BODY /* read and dropped, so that the client reads our refusal */
+/* Read and dropped, so that the client reads our refusal: also of a JSON body just too large. */
+#define SMALL_BODY (LIMIT_JSON_BODY + LIMIT_JSON_BODY / 16)
 
 struct header_list {
     struct guard_header items[LIMIT_HEADERS + 1];

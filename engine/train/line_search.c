@@ -23,7 +23,7 @@ struct point {
 struct trail {
     const struct line_search *s;
     struct err_msg *em;
-    int n, not_finite;
+    int n;
     struct point p[MAX_POINTS];
 };
 
@@ -33,7 +33,6 @@ static enum err measure(struct trail *t, int64_t tau, double *loss) {
     if (e != ERR_OK)
         return e;
     *loss = isfinite(x) ? x : INFINITY;
-    t->not_finite += !isfinite(x);
     int i = t->n++;
     for (; i > 0 && t->p[i - 1].tau > tau; i--)
         t->p[i] = t->p[i - 1];
@@ -55,12 +54,10 @@ static enum err search_linear(const struct line_search *s, struct line_search_re
     double loss = INFINITY;
     enum err e = s->loss_at(s->arg, 0, &loss, em);
     out->evaluations = 1;
-    out->not_finite = !isfinite(loss);
     out->loss_before = out->loss_after = isfinite(loss) ? loss : INFINITY;
     for (int64_t tau = 1; e == ERR_OK && tau <= s->max_tau; tau++) {
         e = s->loss_at(s->arg, tau, &loss, em);
         out->evaluations++;
-        out->not_finite += !isfinite(loss);
         if (e != ERR_OK || !(loss < out->loss_after))
             break;
         out->tau = tau;
@@ -78,7 +75,6 @@ static enum err search_paper(const struct line_search *s, struct line_search_res
         double loss = INFINITY;
         e = s->loss_at(s->arg, tau, &loss, em);
         out->evaluations++;
-        out->not_finite += !isfinite(loss);
         out->tau = tau;
         out->loss_after = loss;
         if (!(loss <= previous))
@@ -88,14 +84,16 @@ static enum err search_paper(const struct line_search *s, struct line_search_res
     return e;
 }
 
-/* Lowest point of the parabola through three points, the middle one's tau where there is none
- * between the outer two. */
-static double vertex_of(struct point a, struct point b, struct point c) {
+/* The whole number nearest the vertex of the parabola through three points, or the middle one's tau
+ * where there is no minimum between the outer two. */
+static int64_t vertex_of(struct point a, struct point b, struct point c) {
     double left = (double)(b.tau - a.tau), right = (double)(b.tau - c.tau);
     double up = b.loss - c.loss, down = b.loss - a.loss;
     double den = left * up - right * down;
     double x = (double)b.tau - 0.5 * (left * left * up - right * right * down) / den;
-    return isfinite(x) && x > (double)a.tau && x < (double)c.tau ? x : (double)b.tau;
+    if (!isfinite(x) || x <= (double)a.tau || x >= (double)c.tau)
+        return b.tau;
+    return (int64_t)llround(x);
 }
 
 /* A point to try between the neighbours of the best one; its own tau if there is none. */
@@ -105,7 +103,7 @@ static int64_t next_vertex(const struct trail *t) {
     if (b == 0 || b == t->n - 1)
         return best->tau;
     const struct point *a = best - 1, *c = best + 1;
-    int64_t v = isfinite(c->loss) ? llround(vertex_of(*a, *best, *c)) : best->tau;
+    int64_t v = isfinite(c->loss) ? vertex_of(*a, *best, *c) : best->tau;
     if (v == a->tau || v == c->tau)
         return best->tau;
     return fabs((double)(v - best->tau)) > CLOSE_ENOUGH * (double)best->tau ? v : best->tau;
@@ -133,17 +131,6 @@ static enum err bracket(struct trail *t, double start) {
     return e;
 }
 
-/* Where the loss is lowest as far as the points say, between tau = -1 and the last of them. */
-static double lowest(const struct trail *t) {
-    int b = best_of(t);
-    double at = (double)t->p[b].tau;
-    int middle = b > 0 ? b : 1;
-    if (middle >= t->n - 1 || !isfinite(t->p[middle + 1].loss))
-        return at;
-    double v = vertex_of(t->p[middle - 1], t->p[middle], t->p[middle + 1]);
-    return b > 0 || v < 0.0 ? v : at;
-}
-
 static enum err search_auto(const struct line_search *s, struct line_search_result *out,
                             struct err_msg *em) {
     struct trail t = {.s = s, .em = em};
@@ -163,21 +150,15 @@ static enum err search_auto(const struct line_search *s, struct line_search_resu
         return e;
     const struct point best = t.p[best_of(&t)];
     out->tau = best.tau;
+    out->evaluations = t.n;
     out->loss_before = start;
     out->loss_after = best.loss;
-    if (best.tau == 0) {
-        double before;
-        e = measure(&t, -1, &before);
-    }
-    out->vertex = lowest(&t);
-    out->evaluations = t.n;
-    out->not_finite = t.not_finite;
-    return e;
+    return ERR_OK;
 }
 
 enum err line_search_run(const struct line_search *s, struct line_search_result *out,
                          struct err_msg *em) {
-    *out = (struct line_search_result){.vertex = NAN};
+    *out = (struct line_search_result){0};
     switch (s->kind) {
     case FF_LINEAR:
         return search_linear(s, out, em);

@@ -2,12 +2,10 @@
  *
  * What:    finds a small loss among the whole multiples tau = 0, 1, 2, … of a direction, asking for
  *          the loss at one tau at a time. FF_LINEAR is the method of Rahamim et al. (EMNLP 2024)
- *          made safe: L(0) is measured and the best point kept. FF_AUTO starts at a guess, doubles
- *          (or quarters) until the loss rises, and ends with points at the
- *          vertex of the parabola through the best three: same minimum, fewer evaluations. Where
- *          nothing is better than tau = 0 it measures tau = -1, the point before the last step,
- *          only to learn where the vertex is. FF_PAPER is the published code to the letter: no
- *          L(0), and it ends on the first point that is worse.
+ *          made safe: L(0) is measured and the best point kept. FF_AUTO starts at the last stage's
+ *          tau, doubles (or quarters) until the loss rises, and ends with points at the vertex of
+ *          the parabola through the best three: same minimum, fewer evaluations. FF_PAPER is the
+ *          published code to the letter: no L(0), and it ends on the first point that is worse.
  * Owns:    nothing.
  * Threads: pure but for the caller's function.
  * Errors:  those of the caller's function, at once. A loss that is not finite counts as worse than
@@ -21,13 +19,13 @@
 #include "base/err.h"
 #include "base/job_request.h"
 
-/* *loss at tau (≥ -1). */
+/* *loss at tau (≥ 0). */
 typedef enum err line_search_fn(void *arg, int64_t tau, double *loss, struct err_msg *em);
 
 struct line_search {
     enum ff_search kind;
     int64_t max_tau; /* ≥ 1 */
-    int64_t guess;   /* FF_AUTO: tau to begin at, 0 if there is none */
+    int64_t guess;   /* FF_AUTO: tau of the last stage, 0 if there was none */
     line_search_fn *loss_at;
     void *arg;
 };
@@ -36,8 +34,6 @@ struct line_search_result {
     int64_t tau; /* 0: nothing was better */
     int64_t evaluations;
     double loss_before, loss_after; /* loss_before is NaN with FF_PAPER */
-    double vertex;                  /* FF_AUTO: lowest point of the parabola, > -1; else NaN */
-    int64_t not_finite;             /* evaluations whose loss was not a finite number */
 };
 
 enum err line_search_run(const struct line_search *s, struct line_search_result *out,

@@ -14,8 +14,7 @@
 
 #define HEADER                                                                                     \
     "step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,"              \
-    "full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,ff_loss_before,ff_loss_" \
-    "after,ff_flops,learning_rate,"                                                                \
+    "full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,learning_rate,"          \
     "grad_norm,tokens,flops\n"
 #define MAX_ROW 512
 
@@ -78,9 +77,6 @@ enum err metrics_add(struct metrics *m, const struct run_state *s, struct err_ms
         r->full_valid_accuracy,
         r->ff_evaluations > 0 ? (double)r->ff_tau : NAN,
         r->ff_evaluations > 0 ? (double)r->ff_evaluations : NAN,
-        r->ff_loss_before,
-        r->ff_loss_after,
-        s->flops_fast_forward,
         r->learning_rate,
         r->grad_norm,
         (double)s->tokens,

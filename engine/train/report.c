@@ -55,8 +55,6 @@ static void report_stage(const struct train_hooks *hooks, const struct run_state
     set_int(stage, "evaluations", r->ff_evaluations);
     set_real(stage, "loss_before", r->ff_loss_before);
     set_real(stage, "loss_after", r->ff_loss_after);
-    set_real(stage, "flops_share", s->flops_fast_forward / total_flops(s));
-    set_measured(stage, "learning_rate", r->ff_rate);
     char text[160];
     if (isnan(r->ff_loss_before))
         (void)snprintf(text, sizeof text,

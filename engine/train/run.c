@@ -133,10 +133,6 @@ static enum err prepare(struct run *r, struct err_msg *em) {
         e = run_setup_memory(r, found ? r->state.capacity : 0, em);
     if (e == ERR_OK)
         e = start_metrics(r, em);
-    if (e == ERR_OK && !found) {
-        const struct pace_plan plan = run_pace_plan(r);
-        pace_init(&r->state.pace, &plan);
-    }
     if (e == ERR_OK && found)
         e = run_load(r, &point, em);
     resume_point_clear(&point);

@@ -1,13 +1,8 @@
 /* setup_memory: all memory of a run, taken once. */
 #include "base/mem.h"
-#include "engine/train/report.h"
 #include "engine/train/run.h"
 
 #include <string.h>
-
-/* Rows that a stage measures on: at least so many, and for each row of a batch. */
-#define LEAST_HELD 8
-#define HELD_PER_ROW 2
 
 static int32_t longest_row(const struct dataset *ds) {
     int32_t longest = 1;
@@ -45,30 +40,12 @@ static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, boo
     }
 }
 
-/* Rows of an evaluation: with search "auto", a few evaluations are to cost no more than a few
- * training steps. */
-static int64_t rows_measured(const struct run *r) {
-    int64_t rows = r->held_rows.n, some = LEAST_HELD;
-    if (r->job->request->fast_forward.search != FF_AUTO)
-        return rows;
-    some = some > HELD_PER_ROW * r->plan.batch_size ? some : HELD_PER_ROW * r->plan.batch_size;
-    return some < rows ? some : rows;
-}
-
 static enum err setup_fast_forward(struct run *r, struct err_msg *em) {
     if (r->held_rows.n == 0)
         return ERR_OK;
-    struct row_list rows = r->held_rows;
-    rows.n = rows_measured(r);
-    enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &rows, em);
-    if (e != ERR_OK)
+    enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &r->held_rows, em);
+    if (e != ERR_OK || r->held.targets == 0)
         return e;
-    if (r->held.targets == 0) {
-        report_message(r->hooks, EVENT_WARN, NULL,
-                       "Fast Forward is off: the %lld rows it measures on have no trained tokens",
-                       (long long)rows.n);
-        return ERR_OK;
-    }
     return fast_forward_init(&r->ff, &r->job->request->fast_forward, r->dev, r->mem, &r->evaluator,
                              &r->held, em);
 }

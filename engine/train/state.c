@@ -28,14 +28,10 @@ static const struct field fields[] = {
     REAL(flops_training),
     REAL(flops_fast_forward),
     REAL(seconds),
-    REAL(pace.rate),
-    REAL(pace.estimate),
-    INT(pace.estimates),
-    INT(pace.gap),
-    INT(pace.next),
-    REAL(pace.loss),
-    REAL(pace.flops),
-    REAL(pace.spent),
+    INT(ff_last_tau),
+    REAL(ff_last_rate),
+    INT(ff_gap),
+    INT(ff_next),
     INT(stages),
     INT(simulated),
     INT(evaluations),
@@ -56,7 +52,6 @@ static const struct field fields[] = {
     REAL(result.full_valid_accuracy),
     REAL(result.ff_loss_before),
     REAL(result.ff_loss_after),
-    REAL(result.ff_rate),
     INT(result.ff_tau),
     INT(result.ff_evaluations),
     INT(result.skipped),
@@ -75,12 +70,12 @@ void step_result_init(struct step_result *r) {
         .full_valid_accuracy = NAN,
         .ff_loss_before = NAN,
         .ff_loss_after = NAN,
-        .ff_rate = NAN,
     };
 }
 
 void run_state_init(struct run_state *s) {
     *s = (struct run_state){
+        .ff_gap = 1,
         .first_full_loss = NAN,
         .best_full_loss = NAN,
         .last_full_loss = NAN,

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 #include "base/err.h"
-#include "engine/train/pace.h"
 
 /* What is to be done next. A run that is stopped inside a stage or an evaluation does that part
  * again from its beginning. */
@@ -23,9 +22,9 @@ struct step_result {
     double train_loss, train_accuracy, learning_rate, grad_norm;
     double valid_loss, valid_accuracy;
     double full_valid_loss, full_valid_accuracy;
-    double ff_loss_before, ff_loss_after, ff_rate; /* ff_rate: peak rate from now on */
-    int64_t ff_tau, ff_evaluations;                /* evaluations 0: no stage */
-    int64_t skipped; /* 1: loss or gradient was not finite, nothing was updated */
+    double ff_loss_before, ff_loss_after;
+    int64_t ff_tau, ff_evaluations; /* evaluations 0: no stage */
+    int64_t skipped;                /* 1: loss or gradient was not finite, nothing was updated */
 };
 
 struct run_state {
@@ -36,7 +35,9 @@ struct run_state {
     int64_t tokens, trained_tokens; /* of all rows trained on so far; labels among them */
     double flops_training, flops_fast_forward;
     double seconds;                         /* spent by this run and those it goes on from */
-    struct pace pace;                       /* of Fast Forward's search "auto" */
+    int64_t ff_last_tau;                    /* tau of the last stage */
+    double ff_last_rate;                    /* and the learning rate of its direction */
+    int64_t ff_gap, ff_next;                /* intervals to the next stage; its step */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */
     int64_t evaluations_without_gain;                       /* for early stopping */

@@ -13,7 +13,7 @@ END
 
 # tau, evaluations, loss before and after of every stage, a line each
 stages() { # LOG
-    sed -n 's/.*"fast_forward":{"tau":\([0-9]*\),"evaluations":\([0-9]*\),"loss_before":\([^,]*\),"loss_after":\([^,}]*\).*/\1 \2 \3 \4/p' "$1"
+    sed -n 's/.*"fast_forward":{"tau":\([0-9]*\),"evaluations":\([0-9]*\),"loss_before":\([^,]*\),"loss_after":\([^}]*\)}.*/\1 \2 \3 \4/p' "$1"
 }
 
 linear_stages() {
@@ -26,11 +26,14 @@ check linear_stages linear_stages
 quick_stages_lower_the_loss_with_fewer_evaluations() {
     ff_run quick auto && stages "$work/quick.log" |
         awk '{ n++; if ($4 > $3 || ($1 == 0 && $3 != $4)) bad++; print } END { exit n < 2 || bad > 0 }' || return 1
-    local linear quick
+    local linear quick first_linear first_quick
     linear=$(stages "$work/linear.log" | awk '{ n += $2 } END { print n }')
     quick=$(stages "$work/quick.log" | awk '{ n += $2 } END { print n }')
-    echo "evaluations: linear $linear, quick $quick"
-    [ "$quick" -lt "$linear" ]
+    # both searches see the same curve in the first stage
+    first_linear=$(stages "$work/linear.log" | awk 'NR == 1 { print $4 }')
+    first_quick=$(stages "$work/quick.log" | awk 'NR == 1 { print $4 }')
+    echo "evaluations: linear $linear, quick $quick; first stage $first_linear, $first_quick"
+    [ "$quick" -lt "$linear" ] && close_to "$first_linear" "$first_quick" 0.02
 }
 check quick_stages_lower_the_loss_with_fewer_evaluations quick_stages_lower_the_loss_with_fewer_evaluations
 
@@ -62,7 +65,7 @@ rows_set_apart() {
     "$ffwd" train --model "$model" --train "$work/train.jsonl" --device cpu --dtype f32 --threads 1 \
         --config "$work/end.json" --out "$work/end" >"$work/end.log" &&
         grep -q '"training_rows":108,"fast_forward_rows":12,"validation_rows":0' "$work/end.log" &&
-        [ "$(stages "$work/end.log" | wc -l)" = 2 ] && ! grep -q full_valid_loss "$work/end.log"
+        [ "$(stages "$work/end.log" | wc -l)" = 1 ] && ! grep -q full_valid_loss "$work/end.log"
 }
 check rows_set_apart rows_set_apart
 
@@ -75,29 +78,3 @@ flops_add_up() {
     awk -v t="$total" -v a="$training" -v b="$ff" 'BEGIN { exit !(a > 0 && b > 0 && t == a + b) }'
 }
 check flops_add_up flops_add_up
-
-# Starts a factor of 10,000 apart end at nearly the same rate and loss; the given rate only says where to look first.
-found_rate() { # START
-    run_with "{\"seed\": 3, \"hyperparameters\": {\"n_epochs\": 2, \"batch_size\": 8}, \"training\": {\"learning_rate\": $1}}" &&
-        grep '"fast_forward":{"tau"' "$work/end.log" | head -n 1 | field learning_rate
-}
-the_start_hardly_matters() {
-    local low high
-    low=$(found_rate 0.00005) && high=$(found_rate 0.5) || return 1
-    echo "found $low and $high"
-    awk -v a="$low" -v b="$high" 'BEGIN { exit !(a > 0 && b > 0 && a / b < 2 && b / a < 2) }'
-}
-check the_start_hardly_matters the_start_hardly_matters
-
-# Validation rows without a trained token are left out; fewer rows than asked for will do.
-few_rows_to_measure_on() {
-    {
-        head -n 2 "$work/valid.jsonl"
-        echo '{"input_ids": [1, 2, 3], "labels": [-100, -100, -100]}'
-    } >"$work/few.jsonl"
-    run_with '{"hyperparameters": {"n_epochs": 1, "batch_size": 8}}' --valid "$work/few.jsonl" || return 1
-    grep -q '"fast_forward_rows":2,' "$work/end.log" && grep -q '"level":"warn".*without a token to train on' "$work/end.log" &&
-        grep -q '"level":"warn".*All 2 validation rows are used by Fast Forward' "$work/end.log" &&
-        [ "$(stages "$work/end.log" | wc -l)" -ge 2 ]
-}
-check few_rows_to_measure_on few_rows_to_measure_on
