@@ -131,7 +131,9 @@ def prove(image, entrypoint, arguments):
     image.shell("ffwd help")
     key = image.shell(f"{entrypoint[0]} keys create --data /data", stdout=subprocess.PIPE, text=True).stdout.strip()
     arguments = [a.replace("0.0.0.0:8080", f"127.0.0.1:{PORT}") for a in arguments]
-    server = subprocess.Popen(["chroot", f"--userspec={image.user}", image.root, *entrypoint, *arguments], env=image.env)
+    mount = f"mount --bind /proc {shlex.quote(str(image.root))}/proc; exec \"$@\""  # as containers have it
+    server = subprocess.Popen(["unshare", "--mount", "/bin/sh", "-ec", mount, "sh", "chroot", f"--userspec={image.user}",
+                               image.root, *entrypoint, *arguments], env=image.env)
     try:
         for _ in range(100):
             try:
