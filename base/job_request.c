@@ -31,7 +31,9 @@ static bool is_auto(const json_t *v) {
 static enum err read_auto_int(const json_t *v, int64_t hi, struct auto_number *out,
                               const struct json_place *at) {
     int64_t n = 0;
-    if (is_auto(v) || json_is_null(v)) {
+    if (json_is_null(v)) /* as if it were not there */
+        return ERR_OK;
+    if (is_auto(v)) {
         *out = (struct auto_number){.is_auto = true};
         return ERR_OK;
     }
@@ -46,7 +48,9 @@ static enum err read_auto_int(const json_t *v, int64_t hi, struct auto_number *o
 static enum err read_auto_real(const json_t *v, double hi, struct auto_number *out,
                                const struct json_place *at) {
     double d = 0;
-    if (is_auto(v) || json_is_null(v)) {
+    if (json_is_null(v))
+        return ERR_OK;
+    if (is_auto(v)) {
         *out = (struct auto_number){.is_auto = true};
         return ERR_OK;
     }
@@ -269,11 +273,13 @@ READER(hyper_multiplier) {
     return read_auto_real(v, 1e6, &r->learning_rate_multiplier, at);
 }
 
+static const struct field hyper_fields[] = {{"n_epochs", hyper_epochs},
+                                            {"batch_size", hyper_batch},
+                                            {"learning_rate_multiplier", hyper_multiplier}};
+
 READER(read_hyperparameters) {
-    static const struct field fields[] = {{"n_epochs", hyper_epochs},
-                                          {"batch_size", hyper_batch},
-                                          {"learning_rate_multiplier", hyper_multiplier}};
-    return json_is_null(v) ? ERR_OK : read_object(v, fields, FIELD_COUNT(fields), r, at);
+    return json_is_null(v) ? ERR_OK
+                           : read_object(v, hyper_fields, FIELD_COUNT(hyper_fields), r, at);
 }
 
 READER(read_supervised) {
@@ -306,6 +312,28 @@ READER(read_method) {
         return err_set_param(at->em, ERR_INPUT, type.path, "%s is missing", type.path);
     enum err e = method_type(json_object_get(v, "type"), r, &type);
     return e != ERR_OK ? e : read_object(v, fields, FIELD_COUNT(fields), r, at);
+}
+
+static bool contradict(const json_t *a, const json_t *b) {
+    if (a == NULL || b == NULL || json_is_null(a) || json_is_null(b) || (is_auto(a) && is_auto(b)))
+        return false;
+    return is_auto(a) || is_auto(b) || json_number_value(a) != json_number_value(b);
+}
+
+/* The deprecated place may repeat what the other one says. Both have been read without an error. */
+static enum err check_hyperparameters(const json_t *body, struct err_msg *em) {
+    const json_t *supervised = json_object_get(json_object_get(body, "method"), "supervised");
+    const json_t *one = json_object_get(supervised, "hyperparameters");
+    const json_t *other = json_object_get(body, "hyperparameters");
+    for (size_t i = 0; i < FIELD_COUNT(hyper_fields); i++) {
+        const char *name = hyper_fields[i].name;
+        if (contradict(json_object_get(one, name), json_object_get(other, name)))
+            return err_set_param(em, ERR_INPUT, "hyperparameters",
+                                 "hyperparameters.%s and method.supervised.hyperparameters.%s "
+                                 "differ; leave out hyperparameters, which is deprecated",
+                                 name, name);
+    }
+    return ERR_OK;
 }
 
 READER(read_model) {
@@ -454,6 +482,8 @@ enum err job_request_parse(const json_t *body, unsigned flags, struct job_reques
         e = err_set(root.em, ERR_INPUT, "the body must be a JSON object");
     if (e == ERR_OK)
         e = read_object(body, body_fields, FIELD_COUNT(body_fields), out, &root);
+    if (e == ERR_OK)
+        e = check_hyperparameters(body, root.em);
     if (e == ERR_OK && (flags & JOB_REQUEST_CREATE) != 0)
         e = check_required(out, root.em);
     if (e == ERR_OK && out->lora.alpha == 0)

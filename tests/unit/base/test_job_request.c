@@ -68,6 +68,43 @@ Test(job_request, both_places_of_the_hyperparameters_are_read) {
     job_request_clear(&r);
 }
 
+#define METHOD(numbers)                                                                            \
+    "\"method\":{\"type\":\"supervised\",\"supervised\":{\"hyperparameters\":" numbers "}}"
+
+/* In either order: the file's last word does not win. */
+Test(job_request, both_places_of_the_hyperparameters_must_agree) {
+    static const struct {
+        const char *body;
+        bool good;
+    } cases[] = {
+        {"{\"hyperparameters\":{\"n_epochs\":3}," METHOD("{\"n_epochs\":4}") "}", false},
+        {"{" METHOD("{\"n_epochs\":4}") ",\"hyperparameters\":{\"n_epochs\":3}}", false},
+        {"{" METHOD("{\"n_epochs\":4}") ",\"hyperparameters\":{\"n_epochs\":\"auto\"}}", false},
+        {"{\"hyperparameters\":{\"batch_size\":2}," METHOD("{\"batch_size\":\"auto\"}") "}", false},
+        {"{\"hyperparameters\":{\"learning_rate_multiplier\":1}," METHOD(
+             "{\"learning_rate_multiplier\":1.5}") "}",
+         false},
+        {"{\"hyperparameters\":{\"n_epochs\":3}," METHOD("{\"n_epochs\":3.0}") "}", true},
+        {"{" METHOD("{\"n_epochs\":3}") ",\"hyperparameters\":{\"n_epochs\":null}}", true},
+        {"{\"hyperparameters\":{\"n_epochs\":3}," METHOD("{\"batch_size\":\"auto\"}") "}", true},
+        {"{\"hyperparameters\":{\"n_epochs\":3,\"batch_size\":\"auto\"}," METHOD(
+             "{\"batch_size\":\"auto\"}") "}",
+         true},
+        {"{\"hyperparameters\":{\"n_epochs\":3},\"method\":{\"type\":\"supervised\"}}", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct job_request r;
+        struct err_msg em = ERR_MSG_INIT;
+        enum err e = parse(cases[i].body, 0, &r, &em);
+        cr_expect_eq(e == ERR_OK, cases[i].good, "%s: %s", cases[i].body, em.text);
+        if (!cases[i].good)
+            cr_expect_str_eq(em.param, "hyperparameters", "%s", cases[i].body);
+        else
+            cr_expect(r.n_epochs.is_auto || r.n_epochs.value == 3, "%s", cases[i].body);
+        job_request_clear(&r);
+    }
+}
+
 Test(job_request, extensions_are_read_back_as_written) {
     struct job_request a, b;
     const char *body = "{\"lora\":{\"rank\":4,\"target_modules\":[\"q_proj\"],\"use_rslora\":true},"
