@@ -28,7 +28,7 @@
     X(connections, 12000, 1, 65536)                                                                \
     X(connections_per_address, 32, 1, 65536)                                                       \
     X(streams, 10000, 1, 65536)                                                                    \
-    X(streams_per_project, 10000, 1, 65536)                                                        \
+    X(streams_per_project, 0, 0, 65536)                                                            \
     X(key_requests_per_minute, 0, 0, 1000000000)                                                   \
     X(project_requests_per_minute, 0, 0, 1000000000)                                               \
     X(address_requests_per_minute, 0, 0, 1000000000)                                               \

@@ -312,12 +312,20 @@ static struct stream *new_stream(struct streams *all, struct request *r, const c
     return st;
 }
 
+/* Without a setting, projects leave places for each other. Without keys there is only one. */
+static int64_t most_of_project(const struct server *s) {
+    const struct config_limits *limits = &s->config->limits;
+    if (limits->streams_per_project > 0)
+        return limits->streams_per_project;
+    return s->keys_exist ? (limits->streams + 3) / 4 : limits->streams;
+}
+
 enum err streams_open(struct streams *all, struct request *r, const char *job_id, int64_t after_seq,
                       struct MHD_Response **out, struct err_msg *em) {
     const struct config_limits *limits = &all->server->config->limits;
     const int bytes = SEND_BUFFER;
     struct project *project = find_project(all, r->project != NULL ? r->project : "default");
-    if (all->count >= limits->streams || project->streams >= limits->streams_per_project)
+    if (all->count >= limits->streams || project->streams >= most_of_project(all->server))
         return err_set(em, ERR_LIMIT,
                        "Too many event streams are open; close one or read the events list.");
     struct stream *st = new_stream(all, r, job_id, after_seq, project);

@@ -1,5 +1,6 @@
 """Event streams: live, replay, reconnect."""
 import random
+import subprocess
 import threading
 import time
 
@@ -108,6 +109,38 @@ def quiet_streams_get_heartbeats_and_the_dead_are_noticed():
         finally:
             again.close()
     until(room, 10, 0.3)
+
+
+@test
+def one_project_leaves_places_for_the_readers_of_others():
+    s = Server(config={"limits": {"streams": 8}})
+    job = s.create("steps100000-ms50")
+    s.running(job)
+    path = f"/v1/fine_tuning/jobs/{job}/events?stream=true"
+    free = [open_stream(s, job) for _ in range(8)]
+    assert all(c.head()[0] == 200 for c in free), "without keys there is one project"
+    assert open_stream(s, job).head()[0] == 429
+    for c in free:
+        c.close()
+    keys = {p: [("Authorization", "Bearer " + subprocess.run(
+        s.command("keys", "create", "--data", s.data, "--project", p), capture_output=True,
+        text=True, check=True).stdout.strip())] for p in ("default", "other")}
+
+    def reader(project, of):
+        c = s.connect()
+        c.send(request("GET", of, headers=keys[project]))
+        return c, c.head()[0]
+    until(lambda: reader("default", path)[1] == 200, 10, 0.3)
+    held = [reader("default", path) for _ in range(7)]
+    assert [status for _, status in held].count(200) <= 2, "a quarter of the places"
+    file = s.upload(headers=keys["other"])
+    own = s.post("/v1/fine_tuning/jobs", {"model": "tiny", "training_file": file},
+                 headers=keys["other"]).json()["id"]
+    own = f"/v1/fine_tuning/jobs/{own}/events?stream=true"
+    others = [reader("other", own) for _ in range(3)]
+    assert [status for _, status in others] == [200, 200, 429], others
+    for c, _ in held + others:
+        c.close()
 
 
 @test
