@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from harness import Server, test, until
+from harness import FORM, Server, form, test, until
 
 
 def act(s, job, action, want=200):
@@ -203,6 +203,44 @@ def full_queue_is_429_and_not_repeated():
     assert a.headers["x-should-retry"] == "false" and "retry-after" not in a.headers, a.headers
     s.post(f"/v1/fine_tuning/jobs/{first}/cancel")
     until(lambda: s.post("/v1/fine_tuning/jobs", body).status == 200)
+
+
+@test
+def states_are_not_409_which_clients_repeat():
+    """Each refusal for the state of a thing: the SDKs repeat 408, 409, 429 and 5xx."""
+    s = Server()
+    base = "/v1/fine_tuning/jobs"
+    done = s.create("steps6-ms1-every3")
+    over = s.ended(done)
+    model, used = over["fine_tuned_model"], s.upload()
+    run = s.create("steps100000-ms20", file=used)
+    s.running(run)
+    on = s.post(base, {"model": model, "training_file": used}).json()["id"]
+    upload = s.post("/v1/uploads", {"filename": "t", "purpose": "fine-tune", "bytes": 3,
+                                    "mime_type": "text/plain"}).json()["id"]
+    assert s.post(f"/v1/uploads/{upload}/cancel").status == 200
+    key = [("Idempotency-Key", "one")]
+    body = {"model": "tiny", "training_file": used}
+    assert s.post(base, body, headers=key).status == 200
+    refusals = {
+        "cancel": s.post(f"{base}/{done}/cancel"), "pause": s.post(f"{base}/{done}/pause"),
+        "resume ended": s.post(f"{base}/{done}/resume"),
+        "file in use": s.ask("DELETE", f"/v1/files/{used}"),
+        "model in use": s.ask("DELETE", f"/v1/models/{model}"),
+        "base model": s.ask("DELETE", "/v1/models/tiny"),
+        "cancel upload": s.post(f"/v1/uploads/{upload}/cancel"),
+        "complete upload": s.post(f"/v1/uploads/{upload}/complete", {"part_ids": ["part_x"]}),
+        "part": s.ask("POST", f"/v1/uploads/{upload}/parts", form([("data", "t", b"abc")]),
+                      kind=FORM),
+        "key of another body": s.post(base, {**body, "seed": 1}, headers=key),
+    }
+    found = {name: a.status for name, a in refusals.items()}
+    want = {name: {"base model": 403, "key of another body": 422}.get(name, 400) for name in found}
+    assert found == want, found
+    for name, a in refusals.items():
+        assert "retry-after" not in a.headers, (name, a.headers)
+    assert refusals["file in use"].headers["x-should-retry"] == "false"
+    s.post(f"{base}/{on}/cancel")
 
 
 @test

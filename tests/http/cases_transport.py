@@ -241,6 +241,7 @@ def full_disk_loses_nothing():
         big = form([PURPOSE, ("file", "t", b"x" * 4000000)])
         a = s.ask("POST", "/v1/files", big, kind=FORM)
         assert a.status == 507, (a.status, a.body)
+        assert a.headers["x-should-retry"] == "false", a.headers
         assert leftovers(s) == [] and s.get(f"/v1/files/{kept}").status == 200
         for n in range(40):
             content = b"%d" % n + ROW.encode() * 1500  # the same content would be stored once

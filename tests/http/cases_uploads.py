@@ -358,6 +358,7 @@ def full_disk_keeps_an_upload():
                 pass
         a = complete(s, upload, ids)
         assert a.status == 507, (a.status, a.body)
+        assert a.headers["x-should-retry"] == "false", a.headers
         assert send_part(s, upload, pieces[0]).status in (400, 500, 507)
         os.unlink(filler)
         # 8 MiB in 12: there is no room for a second copy, and none is needed
