@@ -38,6 +38,9 @@ static void count_stage(struct running *r, const json_t *stage) {
     add_up(r->fast_forward, "simulated_steps", json_object_get(stage, "tau"), 1);
     add_up(r->fast_forward, "evaluations", json_object_get(stage, "evaluations"), 1);
     json_decref(one);
+    double flops = json_number_value(json_object_get(r->fast_forward, "flops")) +
+                   json_number_value(json_object_get(stage, "flops"));
+    json_object_set_new(r->fast_forward, "flops", json_real(flops));
 }
 
 /* A run's tokens are counted from its start: those of an attempt before are not counted again. */

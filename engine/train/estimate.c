@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 #include "engine/model/model_size.h"
+#include "engine/train/cadence.h"
 #include "engine/train/plan.h"
 
 /* Evaluations for each stage that is due, as seen in runs: the automatic search takes four and
- * leaves out a quarter of the stages; the paper's search takes one for each simulated step. */
+ * leaves out a quarter of the stages where the learning rate is low, and near a good rate stays
+ * within its allowance; the paper's search takes one for each simulated step. */
 #define EVALUATIONS_AUTO 3.0
 #define EVALUATIONS_LINEAR 12.0
 
@@ -65,7 +67,8 @@ static enum err count(const struct estimate *in, struct counts *c, struct err_ms
     c->epochs = fmin((double)(c->plan.total_steps * batch) / (double)c->shares.trained,
                      (double)c->plan.n_epochs);
     part(in->train, c->shares.trained, &c->train_tokens, &c->train_pairs);
-    part(in->valid != NULL ? in->valid : in->train, c->shares.held, &c->held_tokens,
+    part(in->valid != NULL ? in->valid : in->train,
+         plan_rows_measured(&q->fast_forward, &c->plan, c->shares.held), &c->held_tokens,
          &c->held_pairs);
     if (in->valid != NULL)
         part(in->valid, c->shares.full, &c->full_tokens, &c->full_pairs);
@@ -100,6 +103,8 @@ static double full_evaluations(const struct estimate *in, const struct counts *c
 static json_t *work_json(const struct estimate *in, const struct counts *c, json_t *o) {
     double training = 2.0 * c->epochs * forward(in->config, c->train_tokens, c->train_pairs);
     double stages = evaluations(in, c) * forward(in->config, c->held_tokens, c->held_pairs);
+    if (in->request->fast_forward.search == FF_AUTO && in->request->training.learning_rate.is_auto)
+        stages = fmin(stages, (CADENCE_START + CADENCE_SHARE) * training);
     double full = full_evaluations(in, c) * forward(in->config, c->full_tokens, c->full_pairs);
     double seconds =
         in->flops_per_second > 0 ? (training + stages + full) / in->flops_per_second : NAN;

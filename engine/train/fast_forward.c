@@ -38,10 +38,6 @@ void fast_forward_free(struct fast_forward *ff) {
     *ff = (struct fast_forward){0};
 }
 
-bool fast_forward_due(const struct fast_forward *ff, int64_t step) {
-    return ff->direction != NULL && step % ff->config.interval == 0;
-}
-
 void fast_forward_before_update(struct fast_forward *ff) {
     ff->dev->ops->mem_copy(ff->dev, ff->direction, ff->adapter->w, ff->adapter->n * sizeof(float));
 }
@@ -99,7 +95,7 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess,
     if (e != ERR_OK)
         return e;
     double accuracy = out->search.tau == 0 ? trial.accuracy_before : trial.accuracy_best;
-    if (ff->config.search == FF_PAPER)
+    if (ff->config.search == FF_PAPER && out->search.tau > 0)
         accuracy = trial.accuracy_last;
     out->best = (struct measurement){out->search.loss_after, accuracy, ff->held->targets};
     out->flops = ff->held->flops * (double)out->search.evaluations;

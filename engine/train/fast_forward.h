@@ -12,7 +12,6 @@
 #ifndef FFWD_ENGINE_TRAIN_FAST_FORWARD_H
 #define FFWD_ENGINE_TRAIN_FAST_FORWARD_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/job_request.h"
@@ -42,9 +41,7 @@ enum err fast_forward_init(struct fast_forward *ff, const struct fast_forward_co
                            struct err_msg *em) NODISCARD;
 void fast_forward_free(struct fast_forward *ff);
 
-/* A stage follows this optimizer step (counted from 1). */
-bool fast_forward_due(const struct fast_forward *ff, int64_t step);
-/* Around the optimizer's update of such a step. */
+/* Around the optimizer's update of a step that a stage follows. */
 void fast_forward_before_update(struct fast_forward *ff);
 void fast_forward_after_update(struct fast_forward *ff);
 /* guess: a tau to start at, 0 if there is none. */

@@ -23,7 +23,7 @@ struct point {
 struct trail {
     const struct line_search *s;
     struct err_msg *em;
-    int n;
+    int n, not_finite;
     struct point p[MAX_POINTS];
 };
 
@@ -33,6 +33,7 @@ static enum err measure(struct trail *t, int64_t tau, double *loss) {
     if (e != ERR_OK)
         return e;
     *loss = isfinite(x) ? x : INFINITY;
+    t->not_finite += !isfinite(x);
     int i = t->n++;
     for (; i > 0 && t->p[i - 1].tau > tau; i--)
         t->p[i] = t->p[i - 1];
@@ -54,10 +55,12 @@ static enum err search_linear(const struct line_search *s, struct line_search_re
     double loss = INFINITY;
     enum err e = s->loss_at(s->arg, 0, &loss, em);
     out->evaluations = 1;
+    out->not_finite = !isfinite(loss);
     out->loss_before = out->loss_after = isfinite(loss) ? loss : INFINITY;
     for (int64_t tau = 1; e == ERR_OK && tau <= s->max_tau; tau++) {
         e = s->loss_at(s->arg, tau, &loss, em);
         out->evaluations++;
+        out->not_finite += !isfinite(loss);
         if (e != ERR_OK || !(loss < out->loss_after))
             break;
         out->tau = tau;
@@ -75,8 +78,9 @@ static enum err search_paper(const struct line_search *s, struct line_search_res
         double loss = INFINITY;
         e = s->loss_at(s->arg, tau, &loss, em);
         out->evaluations++;
-        out->tau = tau;
-        out->loss_after = loss;
+        out->not_finite += !isfinite(loss);
+        out->tau = isfinite(loss) ? tau : 0;
+        out->loss_after = isfinite(loss) ? loss : NAN;
         if (!(loss <= previous))
             break;
         previous = loss;
@@ -151,6 +155,7 @@ static enum err search_auto(const struct line_search *s, struct line_search_resu
     const struct point best = t.p[best_of(&t)];
     out->tau = best.tau;
     out->evaluations = t.n;
+    out->not_finite = t.not_finite;
     out->loss_before = start;
     out->loss_after = best.loss;
     return ERR_OK;

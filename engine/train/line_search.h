@@ -9,7 +9,7 @@
  * Owns:    nothing.
  * Threads: pure but for the caller's function.
  * Errors:  those of the caller's function, at once. A loss that is not finite counts as worse than
- *          any other.
+ *          any other; FF_PAPER, which would stay there, goes back to tau = 0.
  */
 #ifndef FFWD_ENGINE_TRAIN_LINE_SEARCH_H
 #define FFWD_ENGINE_TRAIN_LINE_SEARCH_H
@@ -33,6 +33,7 @@ struct line_search {
 struct line_search_result {
     int64_t tau; /* 0: nothing was better */
     int64_t evaluations;
+    int64_t not_finite;             /* evaluations that gave no finite loss */
     double loss_before, loss_after; /* loss_before is NaN with FF_PAPER */
 };
 

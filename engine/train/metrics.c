@@ -14,8 +14,8 @@
 
 #define HEADER                                                                                     \
     "step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,"              \
-    "full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,learning_rate,"          \
-    "grad_norm,tokens,flops\n"
+    "full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,ff_loss_before,"         \
+    "ff_loss_after,ff_flops_share,learning_rate,grad_norm,tokens,flops\n"
 #define MAX_ROW 512
 
 static enum err io_error(const struct metrics *m, struct err_msg *em) {
@@ -68,6 +68,7 @@ enum err metrics_add(struct metrics *m, const struct run_state *s, struct err_ms
     const struct step_result *r = &s->result;
     char row[MAX_ROW];
     size_t len = (size_t)snprintf(row, sizeof row, "%lld", (long long)s->step);
+    double total = s->flops_training + s->flops_fast_forward;
     const double cells[] = {
         r->train_loss,
         r->train_accuracy,
@@ -77,13 +78,16 @@ enum err metrics_add(struct metrics *m, const struct run_state *s, struct err_ms
         r->full_valid_accuracy,
         r->ff_evaluations > 0 ? (double)r->ff_tau : NAN,
         r->ff_evaluations > 0 ? (double)r->ff_evaluations : NAN,
+        r->ff_loss_before,
+        r->ff_loss_after,
+        r->ff_evaluations > 0 ? s->flops_fast_forward / total : NAN,
         r->learning_rate,
         r->grad_norm,
         (double)s->tokens,
     };
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++)
         add_cell(row, &len, cells[i]);
-    add_cell(row, &len, s->flops_training + s->flops_fast_forward);
+    add_cell(row, &len, total);
     row[len++] = '\n';
     return append(m, row, len, em);
 }

@@ -16,6 +16,12 @@
 #define BUDGET_ACCELERATOR 8192
 #define EVAL_ROWS 64 /* rows that an evaluation packs together */
 
+#define LEAST_MEASURED 4  /* rows */
+#define FORWARDS_OF_ROW 2 /* that a row of a training step costs */
+/* Training steps of a run for each evaluation that costs as much as one: the first stage is then a
+ * small part of the run. */
+#define STEPS_PER_EVALUATION 100
+
 enum err plan_max_seq_len(const struct job_request *r, const struct model_config *c, int32_t *out,
                           struct err_msg *em) {
     int64_t asked = r->training.max_seq_len;
@@ -87,6 +93,17 @@ struct row_shares plan_shares(const struct fast_forward_config *ff, int64_t trai
     else
         s.trained -= s.held;
     return s;
+}
+
+int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct plan *p,
+                           int64_t held) {
+    if (ff->search != FF_AUTO)
+        return held;
+    int64_t step = FORWARDS_OF_ROW * p->batch_size;
+    int64_t rows = step * p->total_steps / STEPS_PER_EVALUATION;
+    rows = rows < step ? rows : step;
+    rows = rows > LEAST_MEASURED ? rows : LEAST_MEASURED;
+    return rows < held ? rows : held;
 }
 
 int32_t plan_rows_at_once(int64_t batch_size) {

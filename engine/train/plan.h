@@ -47,6 +47,11 @@ int32_t plan_rows_at_once(int64_t batch_size);
 enum err plan_make(const struct job_request *r, const struct model_config *c, int64_t rows,
                    int64_t trained, struct plan *out, struct err_msg *em) NODISCARD;
 
+/* Of the held rows, those that a stage measures on. With search "auto" an evaluation costs a
+ * training step at most, and less in a short run. */
+int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct plan *p,
+                           int64_t held);
+
 /* "auto" learning rate before the multiplier: 5e-4 · (2000 / hidden)^0.78, from 1e-4 to 5e-3. */
 double plan_auto_learning_rate(const struct model_config *c);
 

@@ -55,6 +55,9 @@ static void report_stage(const struct train_hooks *hooks, const struct run_state
     set_int(stage, "evaluations", r->ff_evaluations);
     set_real(stage, "loss_before", r->ff_loss_before);
     set_real(stage, "loss_after", r->ff_loss_after);
+    set_real(stage, "flops", r->ff_flops);
+    set_real(stage, "flops_share", s->flops_fast_forward / total_flops(s));
+    set_real(stage, "learning_rate", r->learning_rate);
     char text[160];
     if (isnan(r->ff_loss_before))
         (void)snprintf(text, sizeof text,

@@ -1,9 +1,8 @@
 /* run: what the files of one training run share (private to engine/train).
  *
  * What:    struct run ties job, data, adapter, memory and state together. setup.c fills it, step.c
- *          does the work of a step, restore.c saves and restores it, publish.c writes what stays,
- *          run.c is the loop.
- * Owns:    everything it opened; run_teardown frees it in any state.
+ *          and stage.c do the work of a step, restore.c saves and restores it, publish.c writes
+ * what stays, run.c is the loop. Owns:    everything it opened; run_teardown frees it in any state.
  * Threads: the control thread.
  * Errors:  as job.h.
  */
@@ -71,9 +70,11 @@ void run_announce(const struct run *r, bool resumed);
 enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;
 void run_teardown(struct run *r);
 
-/* step.c: each does the part of the step that state.phase names and moves the phase on. */
+/* step.c and stage.c: each does the part of the step that state.phase names and moves the phase on.
+ */
 enum err run_step(struct run *r, struct err_msg *em) NODISCARD;
 enum err run_stage(struct run *r, struct err_msg *em) NODISCARD;
+bool run_stage_due(const struct run *r); /* after the optimizer's step state.step */
 enum err run_evaluate(struct run *r, struct err_msg *em) NODISCARD;
 bool run_epoch_ends(const struct run *r); /* with state.step */
 

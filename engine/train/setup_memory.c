@@ -1,5 +1,6 @@
 /* setup_memory: all memory of a run, taken once. */
 #include "base/mem.h"
+#include "engine/train/report.h"
 #include "engine/train/run.h"
 
 #include <string.h>
@@ -40,12 +41,22 @@ static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, boo
     }
 }
 
-static enum err setup_fast_forward(struct run *r, struct err_msg *em) {
+static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *em) {
     if (r->held_rows.n == 0)
         return ERR_OK;
-    enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &r->held_rows, em);
-    if (e != ERR_OK || r->held.targets == 0)
+    struct row_list rows = r->held_rows;
+    rows.n = plan_rows_measured(&r->job->request->fast_forward, &r->plan, rows.n);
+    enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &rows, em);
+    if (e != ERR_OK)
         return e;
+    if (r->held.targets == 0) {
+        if (!resumed)
+            report_message(r->hooks, EVENT_WARN, NULL,
+                           "Fast Forward is off: the %lld rows it would measure on have no "
+                           "trained tokens",
+                           (long long)rows.n);
+        return ERR_OK;
+    }
     return fast_forward_init(&r->ff, &r->job->request->fast_forward, r->dev, r->mem, &r->evaluator,
                              &r->held, em);
 }
@@ -66,5 +77,5 @@ enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) {
     evaluator_init(&r->evaluator, r->job->model, r->pass, &r->batcher, run_poll, r);
     order_init(&r->order, &r->train_rows, t->shuffle, r->seed);
     r->step_rows = xcalloc((size_t)r->plan.batch_size, sizeof *r->step_rows);
-    return setup_fast_forward(r, em);
+    return setup_fast_forward(r, capacity > 0, em);
 }

@@ -30,8 +30,11 @@ static const struct field fields[] = {
     REAL(seconds),
     INT(ff_last_tau),
     REAL(ff_last_rate),
-    INT(ff_gap),
-    INT(ff_next),
+    INT(cadence.gap),
+    INT(cadence.next),
+    REAL(cadence.loss),
+    REAL(cadence.flops),
+    REAL(cadence.spent),
     INT(stages),
     INT(simulated),
     INT(evaluations),
@@ -52,6 +55,7 @@ static const struct field fields[] = {
     REAL(result.full_valid_accuracy),
     REAL(result.ff_loss_before),
     REAL(result.ff_loss_after),
+    REAL(result.ff_flops),
     INT(result.ff_tau),
     INT(result.ff_evaluations),
     INT(result.skipped),
@@ -70,16 +74,17 @@ void step_result_init(struct step_result *r) {
         .full_valid_accuracy = NAN,
         .ff_loss_before = NAN,
         .ff_loss_after = NAN,
+        .ff_flops = NAN,
     };
 }
 
 void run_state_init(struct run_state *s) {
     *s = (struct run_state){
-        .ff_gap = 1,
         .first_full_loss = NAN,
         .best_full_loss = NAN,
         .last_full_loss = NAN,
     };
+    cadence_init(&s->cadence);
     step_result_init(&s->result);
 }
 

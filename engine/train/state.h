@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "engine/train/cadence.h"
 
 /* What is to be done next. A run that is stopped inside a stage or an evaluation does that part
  * again from its beginning. */
@@ -22,7 +23,7 @@ struct step_result {
     double train_loss, train_accuracy, learning_rate, grad_norm;
     double valid_loss, valid_accuracy;
     double full_valid_loss, full_valid_accuracy;
-    double ff_loss_before, ff_loss_after;
+    double ff_loss_before, ff_loss_after, ff_flops;
     int64_t ff_tau, ff_evaluations; /* evaluations 0: no stage */
     int64_t skipped;                /* 1: loss or gradient was not finite, nothing was updated */
 };
@@ -37,7 +38,7 @@ struct run_state {
     double seconds;                         /* spent by this run and those it goes on from */
     int64_t ff_last_tau;                    /* tau of the last stage */
     double ff_last_rate;                    /* and the learning rate of its direction */
-    int64_t ff_gap, ff_next;                /* intervals to the next stage; its step */
+    struct cadence cadence;                 /* of Fast Forward's search "auto" */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */
     int64_t evaluations_without_gain;                       /* for early stopping */

@@ -1,4 +1,4 @@
-/* step: one optimizer step, the Fast Forward stage after it, the evaluation after that. */
+/* step: one optimizer step, and the evaluation after it. */
 #include <math.h>
 
 #include "engine/train/report.h"
@@ -7,8 +7,6 @@
 
 /* Updates left out in a row before the job is given up. */
 #define MAX_SKIPPED 3
-
-#define MAX_GAP 8 /* intervals between stages at most */
 
 bool run_epoch_ends(const struct run *r) {
     int64_t n = r->train_rows.n, b = r->plan.batch_size, s = r->state.step;
@@ -66,14 +64,6 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
     }
 }
 
-/* FF_AUTO leaves out stages that would hardly help: see wait_for_stage. A direction at less than
- * half the learning rate of the last one is worth a look in any case. */
-static bool stage_due(const struct run *r) {
-    const struct run_state *s = &r->state;
-    return fast_forward_due(&r->ff, s->step) &&
-           (s->step >= s->ff_next || s->result.learning_rate < 0.5 * s->ff_last_rate);
-}
-
 static void update(struct run *r, bool stage, const struct step_result *result) {
     if (stage)
         fast_forward_before_update(&r->ff);
@@ -126,54 +116,10 @@ enum err run_step(struct run *r, struct err_msg *em) {
         return ERR_OK;
     if (!isfinite(norm) || !isfinite(s->result.train_loss))
         return skip(r, em);
-    bool stage = stage_due(r);
+    bool stage = run_stage_due(r);
     update(r, stage, &s->result);
     if (stage)
         s->phase = PHASE_STAGE;
-    return ERR_OK;
-}
-
-/* ---- Fast Forward --------------------------------------------------------------------------- */
-
-/* Where to start: the last stage's tau, for a direction whose length follows the learning rate. */
-static int64_t first_guess(const struct run_state *s) {
-    double tau = (double)s->ff_last_tau * s->ff_last_rate / s->result.learning_rate;
-    return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
-}
-
-/* A stage that went tau steps forward should have cost less than tau steps of training. Near the
- * best learning rate, or with small batches, it often costs more: the wait then doubles, up to
- * MAX_GAP intervals; a stage that was worth twice its cost ends it. */
-static void wait_for_stage(struct run *r, const struct fast_forward_stage *stage) {
-    struct run_state *s = &r->state;
-    double cost = stage->flops / (s->flops_training / (double)s->step);
-    double tau = (double)stage->search.tau;
-    if (r->ff.config.search != FF_AUTO || tau >= 2.0 * cost)
-        s->ff_gap = 1;
-    else if (tau < cost)
-        s->ff_gap = s->ff_gap < MAX_GAP ? s->ff_gap * 2 : MAX_GAP;
-    s->ff_next = s->step + s->ff_gap * r->ff.config.interval;
-}
-
-enum err run_stage(struct run *r, struct err_msg *em) {
-    struct run_state *s = &r->state;
-    struct fast_forward_stage stage;
-    enum err e = fast_forward_stage_run(&r->ff, first_guess(s), &stage, em);
-    if (e != ERR_OK)
-        return e;
-    s->result.ff_tau = s->ff_last_tau = stage.search.tau;
-    s->ff_last_rate = s->result.learning_rate;
-    wait_for_stage(r, &stage);
-    s->result.ff_evaluations = stage.search.evaluations;
-    s->result.ff_loss_before = stage.search.loss_before;
-    s->result.ff_loss_after = stage.search.loss_after;
-    s->result.valid_loss = stage.best.loss;
-    s->result.valid_accuracy = stage.best.accuracy;
-    s->flops_fast_forward += stage.flops;
-    s->stages++;
-    s->simulated += stage.search.tau;
-    s->evaluations += stage.search.evaluations;
-    s->phase = PHASE_EVAL;
     return ERR_OK;
 }
 

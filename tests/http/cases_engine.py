@@ -14,7 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(harness.HERE))
 DATA = os.path.join(ROOT, "examples", "data")
 MODELS = os.path.join(ROOT, "examples", "models")
 STEPS = 30
-JOB = {"lora": {"rank": 4}, "seed": 11, "fast_forward": {"validation_examples": 4},
+JOB = {"lora": {"rank": 4}, "seed": 11, "fast_forward": {"validation_examples": 3},
        "training": {"max_steps": STEPS, "learning_rate": 0.003, "checkpoint_interval": 4},
        "method": {"type": "supervised", "supervised": {"hyperparameters": {"batch_size": 4,
                                                                            "n_epochs": 2}}}}
@@ -54,6 +54,13 @@ def engine_trains_what_the_command_line_trains():
     j = s.ended(job, 120)
     assert j["status"] == "succeeded", j
     assert steps(s, job) == list(range(1, STEPS + 1))
+    stages = [e["data"]["fast_forward"] for e in s.events(job) if "fast_forward" in e["data"]]
+    want = {"stages": len(stages), "simulated_steps": sum(x["tau"] for x in stages),
+            "evaluations": sum(x["evaluations"] for x in stages)}
+    totals = j["ffwd"]["fast_forward"]
+    assert stages and {k: totals[k] for k in want} == want, (totals, stages)
+    assert abs(totals["flops"] / j["ffwd"]["flops"]["fast_forward"] - 1) < 1e-6, j["ffwd"]
+    assert abs(stages[-1]["flops_share"] - totals["flops"] / j["ffwd"]["flops"]["total"]) < 0.1
     with tempfile.TemporaryDirectory() as folder:
         config = os.path.join(folder, "config.json")
         with open(config, "w") as f:

@@ -142,7 +142,8 @@ class Job:
         self.event(f"Step {self.step}/{total}: training loss={loss:.4f}", "metrics", data)
         if stage:
             self.event("stage", "metrics", {"step": self.step, "fast_forward": {
-                "tau": 1, "evaluations": 2, "loss_before": 1.0, "loss_after": 0.5}})
+                "tau": 1, "evaluations": 2, "loss_before": 1.0, "loss_after": 0.5,
+                "flops": 10.0, "flops_share": 0.1, "learning_rate": 0.001}})
         if self.how.get("stale"):
             self.event("from an older attempt", attempt=self.attempt - 1)
         if self.step % self.how["every"] == 0:

@@ -5,7 +5,7 @@
 ff_run() {
     cat >"$work/ff.json" <<END
 {"seed": 3, "hyperparameters": {"n_epochs": 2, "batch_size": 8},
- "fast_forward": {"search": "$2", "max_steps": 200},
+ "fast_forward": {"search": "$2", "max_steps": 200, "validation_examples": 4},
  "training": {"learning_rate": 0.0003, "lr_schedule": "constant"}}
 END
     train "$work/$1" --config "$work/ff.json" >"$work/$1.log"
@@ -13,7 +13,7 @@ END
 
 # tau, evaluations, loss before and after of every stage, a line each
 stages() { # LOG
-    sed -n 's/.*"fast_forward":{"tau":\([0-9]*\),"evaluations":\([0-9]*\),"loss_before":\([^,]*\),"loss_after":\([^}]*\)}.*/\1 \2 \3 \4/p' "$1"
+    sed -n 's/.*"fast_forward":{"tau":\([0-9]*\),"evaluations":\([0-9]*\),"loss_before":\([^,]*\),"loss_after":\([^,]*\),"flops":.*/\1 \2 \3 \4/p' "$1"
 }
 
 linear_stages() {
@@ -61,7 +61,7 @@ check published_search published_search
 # Without a validation file a tenth of the rows is set apart: 12 of 120.
 rows_set_apart() {
     rm -rf "$work/end"
-    echo '{"training": {"max_steps": 6}}' >"$work/end.json"
+    echo '{"training": {"max_steps": 6}, "fast_forward": {"search": "linear"}}' >"$work/end.json"
     "$ffwd" train --model "$model" --train "$work/train.jsonl" --device cpu --dtype f32 --threads 1 \
         --config "$work/end.json" --out "$work/end" >"$work/end.log" &&
         grep -q '"training_rows":108,"fast_forward_rows":12,"validation_rows":0' "$work/end.log" &&
@@ -78,3 +78,73 @@ flops_add_up() {
     awk -v t="$total" -v a="$training" -v b="$ff" 'BEGIN { exit !(a > 0 && b > 0 && t == a + b) }'
 }
 check flops_add_up flops_add_up
+
+# Where stages find little, a run costs 5 % more at most: batches of 2, a rate that is high.
+stages_cost_little_where_they_find_little() {
+    run_with '{"hyperparameters": {"batch_size": 2, "n_epochs": 3}, "training": {"learning_rate": 0.03}}' || return 1
+    local training ff
+    training=$(last_line | field training)
+    ff=$(last_line | field fast_forward)
+    echo "training $training, stages $ff: $(stages "$work/end.log" | wc -l)"
+    awk -v a="$training" -v b="$ff" 'BEGIN { exit !(b > 0 && b <= 0.05 * a) }' || return 1
+    # the events and the CSV say the same share
+    local said column
+    said=$(grep -o '"flops_share":[0-9.e-]*' "$work/end.log" | tail -n 1 | cut -d: -f2)
+    column=$(cut -d, -f12 "$work/end/adapter/metrics.csv" | grep -v '^$' | tail -n 1)
+    close_to "$said" "$column" 0.000001 && awk -v s="$said" 'BEGIN { exit !(s > 0 && s < 0.1) }'
+}
+check stages_cost_little_where_they_find_little stages_cost_little_where_they_find_little
+
+# Token 2 stands in no training row; its embedding becomes NaN, and so does every loss of a stage.
+loss_that_is_not_finite() { # SEARCH
+    local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 8}, "fast_forward": {"enabled": true, "search": "'$1'"}, "training": {"learning_rate": 0.002}}'
+    local broken=$work/broken header
+    rm -rf "$broken" && mkdir "$broken" && cp "$model"/*.json "$model/model.safetensors" "$broken" && chmod u+w "$broken"/* || return 1
+    header=$(od -An -tu8 -N8 "$broken/model.safetensors") || return 1
+    local start
+    start=$(head -c $((8 + header)) "$broken/model.safetensors" | tail -c +9 |
+        grep -o '"model.embed_tokens.weight":{[^}]*}' | grep -o '\[[0-9]*,[0-9]*\]}' | grep -o '[0-9]*' | head -n 1)
+    printf '\000\000\300\177' | dd of="$broken/model.safetensors" bs=1 seek=$((8 + header + start + 2 * 32 * 4)) conv=notrunc status=none
+    for _ in 1 2 3 4; do
+        echo '{"input_ids": [1, 2, 2, 2, 2, 2, 2, 2]}'
+    done >"$work/unlikely.jsonl"
+    model=$broken run_with "$config" --valid "$work/unlikely.jsonl" || return 1
+    grep -q '"level":"warn".*the loss was not finite at [0-9]* of [0-9]* points; the adapter is as it was before' "$work/end.log" &&
+        grep -q '"fast_forward":{"tau":0,"evaluations":[12],"loss_before":null,"loss_after":null,' "$work/end.log" || return 1
+    cp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
+    model=$broken run_with "${config/\"enabled\": true/\"enabled\": false}" --valid "$work/unlikely.jsonl" &&
+        cmp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
+}
+for search in auto linear paper; do
+    check "loss_that_is_not_finite_$search" loss_that_is_not_finite "$search"
+done
+
+# Fewer rows than asked for will do; a row without a trained token is left out.
+few_rows_to_measure_on() {
+    {
+        head -n 2 "$work/valid.jsonl"
+        echo '{"input_ids": [1, 2, 3], "labels": [-100, -100, -100]}'
+    } >"$work/few.jsonl"
+    run_with '{"hyperparameters": {"n_epochs": 1, "batch_size": 8}}' --valid "$work/few.jsonl" || return 1
+    grep -q '"fast_forward_rows":2,' "$work/end.log" &&
+        grep -q '"level":"warn".*without a token to train on' "$work/end.log" &&
+        grep -q '"level":"warn".*All 2 validation rows are used by Fast Forward' "$work/end.log" &&
+        [ "$(stages "$work/end.log" | wc -l)" -ge 1 ]
+}
+check few_rows_to_measure_on few_rows_to_measure_on
+
+no_row_to_measure_on() {
+    echo '{"input_ids": [1, 2, 3], "labels": [-100, -100, -100]}' >"$work/none.jsonl"
+    status_is 20 run_with '{"hyperparameters": {"n_epochs": 1}}' --valid "$work/none.jsonl" &&
+        last_line | grep -q '"param":"validation_file"'
+}
+check no_row_to_measure_on no_row_to_measure_on
+
+# A loss that falls as far as a stage may look: it ends there, and says so.
+stage_at_its_limit() {
+    run_with '{"hyperparameters": {"n_epochs": 4, "batch_size": 8}, "fast_forward": {"max_steps": 5},
+        "training": {"learning_rate": 0.00001, "lr_schedule": "constant"}}' || return 1
+    stages "$work/end.log" | awk '$1 != 5 { bad++ } END { exit NR < 1 || bad > 0 }' &&
+        grep -q '"level":"warn".*still fell at 5 simulated steps.*fast_forward.max_steps' "$work/end.log"
+}
+check stage_at_its_limit stage_at_its_limit

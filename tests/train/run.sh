@@ -18,7 +18,7 @@ make_rows 120 1 >"$work/train.jsonl"
 make_rows 60 2 >"$work/valid.jsonl"
 cat >"$work/config.json" <<END
 {"seed": 7, "hyperparameters": {"n_epochs": 2, "batch_size": 3},
- "lora": {"rank": 4, "dropout": 0.1},
+ "lora": {"rank": 4, "dropout": 0.1}, "fast_forward": {"validation_examples": 4},
  "training": {"learning_rate": 0.004, "checkpoint_interval": 10, "eval_interval": 20}}
 END
 train "$work/reference" >"$work/reference.log" 2>"$work/reference.err" || {

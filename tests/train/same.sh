@@ -59,8 +59,8 @@ check folder_is_complete folder_is_complete
 
 metrics_file_has_a_row_for_each_step() {
     local csv=$work/reference/adapter/metrics.csv
-    [ "$(head -n 1 "$csv")" = "step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,learning_rate,grad_norm,tokens,flops" ] &&
-        awk -F, 'NR > 1 && ($1 != NR - 1 || NF != 13) { exit 1 } END { exit NR != 81 }' "$csv"
+    [ "$(head -n 1 "$csv")" = "step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,full_valid_loss,full_valid_mean_token_accuracy,ff_tau,ff_evaluations,ff_loss_before,ff_loss_after,ff_flops_share,learning_rate,grad_norm,tokens,flops" ] &&
+        awk -F, 'NR > 1 && ($1 != NR - 1 || NF != 16) { exit 1 } END { exit NR != 81 }' "$csv"
 }
 check metrics_file_has_a_row_for_each_step metrics_file_has_a_row_for_each_step
 

@@ -120,7 +120,18 @@ Test(line_search, nan_is_worse_than_anything) {
             cr_assert(r.loss_after < r.loss_before);
         }
     struct curve never = {.minimum = 20, .skew = 1, .nan_from = 1};
-    cr_assert_eq(search(FF_AUTO, &never, 0, 1000).tau, 0);
+    struct line_search_result r = search(FF_AUTO, &never, 0, 1000);
+    cr_assert_eq(r.tau, 0);
+    cr_assert_eq(r.not_finite, 1);
+}
+
+Test(line_search, paper_goes_back_where_the_loss_is_not_finite) {
+    struct curve c = {.minimum = 20, .skew = 1, .nan_from = 9};
+    struct line_search_result r = search(FF_PAPER, &c, 0, 1000);
+    cr_assert_eq(r.tau, 0);
+    cr_assert_eq(r.evaluations, 9);
+    cr_assert_eq(r.not_finite, 1);
+    cr_assert(isnan(r.loss_after));
 }
 
 Test(line_search, paper_ends_on_the_first_worse_point) {

@@ -18,6 +18,8 @@ Test(state, comes_back_from_json_as_it_was) {
     s.best_full_loss = 0.1;
     s.result.train_loss = 2.0 / 7.0;
     s.result.ff_tau = 17;
+    s.cadence.next = 48;
+    s.cadence.spent = 1e15 / 7.0;
     json_t *o = run_state_to_json(&s);
     char *text = json_dumps(o, 0);
     json_t *read = json_loads(text, 0, NULL);
@@ -28,6 +30,9 @@ Test(state, comes_back_from_json_as_it_was) {
     cr_assert_eq(memcmp(&back.flops_training, &s.flops_training, sizeof(double)), 0);
     cr_assert_eq(memcmp(&back.result.train_loss, &s.result.train_loss, sizeof(double)), 0);
     cr_assert_eq(back.result.ff_tau, 17);
+    cr_assert_eq(back.cadence.next, 48);
+    cr_assert_eq(back.cadence.spent, s.cadence.spent);
+    cr_assert(isnan(back.cadence.loss));
     cr_assert(isnan(back.result.full_valid_loss) && isnan(back.first_full_loss));
     json_object_del(read, "updates");
     cr_assert_eq(run_state_from_json(read, &back, &em), ERR_INPUT);

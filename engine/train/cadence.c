@@ -1,0 +1,49 @@
+/* cadence: gains to waits, waits bounded by cost. */
+#include "engine/train/cadence.h"
+
+#include <math.h>
+
+/* Evaluations of a stage that finds little. */
+#define LEAST_EVALUATIONS 3.0
+
+void cadence_init(struct cadence *c) {
+    *c = (struct cadence){.gap = 1, .loss = NAN};
+}
+
+/* The first stage may come at once: what is found late helps little. */
+static double allowance(const struct cadence *c, const struct cadence_run *run) {
+    double whole = run->training_flops / (double)run->step * (double)run->total_steps;
+    if (c->spent == 0.0)
+        return (CADENCE_START + CADENCE_SHARE) * whole;
+    return CADENCE_START * whole + CADENCE_SHARE * run->training_flops;
+}
+
+bool cadence_due(const struct cadence *c, const struct cadence_run *run) {
+    if (run->step % run->interval != 0 || run->step < c->next)
+        return false;
+    return c->spent + LEAST_EVALUATIONS * run->evaluation_flops <= allowance(c, run);
+}
+
+static bool pays(const struct cadence *c, const struct cadence_run *run,
+                 const struct cadence_stage *stage) {
+    double cost = (double)stage->evaluations * run->evaluation_flops;
+    double went = (double)stage->tau * run->training_flops / (double)run->step;
+    double gain = stage->loss_before - stage->loss_after;
+    double training_gain = c->loss - stage->loss_before;
+    if (!(went >= cost) || !(gain > 0.0))
+        return false;
+    return isnan(training_gain) || gain * (run->training_flops - c->flops) > training_gain * cost;
+}
+
+void cadence_learn(struct cadence *c, const struct cadence_run *run,
+                   const struct cadence_stage *stage) {
+    if (pays(c, run, stage)) {
+        c->gap = 1;
+    } else {
+        c->spent += (double)stage->evaluations * run->evaluation_flops;
+        c->gap = c->gap < run->total_steps ? c->gap * 2 : c->gap;
+    }
+    c->next = run->step + c->gap * run->interval;
+    c->loss = isfinite(stage->loss_after) ? stage->loss_after : NAN;
+    c->flops = run->training_flops;
+}

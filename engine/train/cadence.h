@@ -1,0 +1,47 @@
+/* cadence: when the stages of search "auto" come, and what they may cost.
+ *
+ * What:    a stage pays when it went further than training would have gone for its FLOPs, and
+ *          lowered the loss by more per FLOP than the steps since the last stage did: consecutive
+ *          L(0) tell what those were worth. After a stage that paid the next is one interval away,
+ *          else the wait doubles. Those that did not pay have an allowance, a small part of the
+ *          run's FLOPs that grows with the run; where it is used up, no stage comes until it has
+ *          grown. So a run costs little more than one without Fast Forward, wherever it is stopped.
+ * Owns, Threads, Errors: none; pure functions of plain values.
+ */
+#ifndef FFWD_ENGINE_TRAIN_CADENCE_H
+#define FFWD_ENGINE_TRAIN_CADENCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Allowance of stages that do not pay: this part of the whole run from its start, and this part of
+ * what has been trained so far. */
+#define CADENCE_START 0.015
+#define CADENCE_SHARE 0.025
+
+struct cadence {
+    int64_t gap, next; /* intervals to the next stage; its step at the earliest */
+    double loss;       /* after the last stage; NaN: none yet, or not finite */
+    double flops;      /* of training, at the last stage */
+    double spent;      /* FLOPs of stages that did not pay */
+};
+
+/* The run as it is at a step. */
+struct cadence_run {
+    int64_t step, total_steps, interval;
+    double training_flops;   /* so far */
+    double evaluation_flops; /* of one evaluation of a stage */
+};
+
+struct cadence_stage {
+    int64_t tau, evaluations;
+    double loss_before, loss_after; /* NaN or infinite: not finite */
+};
+
+void cadence_init(struct cadence *c);
+/* A stage follows this step. */
+bool cadence_due(const struct cadence *c, const struct cadence_run *run);
+void cadence_learn(struct cadence *c, const struct cadence_run *run,
+                   const struct cadence_stage *stage);
+
+#endif

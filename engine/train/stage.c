@@ -1,0 +1,92 @@
+/* stage: Fast Forward inside a run: when, from where, and what is kept of it. */
+#include <math.h>
+
+#include "engine/train/report.h"
+#include "engine/train/run.h"
+
+static bool is_auto(const struct run *r) {
+    return r->ff.config.search == FF_AUTO;
+}
+
+static struct cadence_run so_far(const struct run *r) {
+    return (struct cadence_run){
+        .step = r->state.step,
+        .total_steps = r->plan.total_steps,
+        .interval = r->ff.config.interval,
+        .training_flops = r->state.flops_training,
+        .evaluation_flops = r->held.flops,
+    };
+}
+
+bool run_stage_due(const struct run *r) {
+    if (r->ff.direction == NULL)
+        return false;
+    const struct cadence_run run = so_far(r);
+    return is_auto(r) ? cadence_due(&r->state.cadence, &run) : run.step % run.interval == 0;
+}
+
+/* Where to start: the last stage's tau, for a direction whose length follows the learning rate. */
+static int64_t first_guess(const struct run_state *s) {
+    double tau = (double)s->ff_last_tau * s->ff_last_rate / s->result.learning_rate;
+    return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
+}
+
+static double measured(double loss) {
+    return isfinite(loss) ? loss : NAN;
+}
+
+static void learn(struct run *r, const struct line_search_result *found) {
+    const struct cadence_run run = so_far(r);
+    const struct cadence_stage stage = {
+        .tau = found->tau,
+        .evaluations = found->evaluations,
+        .loss_before = found->loss_before,
+        .loss_after = found->loss_after,
+    };
+    cadence_learn(&r->state.cadence, &run, &stage);
+}
+
+static void warn_of_loss(const struct run *r, const struct line_search_result *found) {
+    report_message(
+        r->hooks, EVENT_WARN, json_pack("{sI}", "step", (json_int_t)r->state.step),
+        "Fast Forward at step %lld: the loss was not finite at %lld of %lld points; "
+        "the adapter %s",
+        (long long)r->state.step, (long long)found->not_finite, (long long)found->evaluations,
+        found->tau == 0 ? "is as it was before the stage" : "is at the best of the others");
+}
+
+static void warn_of_limit(const struct run *r) {
+    report_message(r->hooks, EVENT_WARN, json_pack("{sI}", "step", (json_int_t)r->state.step),
+                   "Fast Forward at step %lld: the loss still fell at %lld simulated steps, the "
+                   "most that fast_forward.max_steps allows; the learning rate (%.3g) is low",
+                   (long long)r->state.step, (long long)r->ff.config.max_steps,
+                   r->state.result.learning_rate);
+}
+
+enum err run_stage(struct run *r, struct err_msg *em) {
+    struct run_state *s = &r->state;
+    struct fast_forward_stage stage;
+    enum err e = fast_forward_stage_run(&r->ff, first_guess(s), &stage, em);
+    if (e != ERR_OK)
+        return e;
+    const struct line_search_result *found = &stage.search;
+    s->result.ff_tau = s->ff_last_tau = found->tau;
+    s->ff_last_rate = s->result.learning_rate;
+    s->result.ff_evaluations = found->evaluations;
+    s->result.ff_loss_before = measured(found->loss_before);
+    s->result.ff_loss_after = measured(found->loss_after);
+    s->result.ff_flops = stage.flops;
+    s->result.valid_loss = measured(stage.best.loss);
+    s->result.valid_accuracy = stage.best.accuracy;
+    s->flops_fast_forward += stage.flops;
+    s->stages++;
+    s->simulated += found->tau;
+    s->evaluations += found->evaluations;
+    learn(r, found);
+    if (found->not_finite > 0)
+        warn_of_loss(r, found);
+    if (found->tau == r->ff.config.max_steps && found->loss_after < found->loss_before)
+        warn_of_limit(r);
+    s->phase = PHASE_EVAL;
+    return ERR_OK;
+}
