@@ -135,6 +135,13 @@ static bool is_shallow(const char *text, size_t n) {
     return true;
 }
 
+/* What the parser found wrong; its own words for a NUL name a flag of the library. */
+static const char *json_fault(const json_error_t *where) {
+    enum json_error_code code = json_error_code(where);
+    bool nul = code == json_error_null_character || code == json_error_null_byte_in_key;
+    return nul ? "a string or a key has the character \\u0000" : where->text;
+}
+
 json_t *api__body(const struct api_request *req, struct api_response *resp) {
     json_error_t where;
     if (req->body == NULL || req->body_len == 0) {
@@ -156,7 +163,7 @@ json_t *api__body(const struct api_request *req, struct api_response *resp) {
     if (body == NULL) {
         api_error(resp, 400, "invalid_json", NULL,
                   "The body is not valid JSON: line %d, column %d: %s.", where.line, where.column,
-                  where.text);
+                  json_fault(&where));
     } else if (!json_is_object(body)) {
         json_decref(body);
         body = NULL;
