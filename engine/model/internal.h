@@ -86,7 +86,8 @@ struct pass {
     struct model *m;
     struct adapter *ad;
     struct pass_limits limits;
-    void *memory; /* one allocation for everything below */
+    const struct pass *owner; /* of the memory it lies in and of its rope; NULL: its own */
+    void *memory;             /* one allocation for everything below; NULL: owner's */
     size_t bytes;
     struct saved *saved; /* [layers] */
     void *x_out;         /* input of the final norm */

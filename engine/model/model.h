@@ -53,6 +53,13 @@ struct pass_limits {
  * nothing afterwards. */
 enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits *limits,
                   struct pass **out, struct err_msg *em) NODISCARD;
+/* A pass for evaluation in the memory of a training pass, which is as good as unused between two
+ * steps: without activations to keep, far more tokens fit there. *tokens (≥ 1, targets among them)
+ * is lowered to what fits; examples are no longer than owner's. The answer follows from owner's
+ * limits, model and adapter alone. Freed before owner. Each of the two overwrites what the other
+ * left in memory. */
+enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, struct pass **out,
+                         struct err_msg *em) NODISCARD;
 void pass_free(struct pass *p);
 size_t pass_bytes(const struct pass *p); /* device bytes it holds */
 

@@ -40,9 +40,12 @@ static void overlay_end(struct plan *pl, size_t other_end) {
 
 /* Columns of s: of this block, or of the widest where several blocks share the place. */
 static int64_t s_columns(const struct pass *p, int l, enum site site, bool shared) {
-    if (!shared || p->ad == NULL)
-        return adapter_site_rank(p->ad, l, site);
-    return (int64_t)site_parts(&p->m->cfg, site) * p->ad->options.rank;
+    int64_t widest = adapter_site_rank(p->ad, l, site);
+    for (int i = 0; shared && i < p->m->cfg.layers; i++) {
+        int64_t n = adapter_site_rank(p->ad, i, site);
+        widest = n > widest ? n : widest;
+    }
+    return widest;
 }
 
 static bool has_dora(const struct pass *p) {
@@ -131,9 +134,11 @@ static void plan_scratch(struct pass *p, struct plan *pl) {
     p->z = take(pl, t * widest, e);
 }
 
+/* An evaluation in a training pass's memory finds that pass's tables in the same place. */
 static void plan_rope(struct pass *p, struct plan *pl) {
     const struct model_config *c = &p->m->cfg;
-    int32_t n = p->limits.tokens < c->max_positions ? p->limits.tokens : c->max_positions;
+    int32_t tokens = p->owner != NULL ? p->owner->limits.tokens : p->limits.tokens;
+    int32_t n = tokens < c->max_positions ? tokens : c->max_positions;
     int64_t values = (int64_t)n * (rope_columns(c) / 2);
     p->rope.positions = n;
     p->rope.dim = rope_columns(c);
@@ -177,9 +182,10 @@ static struct op_shapes largest_shapes(const struct pass *p) {
     return o;
 }
 
-/* Counts the bytes of a pass. */
+/* Counts the bytes of a pass; owner: whose memory it will lie in, or NULL. */
 static enum err count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
-                      struct pass **out, size_t *bytes, struct err_msg *em) {
+                      const struct pass *owner, struct pass **out, size_t *bytes,
+                      struct err_msg *em) {
     *out = NULL;
     if (limits->tokens < 1 || limits->seqs < 1 || limits->targets < 0 ||
         limits->targets > limits->tokens || (limits->training && ad == NULL))
@@ -189,6 +195,7 @@ static enum err count(struct model *m, struct adapter *ad, const struct pass_lim
     struct plan pl = {0};
     p->m = m;
     p->ad = ad;
+    p->owner = owner;
     p->limits = *limits;
     p->saved = xcalloc((size_t)m->cfg.layers, sizeof *p->saved);
     plan_all(p, &pl);
@@ -202,7 +209,7 @@ static enum err count(struct model *m, struct adapter *ad, const struct pass_lim
 enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
                     size_t *bytes, struct err_msg *em) {
     struct pass *p = NULL;
-    enum err e = count(m, ad, limits, &p, bytes, em);
+    enum err e = count(m, ad, limits, NULL, &p, bytes, em);
     pass_free(p);
     return e;
 }
@@ -212,7 +219,7 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     struct pass *p = NULL;
     *out = NULL;
     size_t bytes = 0;
-    enum err e = count(m, ad, limits, &p, &bytes, em);
+    enum err e = count(m, ad, limits, NULL, &p, &bytes, em);
     if (e == ERR_OK)
         e = m->dev->ops->mem_alloc(m->dev, bytes, &p->memory, em);
     if (e == ERR_OK) {
@@ -227,6 +234,46 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     struct plan pl = {.base = p->memory};
     plan_all(p, &pl);
     upload_rope(p);
+    *out = p;
+    return ERR_OK;
+}
+
+/* Bytes of an evaluation of `tokens` tokens in owner's memory; SIZE_MAX: too many to count. */
+static size_t inside_bytes(const struct pass *owner, struct pass_limits limits, int32_t tokens) {
+    struct pass *p = NULL;
+    size_t bytes = 0;
+    limits.tokens = limits.targets = tokens;
+    enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, NULL);
+    pass_free(p);
+    return e == ERR_OK ? bytes : SIZE_MAX;
+}
+
+enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, struct pass **out,
+                         struct err_msg *em) {
+    struct pass *p = NULL;
+    size_t bytes = 0;
+    struct pass_limits limits = {.seqs = seqs};
+    int32_t fits = 0, most = *tokens;
+    *out = NULL;
+    while (fits < most) {
+        int32_t middle = most - (most - fits) / 2;
+        if (inside_bytes(owner, limits, middle) <= owner->bytes)
+            fits = middle;
+        else
+            most = middle - 1;
+    }
+    limits.tokens = limits.targets = *tokens = fits;
+    enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, em);
+    if (e == ERR_OK) {
+        const struct op_shapes shapes = largest_shapes(p);
+        e = p->m->dev->ops->reserve(p->m->dev, &shapes, em);
+    }
+    if (e != ERR_OK) {
+        pass_free(p);
+        return e;
+    }
+    struct plan pl = {.base = owner->memory};
+    plan_all(p, &pl);
     *out = p;
     return ERR_OK;
 }

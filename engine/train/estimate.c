@@ -136,7 +136,7 @@ static enum err size_of(const struct estimate *in, const struct counts *c, struc
                                    .targets = n > 0 ? targets : NULL,
                                    .n_targets = (int)n};
     const struct pass_limits limits = {.tokens = c->capacity,
-                                       .seqs = plan_rows_at_once(c->plan.batch_size),
+                                       .seqs = (int32_t)c->plan.batch_size,
                                        .targets = c->capacity,
                                        .training = true};
     enum err e = model_size(in->config, in->dtype, &o, &limits, out, em);

@@ -14,7 +14,8 @@
 
 #define BUDGET_CPU 2048
 #define BUDGET_ACCELERATOR 8192
-#define EVAL_ROWS 64 /* rows that an evaluation packs together */
+#define EVAL_ROWS 256  /* rows that an evaluation packs together */
+#define EVAL_BUDGETS 4 /* and its tokens, in budgets of a training pass */
 
 #define LEAST_MEASURED 4  /* rows */
 #define FORWARDS_OF_ROW 2 /* that a row of a training step costs */
@@ -106,13 +107,20 @@ int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct pl
     return rows < held ? rows : held;
 }
 
-int32_t plan_rows_at_once(int64_t batch_size) {
-    return batch_size > EVAL_ROWS ? (int32_t)batch_size : EVAL_ROWS;
+static int32_t tokens_of(int64_t budget, int32_t longest, int64_t rows) {
+    int64_t all = (int64_t)longest * rows;
+    int64_t tokens = budget < all ? budget : all;
+    return tokens > longest ? (int32_t)tokens : longest;
 }
 
 int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size) {
-    int64_t budget = cpu ? BUDGET_CPU : BUDGET_ACCELERATOR;
-    int64_t all = (int64_t)longest * plan_rows_at_once(batch_size);
-    int64_t tokens = budget < all ? budget : all;
-    return tokens > longest ? (int32_t)tokens : longest;
+    return tokens_of(cpu ? BUDGET_CPU : BUDGET_ACCELERATOR, longest, batch_size);
+}
+
+int32_t plan_eval_capacity(bool cpu, int32_t longest) {
+    return tokens_of(EVAL_BUDGETS * (cpu ? BUDGET_CPU : BUDGET_ACCELERATOR), longest, EVAL_ROWS);
+}
+
+int32_t plan_eval_rows(void) {
+    return EVAL_ROWS;
 }

@@ -35,11 +35,11 @@ struct row_shares {
 struct row_shares plan_shares(const struct fast_forward_config *ff, int64_t train, int64_t valid);
 
 /* Tokens of a packed batch: enough to keep the matrix products busy, little enough that the
- * activations of a large model fit; at least the longest row, at most all that is packed at once.
- */
+ * activations of a large model fit; at least the longest row, at most the rows of a step. */
 int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size);
-/* Rows that are packed at once: those of a step, or of a piece of an evaluation. */
-int32_t plan_rows_at_once(int64_t batch_size);
+/* The same for an evaluation, which keeps no activations; and the rows that it packs at once. */
+int32_t plan_eval_capacity(bool cpu, int32_t longest);
+int32_t plan_eval_rows(void);
 
 /* rows: of the training file; trained: those left after some were set apart (≥ 1).
  * Epochs: the rule published for the hosted service (3; more for fewer than 34 rows, fewer for more

@@ -45,9 +45,11 @@ struct run {
     struct adapter *adapter;
     struct adapter_mem *mem; /* of adapter */
     struct order order;
-    struct batcher batcher;
-    struct pass *pass;
+    struct batcher batcher, eval_batcher;
+    struct pass *pass, *eval_pass; /* eval_pass lies in the memory of pass */
     struct evaluator evaluator;
+    float *nll;       /* [capacity] of a training pass */
+    uint8_t *correct; /* [capacity] */
     struct held_set held;
     struct fast_forward ff; /* ff.direction NULL: off */
     struct optimizer optimizer;

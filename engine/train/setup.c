@@ -219,7 +219,11 @@ void run_teardown(struct run *r) {
     held_set_clear(&r->held);
     evaluator_clear(&r->evaluator);
     batcher_clear(&r->batcher);
+    batcher_clear(&r->eval_batcher);
+    pass_free(r->eval_pass);
     pass_free(r->pass);
+    free(r->nll);
+    free(r->correct);
     adapter_free(r->adapter);
     order_clear(&r->order);
     row_list_clear(&r->train_rows);

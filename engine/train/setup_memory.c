@@ -17,11 +17,6 @@ static int32_t larger(int32_t a, int32_t b) {
     return a > b ? a : b;
 }
 
-/* Rows that one batcher_begin gets. */
-static int32_t rows_at_once(const struct run *r) {
-    return plan_rows_at_once(r->plan.batch_size);
-}
-
 /* The pass for batches of up to *capacity tokens; where that does not fit, half as many, down to
  * the longest row. */
 static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, bool fixed,
@@ -29,7 +24,7 @@ static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, boo
     for (;;) {
         const struct pass_limits limits = {
             .tokens = *capacity,
-            .seqs = rows_at_once(r),
+            .seqs = (int32_t)r->plan.batch_size,
             .targets = *capacity,
             .training = true,
         };
@@ -39,6 +34,25 @@ static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, boo
         err_clear(em);
         *capacity = larger(longest, *capacity / 2);
     }
+}
+
+/* The pass for evaluations lies in the training pass, where it fits: nearly always, since that
+ * keeps every layer's activations. */
+static enum err open_evaluator(struct run *r, int32_t longest, struct err_msg *em) {
+    bool cpu = strcmp(r->device.kind, "cpu") == 0;
+    int32_t tokens = plan_eval_capacity(cpu, longest), rows = plan_eval_rows();
+    enum err e = pass_new_inside(r->pass, rows, &tokens, &r->eval_pass, em);
+    if (e == ERR_OK && tokens < longest) {
+        const struct pass_limits limits = {longest, rows, longest, false};
+        pass_free(r->eval_pass);
+        tokens = longest;
+        e = pass_new(r->job->model, r->adapter, &limits, &r->eval_pass, em);
+    }
+    if (e != ERR_OK)
+        return e;
+    batcher_init(&r->eval_batcher, tokens, rows, r->job->request->training.packing);
+    evaluator_init(&r->evaluator, r->job->model, r->eval_pass, &r->eval_batcher, run_poll, r);
+    return ERR_OK;
 }
 
 static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *em) {
@@ -73,9 +87,13 @@ enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) {
     if (e != ERR_OK)
         return e;
     r->state.capacity = chosen;
-    batcher_init(&r->batcher, chosen, rows_at_once(r), t->packing);
-    evaluator_init(&r->evaluator, r->job->model, r->pass, &r->batcher, run_poll, r);
+    batcher_init(&r->batcher, chosen, (int32_t)r->plan.batch_size, t->packing);
+    e = open_evaluator(r, longest, em);
+    if (e != ERR_OK)
+        return e;
     order_init(&r->order, &r->train_rows, t->shuffle, r->seed);
+    r->nll = xcalloc((size_t)chosen, sizeof *r->nll);
+    r->correct = xcalloc((size_t)chosen, sizeof *r->correct);
     r->step_rows = xcalloc((size_t)r->plan.batch_size, sizeof *r->step_rows);
     return setup_fast_forward(r, capacity > 0, em);
 }

@@ -54,12 +54,11 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
             continue;
         e = run_poll(r, em);
         if (e == ERR_OK)
-            e = pass_train(r->pass, &batch, scale, &drop, r->evaluator.nll, r->evaluator.correct,
-                           em);
+            e = pass_train(r->pass, &batch, scale, &drop, r->nll, r->correct, em);
         if (e != ERR_OK)
             return e;
-        out->nll += evaluate_sum(r->evaluator.nll, batch.n_targets);
-        out->correct += evaluate_correct(r->evaluator.correct, batch.n_targets);
+        out->nll += evaluate_sum(r->nll, batch.n_targets);
+        out->correct += evaluate_correct(r->correct, batch.n_targets);
         out->flops += 2.0 * model_forward_flops(r->job->model, b->bin_lengths, batch.n_seqs);
     }
 }
