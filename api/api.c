@@ -184,6 +184,12 @@ bool api__integer(const char *text, int64_t lo, int64_t hi, int64_t *out) {
     return true;
 }
 
+bool api__is_repeat(const struct api_request *req) {
+    const char *count = api_header(req, "x-stainless-retry-count");
+    int64_t n = 0;
+    return count != NULL && api__integer(count, 1, INT32_MAX, &n);
+}
+
 bool api__page(const struct api_request *req, int64_t default_limit, struct page *page,
                struct api_response *resp) {
     const char *limit = api_query(req, "limit"), *after = api_query(req, "after");

@@ -20,6 +20,8 @@
 
 /* The JSON object of the body (new reference), or NULL. */
 json_t *api__body(const struct api_request *req, struct api_response *resp);
+/* Whether an SDK says that it sends the request again (x-stainless-retry-count above 0). */
+bool api__is_repeat(const struct api_request *req);
 /* Query `limit` (1…LIMIT_PAGE) and `after`; newest first. */
 bool api__page(const struct api_request *req, int64_t default_limit, struct page *page,
                struct api_response *resp);

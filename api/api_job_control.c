@@ -9,15 +9,21 @@
 
 #include "base/mem.h"
 
+static bool is_live(const struct job_row *job, struct api_response *resp) {
+    if (!job_status_ended(job->status))
+        return true;
+    api_error(resp, 400, "job_ended", NULL, "Job %s has already ended: it is %s.", job->id,
+              job_status_name(job->status));
+    return false;
+}
+
 /* The job, unless it has ended. */
 static bool live_job(struct api *api, const struct api_request *req, const char *id,
                      struct job_row *job, struct api_response *resp) {
     if (!api__job(api, req, id, job, resp))
         return false;
-    if (!job_status_ended(job->status))
+    if (is_live(job, resp))
         return true;
-    api_error(resp, 400, "job_ended", NULL, "Job %s has already ended: it is %s.", job->id,
-              job_status_name(job->status));
     job_row_clear(job);
     return false;
 }
@@ -58,14 +64,20 @@ static void answer(struct api *api, const struct api_request *req, const struct 
 API_HANDLER(api__jobs_cancel) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job;
-    enum err e;
-    if (!live_job(api, req, params->value[0], &job, resp))
+    enum err e = ERR_OK;
+    if (!api__job(api, req, params->value[0], &job, resp))
         return;
+    /* What the first request did, whose answer was lost, is no error of the second. */
+    bool done = job.status == JOB_CANCELLED && api__is_repeat(req);
+    if (!done && !is_live(&job, resp)) {
+        job_row_clear(&job);
+        return;
+    }
     if (job.status == JOB_RUNNING) {
         e = store_job_request_cancel(api->store, job.id, &em);
         if (e == ERR_OK)
             api__job_cancel(api, job.id);
-    } else {
+    } else if (!done) {
         e = move(api, &job, JOB_CANCELLED, "Job cancelled", &em);
     }
     job_row_clear(&job);

@@ -57,12 +57,10 @@ static bool read_key(struct create *c) {
 static bool is_first(struct create *c) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job = {0};
-    const char *retry = api_header(c->req, "x-stainless-retry-count");
-    int64_t count = 0;
     enum err e = ERR_NOT_FOUND;
     if (c->key != NULL)
         e = store_job_by_key(c->api->store, c->req->project, c->key, &job, &em);
-    else if (retry != NULL && api__integer(retry, 1, INT32_MAX, &count))
+    else if (api__is_repeat(c->req))
         e = store_job_by_body(c->api->store, c->req->project, c->sha256,
                               clock_unix() - RETRY_WINDOW, &job, &em);
     if (e == ERR_NOT_FOUND)
