@@ -73,6 +73,9 @@ def test_the_sdk_unwraps_each_end_of_a_job(server, client, receiver):
     for body, headers in got:
         event = client.webhooks.unwrap(body, headers, secret=endpoint["secret"])
         events[event.data.id] = event
+        payload = json.loads(body)
+        assert type(event).model_validate(payload) == event, "unwrap alone checks no field"
+        assert set(payload) == {"object", "id", "type", "created_at", "data"} and set(payload["data"]) == {"id"}
         with pytest.raises(openai.InvalidWebhookSignatureError):
             client.webhooks.unwrap(body + b" ", headers, secret=endpoint["secret"])
     for job, kind in ((good, "Succeeded"), (failing, "Failed"), (cancelled, "Cancelled")):
