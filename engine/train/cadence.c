@@ -7,7 +7,7 @@
 #define LEAST_EVALUATIONS 3.0
 
 void cadence_init(struct cadence *c) {
-    *c = (struct cadence){.gap = 1, .loss = NAN};
+    *c = (struct cadence){.gap = 1, .next = CADENCE_FIRST, .loss = NAN};
 }
 
 /* The first stage may come at once: what is found late helps little. */
@@ -18,8 +18,12 @@ static double allowance(const struct cadence *c, const struct cadence_run *run) 
     return CADENCE_START * whole + CADENCE_SHARE * run->training_flops;
 }
 
+static bool is_first(const struct cadence *c) {
+    return c->flops == 0.0;
+}
+
 bool cadence_due(const struct cadence *c, const struct cadence_run *run) {
-    if (run->step % run->interval != 0 || run->step < c->next)
+    if (run->step < c->next || (run->step % run->interval != 0 && !is_first(c)))
         return false;
     return c->spent + LEAST_EVALUATIONS * run->evaluation_flops <= allowance(c, run);
 }
@@ -30,6 +34,8 @@ static bool pays(const struct cadence *c, const struct cadence_run *run,
     double went = (double)stage->tau * run->training_flops / (double)run->step;
     double gain = stage->loss_before - stage->loss_after;
     double training_gain = c->loss - stage->loss_before;
+    if (stage->raised_rate)
+        return true;
     if (!(went >= cost) || !(gain > 0.0))
         return false;
     return isnan(training_gain) || gain * (run->training_flops - c->flops) > training_gain * cost;
@@ -43,7 +49,7 @@ void cadence_learn(struct cadence *c, const struct cadence_run *run,
         c->spent += (double)stage->evaluations * run->evaluation_flops;
         c->gap = c->gap < run->total_steps ? c->gap * 2 : c->gap;
     }
-    c->next = run->step + c->gap * run->interval;
+    c->next = (run->step / run->interval + c->gap) * run->interval;
     c->loss = isfinite(stage->loss_after) ? stage->loss_after : NAN;
     c->flops = run->training_flops;
 }

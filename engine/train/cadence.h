@@ -1,9 +1,10 @@
 /* cadence: when the stages of search "auto" come, and what they may cost.
  *
- * What:    a stage pays when it went further than training would have gone for its FLOPs, and
- *          lowered the loss by more per FLOP than the steps since the last stage did: consecutive
- *          L(0) tell what those were worth. After a stage that paid the next is one interval away,
- *          else the wait doubles. Those that did not pay have an allowance, a small part of the
+ * What:    the first stage comes early. A stage pays when it went further than training would have
+ *          gone for its FLOPs, and lowered the loss by more per FLOP than the steps since the last
+ *          stage did: consecutive L(0) tell what those were worth. It pays as well when it raised
+ *          the learning rate. After a stage that paid the next comes with the next interval, else
+ *          the wait doubles. Those that did not pay have an allowance, a small part of the
  *          run's FLOPs that grows with the run; where it is used up, no stage comes until it has
  *          grown. So a run costs little more than one without Fast Forward, wherever it is stopped.
  * Owns, Threads, Errors: none; pure functions of plain values.
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CADENCE_FIRST 3 /* step of the first stage: B has moved, so A moves too */
 /* Allowance of stages that do not pay: this part of the whole run from its start, and this part of
  * what has been trained so far. */
 #define CADENCE_START 0.015
@@ -22,7 +24,7 @@
 struct cadence {
     int64_t gap, next; /* intervals to the next stage; its step at the earliest */
     double loss;       /* after the last stage; NaN: none yet, or not finite */
-    double flops;      /* of training, at the last stage */
+    double flops;      /* of training, at the last stage; 0: none yet */
     double spent;      /* FLOPs of stages that did not pay */
 };
 
@@ -36,6 +38,7 @@ struct cadence_run {
 struct cadence_stage {
     int64_t tau, evaluations;
     double loss_before, loss_after; /* NaN or infinite: not finite */
+    bool raised_rate;
 };
 
 void cadence_init(struct cadence *c);

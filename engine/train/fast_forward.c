@@ -78,12 +78,12 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
     return e;
 }
 
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess,
+enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
                                 struct fast_forward_stage *out, struct err_msg *em) {
     struct trial trial = {.ff = ff, .best_loss = INFINITY, .accuracy_before = NAN};
     const struct line_search search = {
         .kind = ff->config.search,
-        .max_tau = ff->config.max_steps,
+        .max_tau = most,
         .guess = guess,
         .loss_at = loss_at,
         .arg = &trial,

@@ -44,8 +44,8 @@ void fast_forward_free(struct fast_forward *ff);
 /* Around the optimizer's update of a step that a stage follows. */
 void fast_forward_before_update(struct fast_forward *ff);
 void fast_forward_after_update(struct fast_forward *ff);
-/* guess: a tau to start at, 0 if there is none. */
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess,
+/* guess: a tau to start at, 0 if there is none; most: the largest tau to try. */
+enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
                                 struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
 
 #endif

@@ -17,11 +17,10 @@
 #define EVAL_ROWS 256  /* rows that an evaluation packs together */
 #define EVAL_BUDGETS 4 /* and its tokens, in budgets of a training pass */
 
-#define LEAST_MEASURED 4  /* rows */
-#define FORWARDS_OF_ROW 2 /* that a row of a training step costs */
-/* Training steps of a run for each evaluation that costs as much as one: the first stage is then a
- * small part of the run. */
-#define STEPS_PER_EVALUATION 100
+#define LEAST_MEASURED 4 /* rows */
+/* Training steps of a run for each evaluation of as many rows: half as dear as a step. The first
+ * stage is then a small part of the run. */
+#define STEPS_PER_EVALUATION 50
 
 enum err plan_max_seq_len(const struct job_request *r, const struct model_config *c, int32_t *out,
                           struct err_msg *em) {
@@ -100,9 +99,8 @@ int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct pl
                            int64_t held) {
     if (ff->search != FF_AUTO)
         return held;
-    int64_t step = FORWARDS_OF_ROW * p->batch_size;
-    int64_t rows = step * p->total_steps / STEPS_PER_EVALUATION;
-    rows = rows < step ? rows : step;
+    int64_t rows = p->batch_size * p->total_steps / STEPS_PER_EVALUATION;
+    rows = rows < p->batch_size ? rows : p->batch_size;
     rows = rows > LEAST_MEASURED ? rows : LEAST_MEASURED;
     return rows < held ? rows : held;
 }

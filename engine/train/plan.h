@@ -47,7 +47,7 @@ int32_t plan_eval_rows(void);
 enum err plan_make(const struct job_request *r, const struct model_config *c, int64_t rows,
                    int64_t trained, struct plan *out, struct err_msg *em) NODISCARD;
 
-/* Of the held rows, those that a stage measures on. With search "auto" an evaluation costs a
+/* Of the held rows, those that a stage measures on. With search "auto" an evaluation costs half a
  * training step at most, and less in a short run. */
 int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct plan *p,
                            int64_t held);

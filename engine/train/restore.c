@@ -9,7 +9,7 @@
 #include "engine/train/run.h"
 
 /* Of state.json; another number is another layout. */
-#define FORMAT 3
+#define FORMAT 4
 #define MAX_TENSORS 4
 
 /* The direction matters only while a stage is still to be done. */

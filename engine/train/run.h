@@ -76,7 +76,9 @@ void run_teardown(struct run *r);
  */
 enum err run_step(struct run *r, struct err_msg *em) NODISCARD;
 enum err run_stage(struct run *r, struct err_msg *em) NODISCARD;
-bool run_stage_due(const struct run *r); /* after the optimizer's step state.step */
+/* stage.c */
+double run_rate(const struct run *r, int64_t step); /* of an optimizer step from 0 */
+bool run_stage_due(const struct run *r);            /* after the optimizer's step state.step */
 enum err run_evaluate(struct run *r, struct err_msg *em) NODISCARD;
 bool run_epoch_ends(const struct run *r); /* with state.step */
 

@@ -1,6 +1,7 @@
-/* stage: Fast Forward inside a run: when, from where, and what is kept of it. */
+/* stage: Fast Forward inside a run: when, from where, and what follows. */
 #include <math.h>
 
+#include "engine/train/rate.h"
 #include "engine/train/report.h"
 #include "engine/train/run.h"
 
@@ -25,25 +26,61 @@ bool run_stage_due(const struct run *r) {
     return is_auto(r) ? cadence_due(&r->state.cadence, &run) : run.step % run.interval == 0;
 }
 
+static struct rate_plan rate_plan(const struct run *r) {
+    return (struct rate_plan){
+        .given = r->plan.learning_rate,
+        .automatic = plan_auto_learning_rate(model_config(r->job->model)) * r->plan.multiplier,
+        .total_steps = r->plan.total_steps,
+        .warmup_steps = r->plan.warmup_steps,
+        .schedule = r->job->request->training.lr_schedule,
+    };
+}
+
+double run_rate(const struct run *r, int64_t step) {
+    const struct rate_plan plan = rate_plan(r);
+    return rate_at(&plan, r->state.rate_raised, step);
+}
+
 /* Where to start: the last stage's tau, for a direction whose length follows the learning rate. */
-static int64_t first_guess(const struct run_state *s) {
+static int64_t first_guess(const struct run *r) {
+    const struct run_state *s = &r->state;
+    const struct rate_plan plan = rate_plan(r);
+    if (s->stages == 0)
+        return rate_first_tau(&plan, s->result.learning_rate);
     double tau = (double)s->ff_last_tau * s->ff_last_rate / s->result.learning_rate;
     return tau >= 1.0 && tau < 1e9 ? llround(tau) : s->ff_last_tau > 0;
+}
+
+static int64_t most_tau(const struct run *r) {
+    const struct rate_plan plan = rate_plan(r);
+    int64_t most = r->ff.config.max_steps;
+    return is_auto(r) ? rate_most_tau(&plan, r->state.result.learning_rate, most) : most;
 }
 
 static double measured(double loss) {
     return isfinite(loss) ? loss : NAN;
 }
 
+/* What follows for the rate and for the next stage. */
 static void learn(struct run *r, const struct line_search_result *found) {
+    struct run_state *s = &r->state;
+    const struct rate_plan plan = rate_plan(r);
+    double before = s->rate_raised > 0.0 ? s->rate_raised : plan.given;
     const struct cadence_run run = so_far(r);
     const struct cadence_stage stage = {
         .tau = found->tau,
         .evaluations = found->evaluations,
         .loss_before = found->loss_before,
         .loss_after = found->loss_after,
+        .raised_rate = rate_learn(&plan, s->result.learning_rate, found->tau, &s->rate_raised),
     };
-    cadence_learn(&r->state.cadence, &run, &stage);
+    cadence_learn(&s->cadence, &run, &stage);
+    if (stage.raised_rate)
+        report_message(
+            r->hooks, EVENT_INFO,
+            json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_raised),
+            "Fast Forward at step %lld: the learning rate is raised from %.3g to %.3g",
+            (long long)s->step, before, s->rate_raised);
 }
 
 static void warn_of_loss(const struct run *r, const struct line_search_result *found) {
@@ -66,7 +103,7 @@ static void warn_of_limit(const struct run *r) {
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
-    enum err e = fast_forward_stage_run(&r->ff, first_guess(s), &stage, em);
+    enum err e = fast_forward_stage_run(&r->ff, first_guess(r), most_tau(r), &stage, em);
     if (e != ERR_OK)
         return e;
     const struct line_search_result *found = &stage.search;
@@ -82,7 +119,8 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     s->stages++;
     s->simulated += found->tau;
     s->evaluations += found->evaluations;
-    learn(r, found);
+    if (is_auto(r))
+        learn(r, found);
     if (found->not_finite > 0)
         warn_of_loss(r, found);
     if (found->tau == r->ff.config.max_steps && found->loss_after < found->loss_before)

@@ -3,7 +3,6 @@
 
 #include "engine/train/report.h"
 #include "engine/train/run.h"
-#include "engine/train/schedule.h"
 
 /* Updates left out in a row before the job is given up. */
 #define MAX_SKIPPED 3
@@ -98,9 +97,7 @@ enum err run_step(struct run *r, struct err_msg *em) {
     if (e != ERR_OK)
         return e; /* nothing has changed: the step is done again */
     step_result_init(&s->result);
-    double factor = schedule_factor(r->job->request->training.lr_schedule, s->step,
-                                    r->plan.warmup_steps, r->plan.total_steps);
-    s->result.learning_rate = r->plan.learning_rate * factor;
+    s->result.learning_rate = run_rate(r, s->step);
     s->result.grad_norm = norm;
     if (g.targets > 0) {
         s->result.train_loss = g.nll / (double)g.targets;

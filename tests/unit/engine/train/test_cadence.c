@@ -67,7 +67,30 @@ Test(cadence, stages_that_pay_follow_each_other) {
         .tau = 50, .evaluations = 8, .loss_before = 2, .loss_after = 1};
     int stages;
     (void)cost_of(60, 25, &good, &stages);
-    cr_assert_eq(stages, 10);
+    cr_assert_eq(stages, 11); /* after steps 3, 6, 12, … 60 */
+}
+
+Test(cadence, a_stage_that_raised_the_rate_pays) {
+    struct cadence c;
+    const struct cadence_stage s = {
+        .tau = 5, .evaluations = 30, .loss_before = 3, .loss_after = 2.999, .raised_rate = true};
+    struct cadence_run run = at(6, 1000, 100);
+    cadence_init(&c);
+    cadence_learn(&c, &run, &s);
+    cr_assert_eq(c.next, 12);
+    cr_assert_float_eq(c.spent, 0, 0);
+}
+
+Test(cadence, the_first_stage_comes_early_whatever_the_interval) {
+    for (int64_t interval = 1; interval <= 1000; interval *= 10) {
+        struct cadence c;
+        cadence_init(&c);
+        for (int64_t step = 1; step <= CADENCE_FIRST; step++) {
+            struct cadence_run run = at(step, 1000, 10);
+            run.interval = interval;
+            cr_assert_eq(cadence_due(&c, &run), step == CADENCE_FIRST);
+        }
+    }
 }
 
 Test(cadence, a_gain_below_that_of_training_does_not_pay) {

@@ -1,0 +1,39 @@
+/* rate: the learning rate that search "auto" makes of its stages.
+ *
+ * What:    a stage tells how long a step should have been: tau steps at a rate, together 1 + tau,
+ *          are where the loss is lowest, whatever the rate was. One rate is taken as the third part
+ *          of that, because the lowest point along one step is farther than training can go each
+ *          step. A rate that is much too low is raised to it; it then holds until the last part of
+ *          the run and falls from there as the schedule says. The automatic rate of the model's
+ *          width bounds how far a stage may go, so that neither a jump nor a rate exceeds what is
+ *          known to work; a rate near the automatic one or above it is never changed.
+ * Owns, Threads, Errors: none; pure functions of plain values.
+ */
+#ifndef FFWD_ENGINE_TRAIN_RATE_H
+#define FFWD_ENGINE_TRAIN_RATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/job_request.h"
+
+/* What is known before the run. */
+struct rate_plan {
+    double given;     /* peak of the schedule as asked for */
+    double automatic; /* that the model's width suggests */
+    int64_t total_steps, warmup_steps;
+    enum lr_schedule schedule;
+};
+
+/* raised: the peak that stages made of it; 0: as given. Rate of an optimizer step from 0. */
+double rate_at(const struct rate_plan *plan, double raised, int64_t step);
+
+/* For a stage along a step of this rate: the tau that the automatic rate suggests (≥ 1), and the
+ * most that it may go (1…max_tau). */
+int64_t rate_first_tau(const struct rate_plan *plan, double rate);
+int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau);
+
+/* A stage along a step of this rate kept tau steps: true where *raised became another. */
+bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *raised);
+
+#endif

@@ -1,0 +1,69 @@
+/* Rates that follow from lengths of steps. */
+#include "engine/train/rate.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+
+static const struct rate_plan plan = {
+    .given = 1e-4,
+    .automatic = 5e-3,
+    .total_steps = 200,
+    .warmup_steps = 10,
+    .schedule = LR_LINEAR,
+};
+
+Test(rate, follows_the_schedule_as_given_until_raised) {
+    cr_assert_float_eq(rate_at(&plan, 0, 0), 0, 0);
+    cr_assert_float_eq(rate_at(&plan, 0, 10), 1e-4, 1e-15);
+    cr_assert_float_eq(rate_at(&plan, 0, 105), 5e-5, 1e-15);
+}
+
+Test(rate, holds_once_raised_and_falls_to_zero_at_the_end) {
+    struct rate_plan p = plan;
+    cr_assert_float_eq(rate_at(&p, 3e-3, 3), 3e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 160), 3e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 200), 0, 1e-15);
+    p.schedule = LR_COSINE;
+    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    p.schedule = LR_CONSTANT;
+    cr_assert_float_eq(rate_at(&p, 3e-3, 199), 3e-3, 1e-15);
+}
+
+Test(rate, is_the_same_whatever_the_rate_it_was_found_at) {
+    const double starts[] = {1e-6, 1e-5, 1e-4, 1e-3};
+    for (int i = 0; i < 4; i++) {
+        double raised = 0, length = 1.2e-2; /* where the loss is lowest */
+        struct rate_plan p = plan;
+        p.given = starts[i];
+        cr_assert(rate_learn(&p, starts[i], llround(length / starts[i]) - 1, &raised));
+        cr_assert_float_eq(raised, 4e-3, 1e-6);
+    }
+}
+
+Test(rate, small_steps_forward_change_nothing) {
+    double raised = 0;
+    struct rate_plan p = plan;
+    cr_assert_not(rate_learn(&p, 1e-4, 3, &raised));
+    p.given = 5e-3;
+    for (int64_t tau = 0; tau <= rate_most_tau(&p, 5e-3, 1000); tau++)
+        cr_assert_not(rate_learn(&p, 5e-3, tau, &raised));
+    /* the end of a schedule: small steps, each of many taus, are no reason to begin again */
+    for (double rate = 5e-3; rate > 1e-7; rate /= 1.7)
+        cr_assert_not(rate_learn(&p, rate, rate_most_tau(&p, rate, 100000), &raised));
+    cr_assert_float_eq(raised, 0, 0);
+}
+
+Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
+    cr_assert_eq(rate_most_tau(&plan, 5e-3, 1000), 3);
+    cr_assert_eq(rate_most_tau(&plan, 1e-4, 1000), 150);
+    cr_assert_eq(rate_most_tau(&plan, 1e-6, 1000), 1000);
+    cr_assert_eq(rate_most_tau(&plan, 1.0, 1000), 1);
+    cr_assert_eq(rate_most_tau(&plan, 0.0, 1000), 1000);
+    cr_assert_eq(rate_first_tau(&plan, 1e-4), 49);
+    cr_assert_eq(rate_first_tau(&plan, 5e-3), 1);
+    cr_assert_eq(rate_first_tau(&plan, 1.0), 1);
+    double raised = 0;
+    cr_assert(rate_learn(&plan, 1e-4, rate_most_tau(&plan, 1e-4, 1000), &raised));
+    cr_assert_lt(raised, 1.05 * plan.automatic);
+}
