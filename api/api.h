@@ -79,6 +79,7 @@ struct api_work {
      * and frees the work, or leaves the work in it for another round. */
     void (*done)(struct api *, struct api_work *, struct api_response *);
     atomic_bool stop; /* set while run is at it: come back soon */
+    struct api_work *next;
 };
 
 /* Files to be checked by the engine, in a process of its own, while the request waits. */
@@ -189,6 +190,10 @@ bool api_form_rule(struct api *api, const struct api_request *req, const struct 
 /* Removes files and uploads whose time is over, a bounded number of them; true if there may be
  * more. To be called from time to time. */
 bool api_expire(struct api *api);
+
+/* At the start: the work of finishing uploads whose completion a crash interrupted, as a list in
+ * `next`. Until a work is done, its upload says that it is busy. */
+struct api_work *api_uploads_resume(struct api *api);
 
 /* The error envelope. type is derived from status. code may be NULL, param may be NULL. */
 void api_error(struct api_response *resp, int status, const char *code, const char *param,

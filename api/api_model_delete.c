@@ -7,6 +7,7 @@
 #include "api/model_roots.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "storage/trash.h"
 
 static void refuse_base(struct api *api, const char *name, struct api_response *resp) {
     char *dir = model_roots_find(api->config->model_roots, name);
@@ -18,18 +19,16 @@ static void refuse_base(struct api *api, const char *name, struct api_response *
     free(dir);
 }
 
-/* The folder leaves its name first, so that it is never half a checkpoint. */
+/* The folder leaves its name as a whole, so that it is never half a checkpoint, and for ever. */
 static enum err delete_checkpoint(struct api *api, const char *name, const char *folder,
                                   struct err_msg *em) {
-    char *gone = xasprintf("%s.tmp-gone", folder);
+    char *all = xstrndup(folder, (size_t)(strrchr(folder, '/') - folder));
     enum err e = store_checkpoint_delete(api->store, name, em);
     if (e == ERR_OK)
-        e = file_remove_tree(gone, em);
+        e = trash_put(api->config->data_dir, folder, em);
     if (e == ERR_OK)
-        e = file_rename_dir(folder, gone, em);
-    if (e == ERR_OK)
-        e = file_remove_tree(gone, em);
-    free(gone);
+        e = file_sync_dir(all, em);
+    free(all);
     return e;
 }
 

@@ -2,12 +2,13 @@
  *
  * Two rounds of work away from the loop thread: all parts are read and checked, and nothing has
  * changed until then; then the upload is marked and its parts are joined. A mark outlives a crash:
- * the same request again goes on where the first was. */
+ * the next start goes on where the work was, and so does the same request again. */
 #include "api/api_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/json_field.h"
@@ -15,6 +16,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "storage/upload_parts.h"
+
+#define RESUME_MOST 10000 /* uploads at one start */
 
 struct upload_work {
     struct api_work work; /* first */
@@ -150,6 +153,11 @@ static void answer(struct api *api, const struct upload_row *u, struct api_respo
     file_row_clear(&f);
 }
 
+static void busy(const char *id, struct api_response *resp) {
+    api_error(resp, 503, "upload_busy", NULL,
+              "Upload %s is being completed; ask again in a moment.", id);
+}
+
 /* ---- the work ------------------------------------------------------------------------------- */
 
 static void run(struct api_work *work) {
@@ -217,6 +225,52 @@ static void done(struct api *api, struct api_work *work, struct api_response *re
     work_end(api, w);
 }
 
+/* ---- the same request while the work is under way ------------------------------------------- */
+
+struct upload_wait {
+    struct api_work work; /* first */
+    char *project;
+    char id[STORE_ID_SIZE];
+    bool has_run;
+};
+
+static void wait_run(struct api_work *work) {
+    struct upload_wait *w = (struct upload_wait *)work;
+    const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+    (void)nanosleep(&pause, NULL);
+    w->has_run = true;
+}
+
+/* Looks again and again, so that no work knows who waits for it. */
+static void wait_done(struct api *api, struct api_work *work, struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct upload_wait *w = (struct upload_wait *)work;
+    if (w->has_run && api__upload_is_busy(api, w->id)) {
+        w->has_run = false;
+        resp->work = work;
+        return;
+    }
+    struct upload_row u = {0};
+    if (store_upload_get(api->store, w->project, w->id, &u, &em) != ERR_OK)
+        api_error_from(resp, &em);
+    else if (u.status == UPLOAD_COMPLETED)
+        answer(api, &u, resp);
+    else
+        busy(w->id, resp);
+    upload_row_clear(&u);
+    free(w->project);
+    free(w);
+}
+
+static struct api_work *wait_new(const struct upload_row *u) {
+    struct upload_wait *w = xcalloc(1, sizeof *w);
+    w->work.run = wait_run;
+    w->work.done = wait_done;
+    w->project = xstrdup(u->project);
+    memcpy(w->id, u->id, sizeof w->id);
+    return &w->work;
+}
+
 /* ---- the handler ---------------------------------------------------------------------------- */
 
 /* What the upload's status says about the request: true if the work is to be done. */
@@ -224,9 +278,11 @@ static bool status_allows(struct api *api, struct upload_work *w, struct api_res
     const struct upload_row *u = &w->row;
     bool same = json_equal(u->part_ids, w->part_ids) != 0 &&
                 (w->want_md5 == NULL || (u->md5 != NULL && strcasecmp(w->want_md5, u->md5) == 0));
-    if (api__upload_is_busy(api, u->id))
-        api_error(resp, 503, "upload_busy", NULL,
-                  "Upload %s is being completed; ask again in a moment.", u->id);
+    bool is_busy = api__upload_is_busy(api, u->id);
+    if (is_busy && u->status == UPLOAD_COMPLETING && same)
+        resp->work = wait_new(u);
+    else if (is_busy)
+        busy(u->id, resp);
     else if (u->status == UPLOAD_COMPLETED && same)
         answer(api, u, resp); /* a client that got no answer asks again */
     else if (u->status > UPLOAD_COMPLETING)
@@ -269,18 +325,71 @@ static bool prepare(struct api *api, const struct api_request *req, const char *
     return e == ERR_OK;
 }
 
-API_HANDLER(api__uploads_complete) {
+static struct upload_work *work_new(void) {
     struct upload_work *w = xcalloc(1, sizeof *w);
     w->work.run = run;
     w->work.done = done;
     w->result = ERR_STOPPED; /* until it has run */
-    if (!prepare(api, req, params->value[0], w, resp)) {
-        work_free(w);
-        return;
-    }
+    return w;
+}
+
+/* From now on the upload is busy. */
+static void work_begin(struct api *api, struct upload_work *w) {
     w->data_dir = xstrdup(api->config->data_dir);
     w->joining = w->row.status == UPLOAD_COMPLETING;
     w->next = api->uploads;
     api->uploads = w;
+}
+
+API_HANDLER(api__uploads_complete) {
+    struct upload_work *w = work_new();
+    if (!prepare(api, req, params->value[0], w, resp)) {
+        work_free(w);
+        return;
+    }
+    work_begin(api, w);
     resp->work = &w->work;
+}
+
+/* ---- after a crash -------------------------------------------------------------------------- */
+
+/* Takes the row over. */
+static struct upload_work *resume(struct api *api, struct upload_row *row, struct err_msg *em) {
+    struct upload_work *w = work_new();
+    w->row = *row;
+    w->n = json_array_size(row->part_ids);
+    w->items = xcalloc(w->n + 1, sizeof *w->items);
+    for (size_t i = 0; i < w->n; i++) {
+        const char *id = json_string_value(json_array_get(row->part_ids, i));
+        w->items[i].id = id != NULL ? id : "";
+    }
+    if (check_parts(api, w, em) != ERR_OK) {
+        work_free(w);
+        return NULL;
+    }
+    work_begin(api, w);
+    return w;
+}
+
+struct api_work *api_uploads_resume(struct api *api) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct upload_row *rows = NULL;
+    struct api_work *first = NULL;
+    int n = 0;
+    if (store_upload_completing(api->store, RESUME_MOST, &rows, &n, &em) != ERR_OK)
+        log_warn("uploads.resume", "%s", em.text);
+    if (n > 0)
+        log_info("uploads.resume", "interrupted=%d", n);
+    for (int i = 0; i < n; i++) {
+        struct upload_work *w = resume(api, &rows[i], &em);
+        if (w == NULL) {
+            log_warn("uploads.resume", "%s", em.text);
+            err_clear(&em);
+            continue;
+        }
+        w->work.next = first;
+        first = &w->work;
+    }
+    free(rows);
+    return first;
 }

@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/json_field.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "storage/trash.h"
 #include "storage/upload_parts.h"
 
 static const char *status_name(enum upload_status status) {
@@ -166,7 +166,7 @@ static enum err store_part(struct api *api, const char *upload_id, const char *p
                               : spool_publish_as(spool, path, em);
     if (e == ERR_OK) {
         e = store_upload_add_part(api->store, upload_id, part_id, bytes, now, em);
-        if (e != ERR_OK && e != ERR_IO && file_remove_tree(path, NULL) != ERR_OK)
+        if (e != ERR_OK && e != ERR_IO && trash_put(api->config->data_dir, path, NULL) != ERR_OK)
             log_warn("uploads.remove", "id=%s", part_id);
     }
     free(path);

@@ -327,7 +327,7 @@ static void start_next(struct scheduler *sc) {
 static void work(struct scheduler *sc) {
     if (sc->drained)
         return;
-    if (sc->running.done != NULL && !scheduler__finish(sc))
+    if (sc->running.done != NULL && (!scheduler__files_ready(sc) || !scheduler__finish(sc)))
         return;
     if (sc->worker == NULL && sc->running.id[0] != '\0' &&
         !scheduler__crashed(sc, sc->ended_status, sc->ended_signal))

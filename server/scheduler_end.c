@@ -45,6 +45,7 @@ void scheduler__clear_running(struct scheduler *sc) {
     json_decref(sc->running.progress);
     json_decref(sc->running.fast_forward);
     json_decref(sc->running.done);
+    scheduler__forget_files(sc);
     sc->running = (struct running){0};
 }
 

@@ -32,8 +32,9 @@ struct running {
     double progress_stored;
     double heard; /* last sign of life */
     bool cancel_sent, pause_sent, stop_sent;
-    double told;  /* when cancel or stop was sent */
-    json_t *done; /* the closing message, until it has been acted on */
+    double told;                /* when cancel or stop was sent */
+    json_t *done;               /* the closing message, until it has been acted on */
+    struct result_files *files; /* of the job that succeeded (publish.c) */
 };
 
 /* How fast a base model was trained here. */
@@ -103,7 +104,10 @@ bool scheduler__finish(struct scheduler *sc);
 /* The worker ended without saying how the job did. false: try again later. */
 bool scheduler__crashed(struct scheduler *sc, int64_t status, int signal);
 void scheduler__clear_running(struct scheduler *sc);
-/* Files of a job that succeeded (publish.c): rows for the adapter folder; *ids: their ids. */
+/* Files of a job that succeeded (publish.c). false: they are being read; the scheduler is woken. */
+bool scheduler__files_ready(struct scheduler *sc);
+void scheduler__forget_files(struct scheduler *sc);
+/* Once they are ready: rows for the adapter folder; *ids: their ids. */
 enum err scheduler__publish(struct scheduler *sc, const struct job_row *job, json_t **ids,
                             struct err_msg *em) NODISCARD;
 

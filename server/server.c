@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/admin.h"
+#include "server/background.h"
 #include "server/http.h"
 #include "server/metrics.h"
 #include "server/rate.h"
@@ -67,6 +68,8 @@ static void close_all(struct server *s) {
         admin_close(s->admin);
     if (s->webhooks != NULL)
         webhooks_close(s->webhooks);
+    if (s->background != NULL)
+        background_close(s->background);
 }
 
 static void free_all(struct server *s) {
@@ -77,6 +80,7 @@ static void free_all(struct server *s) {
     rate_free(s->rate);
     admin_free(s->admin);
     webhooks_free(s->webhooks);
+    background_free(s->background);
     (void)uv_loop_close(&s->loop);
 }
 
@@ -84,7 +88,8 @@ static void free_all(struct server *s) {
 static void on_stop_timer(uv_timer_t *timer) {
     struct server *s = timer->data;
     double seconds = clock_mono() - s->stop_since;
-    bool idle = streams_count(s->streams) == 0 && !http_busy(s->http);
+    bool idle =
+        streams_count(s->streams) == 0 && !http_busy(s->http) && !background_busy(s->background);
     streams_end(s->streams);
     http_cut(s->http, seconds > CUT_SECONDS);
     if (idle && (http_connections(s->http) == 0 || seconds > CUT_SECONDS + 1))
@@ -99,6 +104,7 @@ void server_drained(struct server *s) {
     s->stopping = true;
     s->stop_since = clock_mono();
     http_quiesce(s->http);
+    background_stop(s->background);
     streams_end(s->streams);
     (void)uv_timer_start(&s->stop_timer, on_stop_timer, STOP_MS, STOP_MS);
 }
@@ -208,6 +214,7 @@ static enum err bind_address(struct server *s, struct http_address *at, struct e
 static void on_expiry_timer(uv_timer_t *timer) {
     struct server *s = timer->data;
     bool more = api_expire(&s->api);
+    background_wake(s->background);
     (void)uv_timer_start(timer, on_expiry_timer, more ? EXPIRY_SOON_MS : EXPIRY_MS, 0);
 }
 
@@ -272,6 +279,7 @@ static enum err start(struct server *s, struct err_msg *em) {
     if (e == ERR_OK)
         e = scheduler_start(s->scheduler, em);
     if (e == ERR_OK) {
+        s->background = background_new(s);
         s->api.ready = true;
         announce(s, &at);
     }

@@ -23,6 +23,7 @@ struct admin;
 struct metrics;
 struct rate;
 struct webhooks;
+struct background;
 
 struct server {
     struct config *config;
@@ -38,6 +39,7 @@ struct server {
     struct metrics *metrics;
     struct rate *rate;
     struct webhooks *webhooks;
+    struct background *background;
     uv_signal_t signals[2];
     int signals_seen;
     uv_timer_t stop_timer, expiry_timer;

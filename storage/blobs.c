@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "storage/trash.h"
 
 #define TEMP_PREFIX ".spool-"
 #define ID_RANDOM 24
@@ -33,7 +35,7 @@ char *blobs_job_dir(const char *data_dir, const char *job_id) {
     return blobs_id_is_valid(job_id, "ftjob-") ? xasprintf("%s/jobs/%s", data_dir, job_id) : NULL;
 }
 
-static enum err remove_temps(const char *folder, struct err_msg *em) {
+static enum err remove_temps(const char *data_dir, const char *folder, struct err_msg *em) {
     DIR *d = opendir(folder);
     if (d == NULL)
         return err_set_errno(em, errno, "cannot open folder %s", folder);
@@ -42,7 +44,7 @@ static enum err remove_temps(const char *folder, struct err_msg *em) {
         if (strncmp(entry->d_name, TEMP_PREFIX, strlen(TEMP_PREFIX)) != 0)
             continue;
         char *path = xasprintf("%s/%s", folder, entry->d_name);
-        e = file_remove_tree(path, em);
+        e = trash_put(data_dir, path, em);
         free(path);
     }
     closedir(d);
@@ -51,19 +53,19 @@ static enum err remove_temps(const char *folder, struct err_msg *em) {
 
 enum err blobs_open(const char *data_dir, struct err_msg *em) {
     static const char *const folders[] = {"files", "uploads", "jobs"};
-    enum err e = ERR_OK;
+    enum err e = trash_open(data_dir, em);
     for (size_t i = 0; e == ERR_OK && i < sizeof folders / sizeof folders[0]; i++) {
         char *path = xasprintf("%s/%s", data_dir, folders[i]);
         e = file_make_dirs(path, em);
         if (e == ERR_OK)
-            e = remove_temps(path, em);
+            e = remove_temps(data_dir, path, em);
         free(path);
     }
     return e == ERR_OK ? file_sync_dir(data_dir, em) : e;
 }
 
 enum err spool_open(struct spool *sp, const char *data_dir, int64_t max, struct err_msg *em) {
-    *sp = (struct spool){.fd = -1, .max = max};
+    *sp = (struct spool){.fd = -1, .max = max, .data_dir = xstrdup(data_dir)};
     sp->temp = xasprintf("%s/files/" TEMP_PREFIX "XXXXXX", data_dir);
     sha256_init(&sp->hash);
     sp->fd = mkostemp(sp->temp, O_CLOEXEC);
@@ -71,7 +73,8 @@ enum err spool_open(struct spool *sp, const char *data_dir, int64_t max, struct 
         return ERR_OK;
     enum err e = err_set_errno(em, errno, "cannot create a file in %s/files", data_dir);
     free(sp->temp);
-    sp->temp = NULL;
+    free(sp->data_dir);
+    sp->temp = sp->data_dir = NULL;
     return e;
 }
 
@@ -144,10 +147,12 @@ void spool_abort(struct spool *sp) {
     if (sp->temp != NULL) {
         if (sp->fd >= 0)
             (void)close(sp->fd);
-        (void)unlink(sp->temp); /* gone already after a rename */
+        if (trash_put(sp->data_dir, sp->temp, NULL) != ERR_OK) /* gone already after a rename */
+            log_warn("files.remove", "path=%s", sp->temp);
     }
     free(sp->temp);
-    sp->temp = NULL;
+    free(sp->data_dir);
+    sp->temp = sp->data_dir = NULL;
     sp->fd = -1;
 }
 
@@ -170,9 +175,7 @@ enum err blobs_file_remove(const char *data_dir, const char *file_id, struct err
     char *path = blobs_file_path(data_dir, file_id);
     if (path == NULL)
         return err_set(em, ERR_INPUT, "%s is not a file id", file_id);
-    enum err e = ERR_OK;
-    if (unlink(path) != 0 && errno != ENOENT)
-        e = err_set_errno(em, errno, "cannot remove %s", path);
+    enum err e = trash_put(data_dir, path, em);
     free(path);
     return e;
 }

@@ -18,7 +18,7 @@
 /* prefix + 24 of [a-z0-9]: nothing in it can leave a folder. */
 bool blobs_id_is_valid(const char *id, const char *prefix);
 
-/* Creates DATA/{files,uploads,jobs} and removes temp files a crash left. */
+/* Creates DATA/{files,uploads,jobs,trash} and removes temp files a crash left. */
 enum err blobs_open(const char *data_dir, struct err_msg *em) NODISCARD;
 
 /* New strings; the caller frees. NULL if id is not a valid id. */
@@ -27,7 +27,7 @@ char *blobs_job_dir(const char *data_dir, const char *job_id);
 
 struct spool {
     int fd;
-    char *temp;
+    char *temp, *data_dir;
     int64_t bytes, max;
     bool unhashed; /* set after spool_open: the content needs no SHA-256 */
     struct sha256 hash;
@@ -49,6 +49,7 @@ void spool_abort(struct spool *sp); /* also fine after publish and on a zeroed s
  */
 enum err blobs_file_link(const char *data_dir, const char *have_id, int64_t bytes,
                          const char *file_id, struct err_msg *em) NODISCARD;
+/* Its name is free at once, its blocks a moment later (storage/trash.h). */
 enum err blobs_file_remove(const char *data_dir, const char *file_id, struct err_msg *em) NODISCARD;
 
 #endif

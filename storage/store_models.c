@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "storage/blobs.h"
 #include "storage/store_jobs.h"
+#include "storage/trash.h"
 
 #define KEPT "metrics.csv"
 
@@ -95,7 +96,8 @@ static enum err delete_results(struct store *s, const struct job_row *j, struct 
 }
 
 /* Removes all of a folder but one file. */
-static enum err remove_but(const char *folder, const char *kept, struct err_msg *em) {
+static enum err remove_but(const struct store *s, const char *folder, const char *kept,
+                           struct err_msg *em) {
     enum err e = ERR_OK;
     DIR *d = opendir(folder);
     if (d == NULL)
@@ -105,7 +107,7 @@ static enum err remove_but(const char *folder, const char *kept, struct err_msg 
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, kept) == 0)
             continue;
         char *path = xasprintf("%s/%s", folder, name);
-        e = file_remove_tree(path, em);
+        e = trash_put(s->dir, path, em);
         free(path);
     }
     closedir(d);
@@ -115,10 +117,10 @@ static enum err remove_but(const char *folder, const char *kept, struct err_msg 
 static enum err remove_files(struct store *s, const char *job_id, struct err_msg *em) {
     static const char *const folders[] = {"checkpoints", "resume"};
     char *dir = blobs_job_dir(s->dir, job_id), *adapter = xasprintf("%s/adapter", dir);
-    enum err e = remove_but(adapter, KEPT, em);
+    enum err e = remove_but(s, adapter, KEPT, em);
     for (int i = 0; e == ERR_OK && i < 2; i++) {
         char *path = xasprintf("%s/%s", dir, folders[i]);
-        e = file_remove_tree(path, em);
+        e = trash_put(s->dir, path, em);
         free(path);
     }
     free(adapter);

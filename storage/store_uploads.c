@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "storage/blobs.h"
 #include "storage/store_internal.h"
+#include "storage/trash.h"
 #include "storage/upload_parts.h"
 
 #define COLUMNS                                                                                    \
@@ -175,16 +176,11 @@ enum err store_upload_end(struct store *s, const char *id, enum upload_status to
     return store__end(s, e, em);
 }
 
-enum err store_upload_expired(struct store *s, int most, struct upload_row **rows, int *n,
-                              struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
+static enum err read_rows(struct store *s, enum err e, sqlite3_stmt *q, struct upload_row **rows,
+                          int *n, struct err_msg *em) {
     bool row = true;
     *rows = NULL;
     *n = 0;
-    enum err e = store__query(s, em, &q,
-                              "SELECT " COLUMNS " FROM uploads WHERE status < 2 AND "
-                              "expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
-                              "ii", clock_unix(), (int64_t)most);
     while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
         *rows = store__grow(*rows, *n, sizeof **rows);
         read_row(q, &(*rows)[(*n)++]);
@@ -197,6 +193,24 @@ enum err store_upload_expired(struct store *s, int most, struct upload_row **row
         *n = 0;
     }
     return e;
+}
+
+enum err store_upload_expired(struct store *s, int most, struct upload_row **rows, int *n,
+                              struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " COLUMNS " FROM uploads WHERE status < 2 AND "
+                              "expires_at <= ?1 ORDER BY expires_at LIMIT ?2",
+                              "ii", clock_unix(), (int64_t)most);
+    return read_rows(s, e, q, rows, n, em);
+}
+
+enum err store_upload_completing(struct store *s, int most, struct upload_row **rows, int *n,
+                                 struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(
+        s, em, &q, "SELECT " COLUMNS " FROM uploads WHERE status = 1 LIMIT ?1", "i", (int64_t)most);
+    return read_rows(s, e, q, rows, n, em);
 }
 
 /* ---- at start ------------------------------------------------------------------------------- */
@@ -221,7 +235,7 @@ static enum err sweep_part(struct store *s, const char *folder, const char *name
     if (e != ERR_OK || known)
         return e;
     char *path = xasprintf("%s/%s", folder, name);
-    e = file_remove_tree(path, em);
+    e = trash_put(s->dir, path, em);
     free(path);
     return e;
 }
@@ -235,7 +249,7 @@ static enum err sweep_upload(struct store *s, const char *id, struct err_msg *em
     enum err e = exists(s, "SELECT 1 FROM uploads WHERE id = ?1 AND status < 2", id, &open, em);
     DIR *d = NULL;
     if (e == ERR_OK && !open)
-        e = file_remove_tree(folder, em);
+        e = trash_put(s->dir, folder, em);
     else if (e == ERR_OK && (d = opendir(folder)) == NULL)
         e = err_set_errno(em, errno, "cannot open folder %s", folder);
     for (struct dirent *entry; d != NULL && e == ERR_OK && (entry = readdir(d)) != NULL;)

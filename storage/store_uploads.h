@@ -54,6 +54,9 @@ enum err store_upload_finish(struct store *s, const char *id, const struct file_
  * caller removes their bytes, and those of file_id. */
 enum err store_upload_end(struct store *s, const char *id, enum upload_status to,
                           struct err_msg *em) NODISCARD;
+/* Uploads that are UPLOAD_COMPLETING, as store_upload_expired. */
+enum err store_upload_completing(struct store *s, int most, struct upload_row **rows, int *n,
+                                 struct err_msg *em) NODISCARD;
 /* Uploads past their expires_at that are not ended, oldest first, at most `most`: new array of *n
  * (the caller clears each and frees it). */
 enum err store_upload_expired(struct store *s, int most, struct upload_row **rows, int *n,

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "storage/blobs.h"
+#include "storage/trash.h"
 
 #define PIECE (1u << 20)
 #define JOINED "joined" /* the file while it grows */
@@ -42,7 +43,7 @@ enum err upload_parts_create(const char *data_dir, const char *upload_id, struct
 
 enum err upload_parts_remove(const char *data_dir, const char *upload_id, struct err_msg *em) {
     char *dir = upload_parts_dir(data_dir, upload_id);
-    enum err e = dir != NULL ? file_remove_tree(dir, em) : ERR_OK;
+    enum err e = dir != NULL ? trash_put(data_dir, dir, em) : ERR_OK;
     free(dir);
     return e;
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Uploads N MiB (2048), in one request or in parts of 64 MiB, and prints what the server needed, as
-one JSON line. With parts also how long others waited for an answer while they were put together.
+one JSON line: how long others waited for an answer while the file came in, and while it was deleted
+and its blocks were freed; or, with parts, while these were put together.
 usage: tests/http/big_upload.py BUILD_DIR [MIB] [parts]"""
 import hashlib
 import json
@@ -34,14 +35,6 @@ def send(c, path, head, piece, mib):
     return a.json()
 
 
-def whole(s, piece, mib):
-    start = time.time()
-    a = send(s.connect(timeout=600), "/v1/files", head_of([("purpose", "fine-tune")], "file"),
-             piece, mib)
-    assert a["bytes"] == mib * len(piece), a
-    return {"seconds": round(time.time() - start, 2)}
-
-
 class Prober(threading.Thread):
     """Asks for /healthz again and again; keeps how long each answer took."""
 
@@ -59,11 +52,49 @@ class Prober(threading.Thread):
             time.sleep(0.002)
         c.close()
 
+    def end(self, name):
+        self.stop = True
+        self.join()
+        waits = sorted(self.seconds)
+        return {name: {"n": len(waits), "median": round(waits[len(waits) // 2] * 1000, 2),
+                       "p99": round(waits[len(waits) * 99 // 100] * 1000, 2),
+                       "max": round(waits[-1] * 1000, 2)}}
+
+
+def prober(s):
+    p = Prober(s)
+    p.start()
+    return p
+
+
+def whole(s, piece, mib):
+    start, beside = time.time(), prober(s)
+    a = send(s.connect(timeout=600), "/v1/files", head_of([("purpose", "fine-tune")], "file"),
+             piece, mib)
+    seconds = time.time() - start
+    assert a["bytes"] == mib * len(piece), a
+    found = beside.end("ms_beside_the_upload")
+    start, beside = time.time(), prober(s)
+    assert s.ask("DELETE", f"/v1/files/{a['id']}").status == 200
+    delete = time.time() - start
+    while disk(s) > 1:
+        time.sleep(0.01)
+    freed = time.time() - start
+    time.sleep(0.1)
+    return {"seconds": round(seconds, 2), **found, "delete_ms": round(delete * 1000, 2),
+            "blocks_free_after_ms": round(freed * 1000, 2), **beside.end("ms_beside_the_delete")}
+
 
 def disk(s):
     """MiB of the data folder's blocks."""
-    return sum(os.stat(os.path.join(d, f)).st_blocks for d, _, names in os.walk(s.data)
-               for f in names) >> 11
+    blocks = 0
+    for folder, _, names in os.walk(s.data):
+        for name in names:
+            try:
+                blocks += os.stat(os.path.join(folder, name)).st_blocks
+            except FileNotFoundError:
+                pass
+    return blocks >> 11
 
 
 def parts(s, piece, mib):
@@ -78,21 +109,14 @@ def parts(s, piece, mib):
         ids.append(send(c, f"/v1/uploads/{upload}/parts", head_of([], "data"), own, n)["id"])
         for _ in range(n):
             md5.update(own)
-    sent, before = time.time(), disk(s)
-    prober = Prober(s)
-    prober.start()
+    sent, before, beside = time.time(), disk(s), prober(s)
     c.send(request("POST", f"/v1/uploads/{upload}/complete", json.dumps(
         {"part_ids": ids, "md5": md5.hexdigest()}).encode()))
     a = c.answer()
-    prober.stop = True
-    prober.join()
+    complete, waits = time.time() - sent, beside.end("ms_beside_the_completion")
     assert a.status == 200 and a.json()["file"]["bytes"] == mib << 20, a.body
-    waits = sorted(prober.seconds)
-    return {"seconds": round(sent - start, 2), "complete_seconds": round(time.time() - sent, 2),
-            "disk_mib_before_and_after": [before, disk(s)], "probes": len(waits),
-            "probe_ms_median": round(waits[len(waits) // 2] * 1000, 2),
-            "probe_ms_p99": round(waits[len(waits) * 99 // 100] * 1000, 2),
-            "probe_ms_max": round(waits[-1] * 1000, 2)}
+    return {"seconds": round(sent - start, 2), "complete_seconds": round(complete, 2),
+            "disk_mib_before_and_after": [before, disk(s)], **waits}
 
 
 def main():

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import threading
+import time
 
 from harness import FORM, ROW, Server, Skip, form, request, test, until
 
@@ -266,6 +267,85 @@ def kill_while_parts_are_joined_loses_nothing():
     assert s.get(f"/v1/files/{file}/content").body == content
     assert [f["id"] for f in s.get("/v1/files").json()["data"]] == [file] and kills > 0
     assert on_disk(s) == len(content) and os.listdir(os.path.join(s.data, "uploads")) == []
+
+
+@test
+def interrupted_upload_is_finished_by_the_next_start():
+    s = Server()
+    piece = os.urandom(1 << 20)
+    for round in range(8):  # a kill may come when everything is done
+        pieces = [bytes([round, i]) + piece for i in range(32)]
+        content = b"".join(pieces)
+        upload = begin(s, len(content))
+        ids = [part(s, upload, p) for p in pieces]
+        folder = os.path.join(s.data, "uploads", upload)
+        c = s.connect()
+        c.send(request("POST", f"/v1/uploads/{upload}/complete",
+                       json.dumps({"part_ids": ids}).encode()))
+        until(lambda: not os.path.isdir(folder) or "joined" in os.listdir(folder), pause=0.0005)
+        s.stop(signal.SIGKILL)
+        left = len(os.listdir(folder)) if os.path.isdir(folder) else 0
+        s.start()
+        if left > 1:
+            break
+    assert left > 1 and "uploads.resume interrupted=1" in s.log(), left
+
+    def file():
+        return [f for f in s.get("/v1/files").json()["data"] if f["bytes"] == len(content)
+                and s.get(f"/v1/files/{f['id']}/content").body == content]
+    file = until(file)[0]
+    assert not os.path.isdir(folder)
+    a = complete(s, upload, ids, md5=hashlib.md5(content).hexdigest())
+    assert a.status == 200 and a.json()["file"] == file, a.body
+    s.stop(signal.SIGKILL)
+    s.start()
+    assert complete(s, upload, ids).json()["file"] == file
+
+
+@test
+def removed_files_lose_their_blocks_later():
+    """A large file goes by way of DATA/trash, which another thread empties, also after a crash."""
+    s = Server(config={"limits": {"upload_seconds": 2}})
+    trash = os.path.join(s.data, "trash")
+    big = [s.upload("x%d" % i * (2 << 20)) for i in range(3)]
+    assert s.ask("DELETE", f"/v1/files/{big[0]}").status == 200
+    assert not os.path.exists(os.path.join(s.data, "files", big[0]))
+    job = s.create("heavy64-steps3")
+    model = s.ended(job)["fine_tuned_model"]
+    assert s.ask("DELETE", f"/v1/models/{model}").status == 200
+    upload = begin(s, 4 << 20)
+    part(s, upload, os.urandom(4 << 20))
+    assert s.post(f"/v1/uploads/{upload}/cancel").status == 200
+    upload = begin(s, 4 << 20)
+    part(s, upload, os.urandom(4 << 20))
+    until(lambda: send_part(s, upload, b"x").status == 400)  # expired
+    assert os.listdir(os.path.join(s.data, "uploads")) == []
+    until(lambda: os.listdir(trash) == [])
+    s.stop(signal.SIGKILL)
+    os.makedirs(os.path.join(trash, "gone-1", "deep"))
+    for path in ("gone-2", "gone-1/deep/x"):
+        with open(os.path.join(trash, path), "w") as f:
+            f.write("left by a crash")
+    s.start()
+    until(lambda: os.listdir(trash) == [])
+    assert s.get(f"/v1/files/{big[1]}/content").body == b"x1" * (2 << 20)
+
+
+@test
+def large_adapters_are_hashed_beside_other_requests():
+    s = Server()
+    job = s.create("heavy300-steps5")
+    waits = []
+    while s.job(job)["status"] not in ("succeeded", "failed"):
+        start = time.time()
+        assert s.get("/healthz").status == 200
+        waits.append(time.time() - start)
+        time.sleep(0.005)
+    j = s.job(job)
+    assert j["status"] == "succeeded", j
+    files = [s.get(f"/v1/files/{f}").json() for f in j["result_files"]]
+    assert max(f["bytes"] for f in files) == 300 << 20
+    assert max(waits) < 0.5, sorted(waits)[-5:]  # to hash 300 MB takes longer
 
 
 @test

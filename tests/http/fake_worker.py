@@ -10,6 +10,7 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   bytes9      data of that many KiB in each step's event
   stage6      a Fast Forward stage, three steps long, every so many steps
   eval20      an evaluation, ten steps long, every so many steps
+  heavy9      an adapter of that many MiB, a hole but for its beginning
   stamp       the monotonic time, in nanoseconds, in each step's event
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
@@ -170,6 +171,8 @@ class Job:
         folder = os.path.join(self.out, "adapter")
         os.makedirs(folder, exist_ok=True)
         write(os.path.join(folder, "adapter_model.safetensors"), str(self.digest))
+        if self.how.get("heavy"):
+            os.truncate(os.path.join(folder, "adapter_model.safetensors"), self.how["heavy"] << 20)
         write(os.path.join(folder, "adapter_config.json"), json.dumps({"r": 16}))
         write(os.path.join(folder, "README.md"), "# adapter\n")
         write(os.path.join(folder, "metrics.csv"), "\n".join(["step,train_loss"] + self.rows) + "\n")

@@ -72,9 +72,15 @@ class Connection:
         return line
 
     def exactly(self, n):
-        while len(self.buffer) < n:
-            if not self.more():
-                raise EOFError(self.buffer)
+        pieces, have = [self.buffer], len(self.buffer)
+        try:
+            while have < n:
+                pieces.append(self.socket.recv(1 << 20))
+                have += len(pieces[-1])
+                if not pieces[-1]:
+                    raise EOFError(b"".join(pieces))
+        finally:
+            self.buffer = b"".join(pieces)
         data, self.buffer = self.buffer[:n], self.buffer[n:]
         return data
 

@@ -1,7 +1,9 @@
 /* Rows of files: paging, projects, deletion, expiry; what is left of a crash. */
+#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "storage/trash.h"
 #include "tests/unit/storage/fixture.h"
 
 TestSuite(files, .init = set_up, .fini = tear_down);
@@ -182,6 +184,54 @@ Test(files, spool_stops_at_its_maximum_and_leaves_nothing) {
     cr_expect_eq(access(temp, F_OK), -1);
     spool_abort(&sp);
     free(temp);
+}
+
+static int count_trash(void) {
+    char *folder = trash_folder(dir);
+    DIR *d = opendir(folder);
+    int n = 0;
+    cr_assert_not_null(d);
+    while (readdir(d) != NULL)
+        n++;
+    closedir(d);
+    free(folder);
+    return n - 2;
+}
+
+Test(files, large_ones_are_moved_to_the_trash_and_small_ones_removed) {
+    atomic_bool stop = true;
+    const char *ids[] = {"file-aaaaaaaaaaaaaaaaaaaaaaaa", "file-bbbbbbbbbbbbbbbbbbbbbbbb",
+                         "file-cccccccccccccccccccccccc"};
+    char *large = blobs_file_path(dir, ids[0]), *small = blobs_file_path(dir, ids[1]);
+    cr_assert_eq(file_write(large, "x", 1, NULL), ERR_OK);
+    cr_assert_eq(file_write(small, "x", 1, NULL), ERR_OK);
+    cr_assert_eq(truncate(large, 64 << 20), 0);
+    cr_assert_eq(blobs_file_link(dir, ids[0], 64 << 20, ids[2], NULL), ERR_OK);
+    cr_assert_eq(blobs_file_remove(dir, ids[1], NULL), ERR_OK);
+    cr_assert_eq(blobs_file_remove(dir, ids[2], NULL), ERR_OK);
+    cr_expect_eq(count_trash(), 0, "the content has another name, so no blocks are freed");
+    cr_assert_eq(blobs_file_remove(dir, ids[0], NULL), ERR_OK);
+    cr_expect_eq(access(large, F_OK), -1);
+    cr_expect_eq(count_trash(), 1);
+    cr_assert_eq(trash_empty(dir, &stop, NULL), ERR_OK);
+    cr_expect_eq(count_trash(), 1, "asked to stop");
+    stop = false;
+    cr_assert_eq(trash_empty(dir, &stop, NULL), ERR_OK);
+    cr_expect_eq(count_trash(), 0);
+    free(large);
+    free(small);
+}
+
+Test(files, without_a_trash_files_are_removed_all_the_same) {
+    const char *id = "file-aaaaaaaaaaaaaaaaaaaaaaaa";
+    char *path = blobs_file_path(dir, id), *folder = trash_folder(dir);
+    cr_assert_eq(file_write(path, "x", 1, NULL), ERR_OK);
+    cr_assert_eq(truncate(path, 64 << 20), 0);
+    cr_assert_eq(rmdir(folder), 0);
+    cr_assert_eq(blobs_file_remove(dir, id, NULL), ERR_OK);
+    cr_expect_eq(access(path, F_OK), -1);
+    free(folder);
+    free(path);
 }
 
 Test(files, paths_are_made_of_valid_ids_only) {
