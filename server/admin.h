@@ -2,8 +2,8 @@
  *
  * What:    DATA/admin.sock (0600): one JSON object a line, one answer a line, one connection each:
  *          {"command":"keys.create","name","project"}, {"command":"keys.list"},
- *          {"command":"keys.revoke","id"}, and webhooks.create|list|delete|rotate|test|delivery
- *          with "url", "project", "id". Effect is immediate.
+ *          {"command":"keys.revoke","id"}, and webhooks.create|list|delete|rotate|test|delivery|
+ *          deliveries|redeliver with "url", "project", "id", "state". Effect is immediate.
  * Owns:    the socket and its clients.
  * Threads: the loop thread only.
  * Errors:  answers {"error":{"code","message"}}.

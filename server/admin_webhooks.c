@@ -7,6 +7,12 @@
 #include "server/admin.h"
 #include "storage/store_webhooks.h"
 
+#define MOST_SHOWN 200 /* deliveries */
+
+enum { N_STATES = 3 };
+static const char *const states[N_STATES] = {
+    [DELIVERY_PENDING] = "pending", [DELIVERY_DONE] = "delivered", [DELIVERY_FAILED] = "failed"};
+
 static json_t *failure(const struct err_msg *em) {
     return json_pack("{s:{s:s, s:s}}", "error", "code", err_name(em->code), "message", em->text);
 }
@@ -81,16 +87,62 @@ static json_t *test(struct store *store, const json_t *request) {
     return json_pack("{s:s}", "delivery", delivery);
 }
 
+static json_t *delivery_json(const struct delivery_row *d) {
+    json_t *o = json_object();
+    json_object_set_new(o, "id", json_string(d->id));
+    json_object_set_new(o, "endpoint", json_string(d->endpoint_id));
+    json_object_set_new(o, "type", json_string(d->type));
+    json_object_set_new(o, "object", json_string(d->object_id));
+    json_object_set_new(o, "created_at", json_integer(d->created_at));
+    json_object_set_new(o, "state", json_string(states[d->status]));
+    json_object_set_new(o, "attempts", json_integer(d->attempts));
+    json_object_set_new(o, "http_status", json_integer(d->http_status));
+    json_object_set_new(o, "message", d->error != NULL ? json_string(d->error) : json_null());
+    if (d->status == DELIVERY_PENDING)
+        json_object_set_new(o, "next_at", json_integer(d->next_at));
+    return o;
+}
+
 static json_t *delivery(struct store *store, const json_t *request) {
     struct err_msg em = ERR_MSG_INIT;
     struct delivery_row d;
     if (store_delivery_get(store, project_of(request), text_of(request, "id"), &d, &em) != ERR_OK)
         return failure(&em);
-    json_t *out =
-        json_pack("{s:I, s:i, s:I, s:s?}", "attempts", (json_int_t)d.attempts, "status",
-                  (int)d.status, "http_status", (json_int_t)d.http_status, "message", d.error);
+    json_t *out = delivery_json(&d);
     delivery_row_clear(&d);
     return out;
+}
+
+static json_t *deliveries(struct store *store, const json_t *request) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct delivery_row *rows = NULL;
+    int n = 0, state = -1;
+    const char *wanted = text_of(request, "state"), *id = text_of(request, "id");
+    for (int i = 0; i < N_STATES; i++)
+        if (strcmp(wanted, states[i]) == 0)
+            state = i;
+    if (state < 0 && *wanted != '\0') {
+        (void)err_set(&em, ERR_USAGE, "a state is pending, delivered or failed");
+        return failure(&em);
+    }
+    if (store_delivery_list(store, project_of(request), *id != '\0' ? id : NULL, state, MOST_SHOWN,
+                            &rows, &n, &em) != ERR_OK)
+        return failure(&em);
+    json_t *data = json_array();
+    for (int i = 0; i < n; i++) {
+        (void)json_array_append_new(data, delivery_json(&rows[i]));
+        delivery_row_clear(&rows[i]);
+    }
+    free(rows);
+    return json_pack("{s:o}", "deliveries", data);
+}
+
+static json_t *redeliver(struct store *store, const json_t *request) {
+    struct err_msg em = ERR_MSG_INIT;
+    const char *id = text_of(request, "id");
+    if (store_delivery_again(store, project_of(request), id, &em) != ERR_OK)
+        return failure(&em);
+    return json_pack("{s:s}", "delivery", id);
 }
 
 json_t *admin_webhooks(struct store *store, const char *command, const json_t *request) {
@@ -105,6 +157,10 @@ json_t *admin_webhooks(struct store *store, const char *command, const json_t *r
         return test(store, request);
     if (strcmp(command, "delivery") == 0)
         return delivery(store, request);
+    if (strcmp(command, "deliveries") == 0)
+        return deliveries(store, request);
+    if (strcmp(command, "redeliver") == 0)
+        return redeliver(store, request);
     if (strcmp(command, "delete") != 0)
         return NULL;
     if (store_webhook_delete(store, project_of(request), text_of(request, "id"), &em) != ERR_OK)

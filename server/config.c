@@ -24,6 +24,9 @@ const char *config_help(void) {
            "       ffwd-server webhooks create --url URL [--project NAME] [--data DIR]\n"
            "       ffwd-server webhooks list [--project NAME] [--data DIR]\n"
            "       ffwd-server webhooks delete|rotate|test ID [--data DIR]\n"
+           "       ffwd-server webhooks deliveries [ID] [--state pending|delivered|failed] [--data "
+           "DIR]\n"
+           "       ffwd-server webhooks redeliver DELIVERY [--data DIR]\n"
            "\n"
            "Serves the OpenAI fine-tuning API and trains LoRA adapters with Fast Forward.\n"
            "\n"
@@ -36,7 +39,8 @@ const char *config_help(void) {
            "  --threads N           CPU threads of the trainer (the engine's choice)\n"
            "  --engine PATH         the trainer program (ffwd beside this program)\n"
            "  --config FILE         JSON with the same keys and \"cors_origins\", \"metrics\",\n"
-           "                        \"webhook_allow\", \"limits\"\n"
+           "                        \"webhook_allow\",\n"
+           "                        \"webhook_ca_file\", \"limits\"\n"
            "  --help                this text\n"
            "\n"
            "Without any key the server answers on loopback only, to everyone on this machine.\n"
@@ -67,6 +71,7 @@ void config_clear(struct config *c) {
     free_list(&c->model_roots);
     free_list(&c->cors_origins);
     free(c->webhook_allow);
+    free(c->webhook_ca_file);
     *c = (struct config){0};
 }
 
@@ -180,6 +185,8 @@ static enum err read_key(struct config *c, const char *key, const json_t *value,
         return read_metrics(value, c, at);
     if (strcmp(key, "webhook_allow") == 0)
         return read_ranges(value, c, at);
+    if (strcmp(key, "webhook_ca_file") == 0)
+        return json_field_string(value, 4096, &c->webhook_ca_file, at);
     if (strcmp(key, "models") != 0)
         return err_set_param(at->em, ERR_INPUT, at->path, "%s is not a known key", at->path);
     e = json_field_string(value, 65536, &roots, at);

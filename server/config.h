@@ -66,7 +66,8 @@ struct config {
     enum config_metrics metrics;
     struct address_range *webhook_allow; /* that webhooks may go to besides public addresses */
     size_t n_webhook_allow;
-    int64_t threads; /* 0: the engine's choice */
+    char *webhook_ca_file; /* NULL: the system's authorities */
+    int64_t threads;       /* 0: the engine's choice */
     struct config_limits limits;
     bool help;
 };

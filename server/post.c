@@ -215,6 +215,11 @@ static bool set_up(struct transfer *t, const char *url) {
     SET(CURLOPT_TIMEOUT, (long)rules->seconds);
     SET(CURLOPT_FRESH_CONNECT, 1L); /* every request passes on_open_socket */
     SET(CURLOPT_FORBID_REUSE, 1L);
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_CAPATH, NULL); /* one file of authorities, which libcurl reads once a day */
+    if (rules->ca_file != NULL)
+        SET(CURLOPT_CAINFO, rules->ca_file);
     SET(CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     SET(CURLOPT_OPENSOCKETDATA, t);
     SET(CURLOPT_WRITEFUNCTION, on_body);
@@ -258,6 +263,9 @@ enum err post_send(struct post *p, const char *url, const char *const *headers, 
 
 enum err post_open(uv_loop_t *loop, const struct post_rules *rules, struct post **out,
                    struct err_msg *em) {
+    if (rules->ca_file != NULL && access(rules->ca_file, R_OK) != 0)
+        return err_set(em, ERR_INPUT, "webhook_ca_file: cannot read %s: %s", rules->ca_file,
+                       strerror(errno));
     struct post *p = xcalloc(1, sizeof *p);
     *p = (struct post){.loop = loop, .rules = *rules};
     p->multi = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? curl_multi_init() : NULL;

@@ -182,6 +182,7 @@ static void on_timer(uv_timer_t *timer) {
 enum err webhooks_open(struct server *s, struct webhooks **out, struct err_msg *em) {
     struct post_rules rules = {.allowed = s->config->webhook_allow,
                                .n_allowed = s->config->n_webhook_allow,
+                               .ca_file = s->config->webhook_ca_file,
                                .seconds = s->config->limits.webhook_seconds};
     struct webhooks *w = xcalloc(1, sizeof *w);
     w->server = s;

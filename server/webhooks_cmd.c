@@ -1,4 +1,4 @@
-/* webhooks_cmd: `ffwd-server webhooks create|list|delete|rotate|test`. */
+/* webhooks_cmd: `ffwd-server webhooks create|list|delete|rotate|test|deliveries|redeliver`. */
 #include "server/webhooks_cmd.h"
 
 #include <getopt.h>
@@ -14,16 +14,36 @@
 #define TEST_MS 250
 
 struct webhooks_options {
-    const char *data_dir, *url, *project, *command, *id;
+    const char *data_dir, *url, *project, *state, *command, *id;
 };
+
+/* What a command takes besides --data and --project. */
+static const struct shape {
+    const char *command;
+    int least, most; /* ids */
+    bool url, state;
+} shapes[] = {{"create", 0, 0, true, false},    {"list", 0, 0, false, false},
+              {"delete", 1, 1, false, false},   {"rotate", 1, 1, false, false},
+              {"test", 1, 1, false, false},     {"deliveries", 0, 1, false, true},
+              {"redeliver", 1, 1, false, false}};
+
+static bool fits(const struct webhooks_options *o, int ids) {
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        const struct shape *s = &shapes[i];
+        if (strcmp(o->command, s->command) == 0)
+            return ids >= s->least && ids <= s->most && s->url == (o->url != NULL) &&
+                   (s->state || o->state == NULL);
+    }
+    return false;
+}
 
 static enum err read_options(int argc, char **argv, struct webhooks_options *o,
                              struct err_msg *em) {
     static const struct option options[] = {{"data", required_argument, NULL, 'd'},
                                             {"url", required_argument, NULL, 'u'},
                                             {"project", required_argument, NULL, 'p'},
+                                            {"state", required_argument, NULL, 's'},
                                             {NULL, 0, NULL, 0}};
-    static const char *const with_id[] = {"delete", "rotate", "test"};
     *o = (struct webhooks_options){.data_dir = "ffwd-data"};
     optind = 0;
     opterr = 0;
@@ -34,31 +54,27 @@ static enum err read_options(int argc, char **argv, struct webhooks_options *o,
             o->url = optarg;
         else if (c == 'p')
             o->project = optarg;
+        else if (c == 's')
+            o->state = optarg;
         else
             return err_set(em, ERR_USAGE, "%s: unknown option; see ffwd-server --help",
                            argv[optind - 1]);
     }
-    int rest = argc - optind, wanted = 1;
+    int rest = argc - optind;
     o->command = rest > 0 ? argv[optind] : "";
     o->id = rest > 1 ? argv[optind + 1] : NULL;
-    bool create = strcmp(o->command, "create") == 0;
-    bool known = create || strcmp(o->command, "list") == 0;
-    for (size_t i = 0; i < sizeof with_id / sizeof with_id[0]; i++)
-        if (strcmp(o->command, with_id[i]) == 0) {
-            known = true;
-            wanted = 2;
-        }
-    if (!known || rest != wanted || create != (o->url != NULL))
+    if (!fits(o, rest - 1))
         return err_set(em, ERR_USAGE,
                        "usage: ffwd-server webhooks create --url URL [--project P] | list "
-                       "[--project P] | delete ID | rotate ID | test ID [--data DIR]");
+                       "[--project P] | delete ID | rotate ID | test ID | deliveries [ID] "
+                       "[--state pending|delivered|failed] | redeliver DELIVERY [--data DIR]");
     return ERR_OK;
 }
 
 static json_t *request_of(const struct webhooks_options *o) {
     char *command = xasprintf("webhooks.%s", o->command);
-    json_t *request = json_pack("{s:s, s:s*, s:s*, s:s*}", "command", command, "url", o->url,
-                                "project", o->project, "id", o->id);
+    json_t *request = json_pack("{s:s, s:s*, s:s*, s:s*, s:s*}", "command", command, "url", o->url,
+                                "project", o->project, "state", o->state, "id", o->id);
     free(command);
     return request;
 }
@@ -80,6 +96,24 @@ static void print_list(const json_t *rows) {
     }
 }
 
+static void print_deliveries(const json_t *rows) {
+    printf("%-30s %-30s %-27s %-30s %-20s %-9s %8s %6s %-20s %s\n", "ID", "ENDPOINT", "TYPE",
+           "OBJECT", "CREATED", "STATE", "ATTEMPTS", "STATUS", "NEXT", "ERROR");
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *d = json_array_get(rows, i);
+        char created[32], next[32], status[24] = "-";
+        long long answered = json_integer_value(json_object_get(d, "http_status"));
+        admin_time(json_integer_value(json_object_get(d, "created_at")), created);
+        admin_time(json_integer_value(json_object_get(d, "next_at")), next);
+        if (answered > 0)
+            (void)snprintf(status, sizeof status, "%lld", answered);
+        printf("%-30s %-30s %-27s %-30s %-20s %-9s %8lld %6s %-20s %s\n", text_of(d, "id"),
+               text_of(d, "endpoint"), text_of(d, "type"), text_of(d, "object"), created,
+               text_of(d, "state"), (long long)json_integer_value(json_object_get(d, "attempts")),
+               status, next, text_of(d, "message"));
+    }
+}
+
 static void print_secret(const char *secret) {
     printf("%s\n", secret);
     (void)fflush(stdout);
@@ -96,7 +130,7 @@ static enum err wait_for(const struct webhooks_options *o, const char *id, struc
         e = admin_ask(o->data_dir, request, &reply, NULL, em);
         sent = e == ERR_OK && json_integer_value(json_object_get(reply, "attempts")) > 0;
         long long status = json_integer_value(json_object_get(reply, "http_status"));
-        if (sent && json_integer_value(json_object_get(reply, "status")) == 1)
+        if (sent && strcmp(text_of(reply, "state"), "delivered") == 0)
             fprintf(stderr, "the endpoint accepted %s with status %lld\n", id, status);
         else if (sent)
             e = err_set(em, ERR_IO, "%s was not accepted: %s", id, text_of(reply, "message"));
@@ -122,7 +156,9 @@ static enum err report(const struct webhooks_options *o, const json_t *reply, bo
         print_secret(text_of(reply, "secret"));
         admin_time(json_integer_value(json_object_get(reply, "old_until")), until);
         fprintf(stderr, "the secret before it signs as well until %s\n", until);
-    } else if (strcmp(o->command, "test") == 0) {
+    } else if (strcmp(o->command, "deliveries") == 0) {
+        print_deliveries(json_object_get(reply, "deliveries"));
+    } else if (json_object_get(reply, "delivery") != NULL) {
         if (live)
             return wait_for(o, text_of(reply, "delivery"), em);
         fprintf(stderr, "no server runs on %s; %s is sent when one does\n", o->data_dir,

@@ -253,6 +253,58 @@ enum err store_webhook_test(struct store *s, const char *project, const char *id
     return store__end(s, e, em);
 }
 
+static enum err read_deliveries(struct store *s, sqlite3_stmt *q, struct delivery_row **rows,
+                                int *n, struct err_msg *em) {
+    enum err e;
+    bool row = true;
+    while ((e = store__next(s, q, &row, em)) == ERR_OK && row) {
+        *rows = store__grow(*rows, *n, sizeof **rows);
+        read_delivery(q, &(*rows)[(*n)++]);
+    }
+    if (e == ERR_OK)
+        return e;
+    for (int i = 0; i < *n; i++)
+        delivery_row_clear(&(*rows)[i]);
+    free(*rows);
+    *rows = NULL;
+    *n = 0;
+    return e;
+}
+
+enum err store_delivery_list(struct store *s, const char *project, const char *endpoint, int status,
+                             int most, struct delivery_row **rows, int *n, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    *rows = NULL;
+    *n = 0;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " DELIVERY " FROM webhook_deliveries d "
+                              "JOIN webhook_endpoints e ON e.seq = d.endpoint_seq "
+                              "WHERE (?1 IS NULL OR e.project = ?1) AND (?2 IS NULL OR e.id = ?2) "
+                              "AND (?3 < 0 OR d.status = ?3) ORDER BY d.seq DESC LIMIT ?4",
+                              "ssii", project, endpoint, (int64_t)status, (int64_t)most);
+    return e == ERR_OK ? read_deliveries(s, q, rows, n, em) : e;
+}
+
+enum err store_delivery_again(struct store *s, const char *project, const char *id,
+                              struct err_msg *em) {
+    struct delivery_row d;
+    int changes = 0;
+    enum err e = store_delivery_get(s, project, id, &d, em);
+    delivery_row_clear(&d);
+    if (e == ERR_OK)
+        e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    e = store__run(s, em, &changes,
+                   "UPDATE webhook_deliveries SET status = 0, attempts = 0, http_status = 0, "
+                   "error = NULL, next_at = ?2 WHERE id = ?1 AND endpoint_seq IN "
+                   "(SELECT seq FROM webhook_endpoints WHERE disabled_at = 0)",
+                   "si", id, clock_unix());
+    if (e == ERR_OK && changes == 0)
+        e = err_set(em, ERR_CONFLICT, "the endpoint of %s is disabled", id);
+    return store__end(s, e, em);
+}
+
 enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **rows, int *n,
                             struct err_msg *em) {
     sqlite3_stmt *q = NULL;
@@ -274,18 +326,7 @@ enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **
                      "AND status = 0 AND next_at <= ?1 ORDER BY next_at LIMIT 1) "
                      "WHERE e.disabled_at = 0",
                      "i", now);
-    while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
-        *rows = store__grow(*rows, *n, sizeof **rows);
-        read_delivery(q, &(*rows)[(*n)++]);
-    }
-    if (e != ERR_OK) {
-        for (int i = 0; i < *n; i++)
-            delivery_row_clear(&(*rows)[i]);
-        free(*rows);
-        *rows = NULL;
-        *n = 0;
-    }
-    return e;
+    return e == ERR_OK ? read_deliveries(s, q, rows, n, em) : e;
 }
 
 enum err store_delivery_get(struct store *s, const char *project, const char *id,

@@ -64,6 +64,14 @@ enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **
 /* Any delivery by its id. */
 enum err store_delivery_get(struct store *s, const char *project, const char *id,
                             struct delivery_row *out, struct err_msg *em) NODISCARD;
+/* Newest first, at most `most`; endpoint NULL: of all endpoints, status -1: in any state. */
+enum err store_delivery_list(struct store *s, const char *project, const char *endpoint, int status,
+                             int most, struct delivery_row **rows, int *n,
+                             struct err_msg *em) NODISCARD;
+/* Due now, with all attempts before it, whatever came of it. ERR_CONFLICT if its endpoint is
+ * disabled. */
+enum err store_delivery_again(struct store *s, const char *project, const char *id,
+                              struct err_msg *em) NODISCARD;
 /* Counts an attempt. http_status 0: no answer; error NULL: it was accepted. */
 enum err store_delivery_attempted(struct store *s, const char *id, enum delivery_status status,
                                   int64_t next_at, int64_t http_status, const char *error,

@@ -6,13 +6,15 @@ import http.server
 import json
 import os
 import signal
+import shutil
 import socket
 import sqlite3
+import ssl
 import subprocess
 import threading
 import time
 
-from harness import Server, test, until
+from harness import Server, Skip, test, until
 
 ALLOW = {"webhook_allow": ["127.0.0.0/8"]}
 
@@ -20,7 +22,7 @@ ALLOW = {"webhook_allow": ["127.0.0.0/8"]}
 class Receiver:
     """An endpoint that answers as it is told and keeps what it got."""
 
-    def __init__(self, answers=(), delay=0):
+    def __init__(self, answers=(), delay=0, certificate=None):
         got, plan = [], list(answers)
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,7 +44,11 @@ class Receiver:
                 pass
         self.got = got
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook?a=b"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' * bool(certificate)}://127.0.0.1:{self.server.server_address[1]}/hook?a=b"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
@@ -383,3 +389,104 @@ def webhook_endpoints_by_command():
     s.start()
     until(lambda: len(r.got) == 3)
     r.close()
+
+
+def openssl(folder, *args):
+    run = subprocess.run(["openssl", *args], cwd=folder, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def make_authority(folder, name):
+    openssl(folder, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", name + ".key", "-out", name + ".pem", "-days", "2", "-subj", "/CN=" + name)
+    return os.path.join(folder, name + ".pem")
+
+
+def make_certificate(folder, authority, name, alternative, days="2"):
+    """Files of a certificate for the alternative name, and of its key."""
+    openssl(folder, "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", name + ".key", "-out", name + ".csr", "-subj", "/CN=127.0.0.1")
+    with open(os.path.join(folder, name + ".ext"), "w") as f:
+        f.write("subjectAltName=" + alternative)
+    openssl(folder, "x509", "-req", "-in", name + ".csr", "-CA", authority + ".pem", "-CAkey",
+            authority + ".key", "-CAcreateserial", "-out", name + ".pem", "-days", days,
+            "-extfile", name + ".ext")
+    return [os.path.join(folder, name + end) for end in (".pem", ".key")]
+
+
+@test
+def webhook_by_https_goes_to_certificates_of_the_authority_only():
+    if not shutil.which("openssl"):
+        raise Skip("no openssl here to make certificates with")
+    s = Server(start=False)
+    authority, _ = (make_authority(s.temp, name) for name in ("own", "other"))
+    made = {"good": ("own", "IP:127.0.0.1"), "wrong name": ("own", "DNS:example.org"),
+            "of another": ("other", "IP:127.0.0.1"), "over": ("own", "IP:127.0.0.1", "-1")}
+    receivers = {name: Receiver(certificate=make_certificate(
+        s.temp, how[0], name.replace(" ", "-"), *how[1:])) for name, how in made.items()}
+    plain = ALLOW, {**ALLOW, "webhook_ca_file": authority}
+    for config in plain:
+        with open(s.config, "w") as f:
+            json.dump(config, f)
+        s.start()
+        ids = {name: add(s, r.url) for name, r in receivers.items()}
+        job = s.create()
+        s.ended(job)
+        trusted = {"good"} if config is plain[1] else set()
+        until(lambda: sum(w["id"] in s.log() for w in ids.values()) == len(ids))
+        for name, w in ids.items():
+            lines = [x for x in s.log().splitlines() if w["id"] in x and "webhook." in x]
+            if name in trusted:
+                assert "webhook.sent" in lines[0], lines
+            else:
+                assert "webhook.failed" in lines[0] and "ertificate" in lines[0], (name, lines)
+        assert {name for name, r in receivers.items() if r.got} == trusted
+        s.stop()
+        rows(s, "DELETE FROM webhook_endpoints WHERE id <> ?", ids["good"]["id"])
+    assert signed_by(ids["good"]["secret"], receivers["good"].got[-1])
+    for r in receivers.values():
+        r.close()
+    with open(s.config, "w") as f:
+        json.dump({"webhook_ca_file": "/nowhere.pem"}, f)
+    s.start(wait=False)
+    assert s.process.wait(20) != 0 and "webhook_ca_file" in s.log()
+
+
+@test
+def webhook_deliveries_are_listed_and_sent_again_by_command():
+    s = Server(config=ALLOW)
+    r = Receiver([(404, {})])
+    gone = Receiver([(410, {})])
+    one, two = add(s, r.url), add(s, gone.url)
+    job = s.create()
+    s.ended(job)
+    until(lambda: len(r.got) == 1 and len(gone.got) == 1)
+    until(lambda: s.log().count("webhook.failed") == 2)
+
+    def listed(*args):
+        found = webhooks(s, "deliveries", *args)
+        assert found.returncode == 0, found
+        return [line.split() for line in found.stdout.splitlines()[1:]]
+    lines = {line[1]: line for line in listed()}
+    assert set(lines) == {one["id"], two["id"]}
+    id, _, kind, of, created, state, attempts, status, following = lines[one["id"]][:9]
+    assert header(r.got[0], "webhook-id") == id and (kind, of) == ("fine_tuning.job.succeeded", job)
+    assert (state, attempts, status) == ("pending", "1", "404") and following > created
+    assert "404" in " ".join(lines[one["id"]][9:])
+    assert lines[two["id"]][5:8] == ["failed", "1", "410"]
+    assert [x[0] for x in listed(one["id"])] == [id] == [x[0] for x in listed("--state", "pending")]
+    assert listed("--project", "other") == [] == listed("--state", "delivered")
+    again = webhooks(s, "redeliver", id)
+    assert again.returncode == 0 and "status 200" in again.stderr, again
+    assert header(r.got[1], "webhook-id") == id and signed_by(one["secret"], r.got[1])
+    assert listed(one["id"])[0][5:8] == ["delivered", "1", "200"]
+    assert webhooks(s, "redeliver", id).returncode == 0 and len(r.got) == 3, "once more, by hand"
+    for args in (("redeliver", lines[two["id"]][0]), ("redeliver", "wh_none"), ("redeliver",),
+                 ("deliveries", "--state", "odd"), ("list", "--state", "failed")):
+        assert webhooks(s, *args).returncode != 0, args
+    assert len(gone.got) == 1
+    s.stop()
+    assert len(listed()) == 2 and "no server runs" in webhooks(s, "redeliver", id).stderr
+    s.start()
+    until(lambda: len(r.got) == 4)
+    r.close(), gone.close()
