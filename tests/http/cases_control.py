@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from harness import FORM, Server, form, test, until
+from harness import FORM, Server, alone, form, test, until
 
 
 def act(s, job, action, want=200):
@@ -244,6 +244,7 @@ def states_are_not_409_which_clients_repeat():
 
 
 @test
+@alone
 def estimated_finish_is_honest():
     """Sampled while the job runs, against when it really ended."""
     s = Server()

@@ -5,7 +5,7 @@ import threading
 import time
 
 from cases_engine import JOB, read, server
-from harness import ROW, Server, request, test, until
+from harness import ROW, Server, alone, request, test, until
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -91,6 +91,7 @@ def dry_run_whose_process_fails():
 
 
 @test
+@alone
 def dry_run_ends_with_its_client_and_with_the_server():
     s = Server()
     hang = fake(s, "hang")
@@ -112,6 +113,7 @@ def dry_run_ends_with_its_client_and_with_the_server():
 
 
 @test
+@alone
 def dry_runs_at_once_are_bounded_and_all_answered():
     s = Server()
     slow = fake(s, "slow")

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import harness
-from harness import Server, Skip, test, until
+from harness import Server, Skip, alone, test, until
 
 ROOT = os.path.dirname(os.path.dirname(harness.HERE))
 DATA = os.path.join(ROOT, "examples", "data")
@@ -121,6 +121,7 @@ def engine_killed_on_the_way_makes_the_same_adapter():
 
 
 @test
+@alone
 def engine_cancels():
     s = server()
     job = create(s, training={**JOB["training"], "max_steps": 5000},

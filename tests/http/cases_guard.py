@@ -4,7 +4,7 @@ import socket
 import subprocess
 import time
 
-from harness import FORM, Connection, Server, Skip, form, request, test, until
+from harness import Connection, FORM, Server, Skip, alone, form, request, test, until
 
 NEXT = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 BODY = b"Content-Type: application/json\r\n"
@@ -101,6 +101,7 @@ def requests_one_after_another():
 
 
 @test
+@alone
 def slow_clients_are_cut():
     s = Server(config={"limits": {"header_seconds": 1, "body_grace_seconds": 1, "idle_seconds": 2,
                                   "body_bytes_per_second": 1000}})
@@ -134,6 +135,7 @@ def slow_clients_are_cut():
 
 
 @test
+@alone
 def connection_limit_recovers():
     s = Server(config={"limits": {"connections": 3, "idle_seconds": 2, "header_seconds": 30}})
     held = [s.connect() for _ in range(3)]
@@ -228,6 +230,7 @@ class Crowd:
 
 
 @test
+@alone
 def many_slow_clients_are_cut_and_leave_room_for_others():
     s = Server(config={"limits": {"header_seconds": 2, "body_grace_seconds": 2, "idle_seconds": 60,
                                   "body_bytes_per_second": 100000}})

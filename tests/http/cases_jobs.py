@@ -7,7 +7,7 @@ import threading
 import time
 
 import harness
-from harness import FORM, Server, Skip, form, read_stream, request, test, until
+from harness import FORM, Server, Skip, alone, form, read_stream, request, test, until
 
 
 def messages(s, job):
@@ -56,6 +56,7 @@ def bad_files_fail_the_job():
 
 
 @test
+@alone
 def progress_and_estimate_while_running():
     s = Server()
     job = s.create("steps200-ms20")
@@ -142,6 +143,7 @@ def an_engine_that_is_not_there_fails_the_job():
 
 
 @test
+@alone
 def drain_lets_the_job_stop_and_go_on():
     s = Server()
     want = reference(s, how="steps60-ms20")
@@ -164,6 +166,7 @@ def drain_lets_the_job_stop_and_go_on():
 
 
 @test
+@alone
 def drain_refuses_new_work():
     s = Server(config={"limits": {"drain_seconds": 3}})
     job = s.create("steps100000-ms1000000")  # does not look at its pipe
@@ -184,6 +187,7 @@ def drain_refuses_new_work():
 
 
 @test
+@alone
 def idle_server_stops_at_once():
     s = Server()
     idle = [s.connect() for _ in range(5)]
@@ -309,6 +313,7 @@ def full_disk_makes_the_worker_wait():
 
 
 @test
+@alone
 def stopped_while_validating():
     with open(harness.FAKE, encoding="utf-8") as f:
         text = f.read()

@@ -4,7 +4,7 @@ import selectors
 import socket
 import time
 
-from harness import Server, request, test, until
+from harness import Server, alone, request, test, until
 
 READERS = 1000
 
@@ -52,6 +52,7 @@ class Readers:
 
 
 @test
+@alone
 def a_thousand_readers_get_every_event():
     s = Server(config={"limits": {"idle_seconds": 60}})
     job = s.create("steps40-ms50-every10")

@@ -4,7 +4,7 @@ import subprocess
 import threading
 import time
 
-from harness import Server, read_stream, request, test, until
+from harness import Server, alone, read_stream, request, test, until
 
 
 def open_stream(s, job, last=None, extra=()):
@@ -37,6 +37,7 @@ def stream_live_then_replayed():
 
 
 @test
+@alone
 def reconnects_under_load_have_no_gap():
     s = Server()
     job = s.create("steps600-ms3-every50-bytes2")

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from harness import FORM, ROW, Server, Skip, form, request, test, until
+from harness import FORM, ROW, Server, Skip, alone, form, request, test, until
 
 PURPOSE = ("purpose", None, b"fine-tune")
 
@@ -332,6 +332,7 @@ def removed_files_lose_their_blocks_later():
 
 
 @test
+@alone
 def large_adapters_are_hashed_beside_other_requests():
     s = Server()
     job = s.create("heavy300-steps5")

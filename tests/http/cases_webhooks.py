@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 
-from harness import Server, Skip, test, until
+from harness import Server, Skip, alone, test, until
 
 ALLOW = {"webhook_allow": ["127.0.0.0/8"]}
 
@@ -262,6 +262,7 @@ def webhook_uses_no_proxy_of_the_environment():
 
 
 @test
+@alone
 def webhook_that_hangs_holds_up_nobody():
     s = Server(config={**ALLOW, "limits": {"webhook_seconds": 1}})
     hanging = socket.socket()

@@ -11,6 +11,7 @@ import time
 
 BUILD = "build"
 TESTS = []
+ALONE = set()
 HERE = os.path.dirname(os.path.abspath(__file__))
 FAKE = os.path.join(HERE, "fake_worker.py")
 ROW = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
@@ -23,6 +24,12 @@ class Skip(Exception):
 
 def test(function):
     TESTS.append((function.__name__, function))
+    return function
+
+
+def alone(function):
+    """Measures time: no other test runs beside it."""
+    ALONE.add(function)
     return function
 
 
