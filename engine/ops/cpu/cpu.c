@@ -266,6 +266,13 @@ static int cores(void) {
 /* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
  * number of threads. */
 static void choose_products(struct cpu *c) {
+    if (c->product == CPU_PRODUCT_BEST && c->k->tiles) {
+        c->tiles = c->k->tiles;
+        c->native_bf16 = true;
+        c->tile_rows = 256;
+        c->tile_cols = 512;
+        return;
+    }
     c->primitives = primitives_new(team_size(c->team));
     if (!c->primitives)
         return;

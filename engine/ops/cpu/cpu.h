@@ -14,6 +14,7 @@
 
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/cpu/team.h"
+#include "engine/ops/cpu/tiles.h"
 #include "engine/ops/ops.h"
 
 /* How products are computed. BEST: oneDNN, each type as the processor does it fastest. PRIMITIVES:
@@ -33,6 +34,7 @@ enum cpu_slot {
     SLOT_GEMM_B,
     SLOT_GEMM_C,
     SLOT_GEMM_WORK,
+    SLOT_PRODUCT,
     SLOT_TILE, /* a tile of a result before it is rounded */
     SLOT_ROW,
     SLOT_ROW_2,
@@ -54,6 +56,7 @@ struct cpu {
     const struct kernels *k;
     enum cpu_product product;
     struct primitives *primitives; /* NULL: not used */
+    const struct tiles *tiles;     /* tiles.h: our own products; NULL: not used */
     bool native_bf16;              /* bf16 products in hardware */
     bool pack_f32;                 /* f32 weights are packed for the primitives */
     int64_t tile_rows, tile_cols;  /* largest tiles of a product; multiples of 64 */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/ops/cpu/primitives.h"
+#include "engine/ops/cpu/product.h"
 
 /* Columns of the shared dimension that are widened at a time. */
 #define WIDEN_DEPTH 512
@@ -186,6 +187,12 @@ void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct ope
           struct operand b, float *out, int64_t ldc, bool accumulate) {
     if (m <= 0 || n <= 0)
         return;
+    if (c->tiles) {
+        struct tensor to = {out, DTYPE_F32, m, n, ldc};
+        struct product p = {{{a, b, k}}, 1, NULL, accumulate ? &to : NULL, to};
+        tile_product(c, worker, &p);
+        return;
+    }
     bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
     bool primitives = b.packed || (f32 ? c->product == CPU_PRODUCT_PRIMITIVES : c->native_bf16);
     int64_t depth = primitives && !b.packed ? PRIMITIVE_DEPTH : k;

@@ -22,6 +22,7 @@ struct operand {
     int64_t stride;              /* elements between rows as stored */
     bool transposed;             /* stored [cols, rows] */
     const struct packed *packed; /* b only: the matrix as the primitives want it; data is unused */
+    bool tiled; /* b only: packed as tiles.h says, bf16; stride: elements between two groups */
 };
 
 /* A tensor's data as an operand, stored as it is. */

@@ -6,15 +6,13 @@
  * product with the matrix. Logits themselves are never stored, and each exponential is computed
  * once. */
 #include <math.h>
-#include <string.h>
 
 #include "engine/ops/cpu/linear.h"
 
-#define CHUNK_BYTES ((int64_t)64 << 20) /* of e */
+#define CHUNK_BYTES ((int64_t)128 << 20) /* of e */
 #define CHUNK_ROWS 512
 #define CHUNK_ROWS_MIN 16
 #define LOGIT_ROWS 128 /* of a tile */
-#define DX_ROWS 256
 
 /* One row of one tile of columns. */
 struct tile_max {
@@ -59,15 +57,16 @@ static void reduce_row(struct head_run *r, int64_t row, int64_t item, int64_t co
 static void logits_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
     int64_t col = tiling_first(&r->cols, item), n = tiling_count(&r->cols, item);
-    struct tiling rows = tiling_make(r->x.rows, LOGIT_ROWS, 32);
+    bool packs = r->c->tiles && r->head->dtype == DTYPE_F32;
+    struct tiling rows = tiling_make(r->x.rows, packs ? CHUNK_ROWS : LOGIT_ROWS, 32);
     float *tile = cpu_scratch_f32(r->c, worker, SLOT_TILE, rows.size * n);
     const float *bias = r->head->bias ? r->head->bias + col : NULL;
     for (int64_t b = 0; b < rows.count; b++) {
         int64_t first = tiling_first(&rows, b), count = tiling_count(&rows, b);
-        for (int64_t i = 0; bias && i < count; i++)
-            memcpy(tile + i * n, bias, (size_t)n * sizeof *bias);
-        gemm(r->c, worker, count, n, r->head->in, operand_of(tensor_rows(r->x, first, count)),
-             weight_forward(r->head, 0, item), tile, n, bias != NULL);
+        struct product p = {.n_terms = 1, .bias = bias, .out = {tile, DTYPE_F32, count, n, n}};
+        p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),
+                                          weight_forward(r->head, 0, item), r->head->in};
+        product_run(r->c, worker, &p);
         for (int64_t i = 0; i < count; i++)
             reduce_row(r, first + i, item, col, n, tile + i * n);
     }
@@ -111,19 +110,15 @@ static void loss_item(void *arg, int64_t row, int worker) {
 
 static void dx_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
-    struct cpu *c = r->c;
     int64_t row = item % r->dx_rows.count, tile_col = item / r->dx_rows.count;
     int64_t first = tiling_first(&r->dx_rows, row), count = tiling_count(&r->dx_rows, row);
     int64_t col = tiling_first(&r->head->backward, tile_col),
             n = tiling_count(&r->head->backward, tile_col);
-    struct tensor dx = tensor_rows(tensor_columns(r->dx, col, n), first, count);
-    bool direct = dx.dtype == DTYPE_F32;
-    float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
-    int64_t stride = direct ? dx.stride : n;
-    gemm(c, worker, count, n, r->head->out, operand_of(tensor_rows(r->e, first, count)),
-         weight_backward(r->head, tile_col), tile, stride, false);
-    for (int64_t i = 0; !direct && i < count; i++)
-        cpu_narrow(c, dx.dtype, row_at(dx, i), tile + i * stride, n);
+    struct product p = {.n_terms = 1,
+                        .out = tensor_rows(tensor_columns(r->dx, col, n), first, count)};
+    p.term[0] = (struct product_term){operand_of(tensor_rows(r->e, first, count)),
+                                      weight_backward(r->head, tile_col), r->head->out};
+    product_run(r->c, worker, &p);
 }
 
 static void head_chunk(struct head_run *r) {
@@ -132,7 +127,7 @@ static void head_chunk(struct head_run *r) {
     team_run(team, r->x.rows, loss_item, r);
     if (!r->want_dx)
         return;
-    r->dx_rows = tiling_make(r->x.rows, DX_ROWS, 32);
+    r->dx_rows = row_tiles(r->c, r->head, r->x.rows);
     team_run(team, r->dx_rows.count * r->head->backward.count, dx_item, r);
 }
 

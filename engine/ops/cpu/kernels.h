@@ -36,8 +36,11 @@ struct blocks {
                     bool accumulate);
 };
 
+struct tiles; /* tiles.h */
+
 struct kernels {
     const char *name;
+    const struct tiles *tiles;       /* NULL: not in this instruction set */
     const struct blocks *f32, *bf16; /* bf16 NULL: not in this instruction set */
     void (*widen_bf16)(float *dst, const uint16_t *src, int64_t n);
     void (*widen_f16)(float *dst, const uint16_t *src, int64_t n);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/ops/cpu/kernels.h"
+#include "engine/ops/cpu/tiles.h"
 #include "engine/ops/ops.h"
 
 /* From here on, the headers with inline arithmetic included. */
@@ -80,4 +81,4 @@ static const struct blocks blocks_bf16 = {.dtype = DTYPE_BF16,
                                           .transpose = transpose_bf16,
                                           .product = block_product_bf16};
 
-const struct kernels kernels_amx = KERNELS("amx", narrow_bf16_native, &blocks_bf16);
+const struct kernels kernels_amx = KERNELS("amx", narrow_bf16_native, &blocks_bf16, &tiles_amx);

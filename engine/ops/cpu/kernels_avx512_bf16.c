@@ -58,4 +58,5 @@ static const struct blocks blocks_bf16 = {.dtype = DTYPE_BF16,
                                           .transpose = transpose_bf16,
                                           .product = block_product_bf16};
 
-const struct kernels kernels_avx512_bf16 = KERNELS("avx512_bf16", narrow_bf16_native, &blocks_bf16);
+const struct kernels kernels_avx512_bf16 =
+    KERNELS("avx512_bf16", narrow_bf16_native, &blocks_bf16, NULL);

@@ -52,6 +52,7 @@ struct pack_run {
     struct linear *lin;
     int part; /* -1: the backward pass */
     struct packed **out;
+    void *tiled;
 };
 
 static struct operand plain_forward(const struct linear *lin, int part, int64_t i) {
@@ -86,7 +87,8 @@ static void pack_item(void *arg, int64_t item, int worker) {
 
 /* A packed matrix for every tile, or NULL if there is one that cannot be packed. */
 static struct packed **pack_tiles(struct cpu *c, struct linear *lin, int part, int64_t count) {
-    struct pack_run r = {c, lin, part, xcalloc((size_t)count + 1, sizeof(struct packed *))};
+    struct pack_run r = {.c = c, .lin = lin, .part = part};
+    r.out = xcalloc((size_t)count + 1, sizeof *r.out);
     bool all = true;
     team_run(c->team, count, pack_item, &r);
     for (int64_t i = 0; i < count; i++)
@@ -116,13 +118,64 @@ static void pack(struct cpu *c, struct linear *lin, bool forward_only) {
     lin->weight = NULL;
 }
 
+/* ---- packing for tiles.h -------------------------------------------------------------------- */
+
+static void tile_item(void *arg, int64_t item, int worker) {
+    const struct pack_run *r = arg;
+    struct linear *lin = r->lin;
+    const struct tiling *t = r->part < 0 ? &lin->backward : &lin->forward[r->part];
+    int64_t k = r->part < 0 ? lin->out : lin->in, first = tiling_first(t, item);
+    struct operand b = r->part < 0 ? plain_backward(lin, item) : plain_forward(lin, r->part, item);
+    (void)worker;
+    tile_pack(r->c, b, k, tiling_count(t, item), (char *)r->tiled + tile_packed_size(k, first));
+}
+
+/* The matrix in one direction; NULL where there is no memory for it. */
+static void *tile_matrix(struct cpu *c, struct linear *lin, int part) {
+    const struct tiling *t = part < 0 ? &lin->backward : &lin->forward[part];
+    struct pack_run r = {.c = c, .lin = lin, .part = part};
+    r.tiled = cpu_block_alloc(tile_packed_size(part < 0 ? lin->out : lin->in, t->n));
+    if (r.tiled)
+        team_run(c->team, t->count, tile_item, &r);
+    return r.tiled;
+}
+
+/* As pack. */
+static void pack_for_tiles(struct cpu *c, struct linear *lin, bool forward_only) {
+    bool all = true;
+    for (int i = 0; i < lin->n_parts; i++) {
+        lin->tiled_forward[i] = tile_matrix(c, lin, i);
+        all = all && lin->tiled_forward[i];
+    }
+    if (!forward_only) {
+        lin->tiled_backward = tile_matrix(c, lin, -1);
+        all = all && lin->tiled_backward;
+    }
+    if (!all)
+        return;
+    cpu_mem_free(&c->base, lin->weight);
+    lin->weight = NULL;
+}
+
+/* Columns `first` … of a packed matrix whose shared dimension is k. */
+static struct operand tiled(const void *matrix, int64_t k, int64_t first) {
+    return (struct operand){.data = (const char *)matrix + tile_packed_size(k, first),
+                            .dtype = DTYPE_BF16,
+                            .stride = (int64_t)(tile_packed_size(k, 1) / sizeof(uint16_t)),
+                            .tiled = true};
+}
+
 struct operand weight_forward(const struct linear *lin, int part, int64_t i) {
+    if (lin->tiled_forward[part])
+        return tiled(lin->tiled_forward[part], lin->in, tiling_first(&lin->forward[part], i));
     if (lin->packed_forward[part])
         return (struct operand){.dtype = lin->dtype, .packed = lin->packed_forward[part][i]};
     return plain_forward(lin, part, i);
 }
 
 struct operand weight_backward(const struct linear *lin, int64_t i) {
+    if (lin->tiled_backward)
+        return tiled(lin->tiled_backward, lin->out, tiling_first(&lin->backward, i));
     if (lin->packed_backward)
         return (struct operand){.dtype = lin->dtype, .packed = lin->packed_backward[i]};
     return plain_backward(lin, i);
@@ -169,7 +222,9 @@ enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum
         cpu_for_rows(c, spec->part[i].out, lin->in, copy_rows, &r);
     }
     copy_bias(lin, spec);
-    if (dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32)
+    if (c->tiles && dtype == DTYPE_BF16)
+        pack_for_tiles(c, lin, spec->forward_only);
+    else if (!c->tiles && (dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32))
         pack(c, lin, spec->forward_only);
     *out = lin;
     return ERR_OK;
@@ -184,8 +239,11 @@ static void free_tiles(struct packed **tiles, int64_t count) {
 void cpu_linear_free(struct device *dev, struct linear *lin) {
     if (!lin)
         return;
-    for (int i = 0; i < lin->n_parts; i++)
+    for (int i = 0; i < lin->n_parts; i++) {
         free_tiles(lin->packed_forward[i], lin->forward[i].count);
+        free(lin->tiled_forward[i]);
+    }
+    free(lin->tiled_backward);
     free_tiles(lin->packed_backward, lin->backward.count);
     cpu_mem_free(dev, lin->weight);
     free(lin->bias);

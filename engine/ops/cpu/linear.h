@@ -9,10 +9,10 @@
 #define FFWD_ENGINE_OPS_CPU_LINEAR_H
 
 #include "engine/ops/cpu/cpu.h"
-#include "engine/ops/cpu/gemm.h"
+#include "engine/ops/cpu/product.h"
 
 /* The frozen matrix is stored plainly, or packed: tile by tile in the blocks that the products of
- * the forward pass read, and once more for those of the backward pass. */
+ * the forward pass read, and once more for those of the backward pass; or in bf16 for tiles.h. */
 struct linear {
     int64_t in, out; /* out: of all parts together */
     int n_parts;
@@ -24,6 +24,7 @@ struct linear {
     float *squares; /* [out] squared norms of the rows */
     struct tiling forward[LINEAR_PARTS], backward; /* tiles of a part's rows; of columns */
     struct packed **packed_forward[LINEAR_PARTS], **packed_backward; /* a matrix for each tile */
+    void *tiled_forward[LINEAR_PARTS], *tiled_backward;
 };
 
 /* Wᵀ [in, n] of tile i of a part, and W [Σout, n] of tile i of the columns. */
@@ -34,6 +35,13 @@ struct operand weight_backward(const struct linear *lin, int64_t i);
  * bf16 copy for bf16 products, else the f32 weights themselves. */
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
                                int64_t stride, enum dtype with);
+
+/* Tiles of a product's rows. Tiles in f32 pack the frozen matrix each time: tall ones do it less.
+ */
+static inline struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows) {
+    bool packs = c->tiles && lin->dtype == DTYPE_F32;
+    return tiling_make(rows, packs ? 4 * c->tile_rows : c->tile_rows, 32);
+}
 
 static inline bool dropout_on(const struct dropout *d) {
     return d && d->p > 0.0f;

@@ -45,43 +45,55 @@ static void shrink_item(void *arg, int64_t item, int worker) {
     }
 }
 
-/* LoRA's part of a tile of dx, rows first …, columns col …. */
-static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64_t count,
-                        int64_t col, int64_t n, float *tile, int64_t stride) {
+/* Group g's part of LoRA's in a tile of dx: rows first …, columns col …. */
+static struct product_term lora_term(const struct backward_run *r, int g, int64_t first,
+                                     int64_t col) {
+    const struct lora_group *group = &r->plan.group[g];
+    struct operand a =
+        adapter_operand(r->c, r->ad, group->offset + (size_t)col, r->lin->in, r->dy.dtype);
+    float *ds = r->ds + first * r->plan.rank + group->first;
+    return (struct product_term){operand_f32(ds, r->plan.rank), a, group->rank};
+}
+
+/* LoRA's part by itself, through the mask or from several groups, added to a tile in f32. */
+static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64_t col,
+                        struct tensor tile) {
     struct cpu *c = r->c;
-    bool masked = dropout_on(r->drop);
-    float *sum = masked ? cpu_scratch_f32(c, worker, SLOT_ROW, count * n) : tile;
-    int64_t sum_stride = masked ? n : stride;
+    int64_t count = tile.rows, n = tile.cols;
+    float *sum = cpu_scratch_f32(c, worker, SLOT_ROW, count * n);
     for (int g = 0; g < r->plan.n_groups; g++) {
-        const struct lora_group *group = &r->plan.group[g];
-        struct operand ds = operand_f32(r->ds + first * r->plan.rank + group->first, r->plan.rank);
-        struct operand a =
-            adapter_operand(c, r->ad, group->offset + (size_t)col, r->lin->in, r->dy.dtype);
-        gemm(c, worker, count, n, group->rank, ds, a, sum, sum_stride, !masked || g > 0);
+        struct product_term t = lora_term(r, g, first, col);
+        gemm(c, worker, count, n, t.k, t.a, t.b, sum, n, g > 0);
     }
-    for (int64_t i = 0; masked && i < count; i++) {
-        float *row = sum + i * n, *to = tile + i * stride;
-        c->k->dropout(row, row, r->drop, r->b->keys[first + i], col, n);
+    for (int64_t i = 0; i < count; i++) {
+        float *row = sum + i * n, *to = row_at(tile, i);
+        if (dropout_on(r->drop))
+            c->k->dropout(row, row, r->drop, r->b->keys[first + i], col, n);
         c->k->axpy(to, to, 1.0f, row, n);
     }
 }
 
 static void dx_item(struct backward_run *r, int worker, int64_t item) {
-    struct cpu *c = r->c;
     int64_t row = item % r->rows.count, tile_col = item / r->rows.count;
     int64_t first = tiling_first(&r->rows, row), count = tiling_count(&r->rows, row);
     int64_t col = tiling_first(&r->lin->backward, tile_col),
             n = tiling_count(&r->lin->backward, tile_col);
+    bool apart = r->plan.n_groups > 1 || (r->plan.n_groups == 1 && dropout_on(r->drop));
     struct tensor dx = tensor_rows(tensor_columns(*r->dx, col, n), first, count);
-    bool direct = dx.dtype == DTYPE_F32;
-    float *tile = direct ? dx.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
-    int64_t stride = direct ? dx.stride : n;
-    gemm(c, worker, count, n, r->lin->out, operand_of(tensor_rows(r->dy, first, count)),
-         weight_backward(r->lin, tile_col), tile, stride, false);
-    if (r->plan.rank > 0)
-        add_lora_dx(r, worker, first, count, col, n, tile, stride);
-    for (int64_t i = 0; !direct && i < count; i++)
-        cpu_narrow(c, dx.dtype, row_at(dx, i), tile + i * stride, n);
+    struct product p = {.n_terms = 1, .out = dx};
+    p.term[0] = (struct product_term){operand_of(tensor_rows(r->dy, first, count)),
+                                      weight_backward(r->lin, tile_col), r->lin->out};
+    if (r->plan.n_groups == 1 && !apart)
+        p.term[p.n_terms++] = lora_term(r, 0, first, col);
+    if (apart && dx.dtype != DTYPE_F32)
+        p.out = (struct tensor){cpu_scratch_f32(r->c, worker, SLOT_TILE, count * n), DTYPE_F32,
+                                count, n, n};
+    product_run(r->c, worker, &p);
+    if (!apart)
+        return;
+    add_lora_dx(r, worker, first, col, p.out);
+    for (int64_t i = 0; dx.dtype != DTYPE_F32 && i < count; i++)
+        cpu_narrow(r->c, dx.dtype, row_at(dx, i), row_at(p.out, i), n);
 }
 
 /* Columns of dA += dSᵀ drop(x). */
@@ -152,7 +164,7 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                              .s = s,
                              .dx = dx,
                              .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                             .rows = tiling_make(dy.rows, cpu_of(dev)->tile_rows, 32)};
+                             .rows = row_tiles(cpu_of(dev), lin, dy.rows)};
     int64_t n_db = 0;
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(dy.rows * r.plan.rank) * sizeof(float);

@@ -2,8 +2,6 @@
  *
  * First s = drop(x) Aᵀ by blocks of rows; then tiles of y, each begun with residual and bias, to
  * which the base's product and LoRA's are added while it is in cache. */
-#include <string.h>
-
 #include "engine/ops/cpu/linear.h"
 
 struct forward_run {
@@ -57,52 +55,30 @@ static void shrink_item(void *arg, int64_t item, int worker) {
     }
 }
 
-/* What y starts from: residual and bias. false: nothing. */
-static bool begin_tile(struct forward_run *r, int worker, int64_t first, int64_t count, int64_t col,
-                       int64_t n, float *tile, int64_t stride) {
-    const float *bias = r->lin->bias ? r->lin->bias + col : NULL;
-    if (!r->residual && !bias)
-        return false;
-    float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, n);
-    for (int64_t i = 0; i < count; i++) {
-        float *row = tile + i * stride;
-        if (!r->residual) {
-            memcpy(row, bias, (size_t)n * sizeof *bias);
-            continue;
-        }
-        struct tensor part = tensor_columns(*r->residual, col, n);
-        const float *src = cpu_widen(r->c, part.dtype, row_at(part, first + i), n, buf);
-        if (bias)
-            r->c->k->axpy(row, src, 1.0f, bias, n);
-        else
-            memcpy(row, src, (size_t)n * sizeof *src);
-    }
-    return true;
-}
-
 /* Tile `tile_col` of the columns of part i, rows [first, first + count). */
 static void forward_tile(struct forward_run *r, int worker, int i, int64_t tile_col, int64_t first,
                          int64_t count) {
-    struct cpu *c = r->c;
     const struct tiling *cols = &r->lin->forward[i];
     int64_t col = r->lin->first[i] + tiling_first(cols, tile_col), n = tiling_count(cols, tile_col);
-    struct tensor y = tensor_rows(tensor_columns(r->y, col, n), first, count);
-    bool direct = y.dtype == DTYPE_F32;
-    float *tile = direct ? y.data : cpu_scratch_f32(c, worker, SLOT_TILE, count * n);
-    int64_t stride = direct ? y.stride : n, in = r->lin->in;
-    bool begun = begin_tile(r, worker, first, count, col, n, tile, stride);
-    gemm(c, worker, count, n, in, operand_of(tensor_rows(r->x, first, count)),
-         weight_forward(r->lin, i, tile_col), tile, stride, begun);
     int64_t rank = r->lora ? r->lora->rank[i] : 0;
+    struct tensor residual;
+    struct product p = {.n_terms = 1,
+                        .bias = r->lin->bias ? r->lin->bias + col : NULL,
+                        .out = tensor_rows(tensor_columns(r->y, col, n), first, count)};
+    p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),
+                                      weight_forward(r->lin, i, tile_col), r->lin->in};
+    if (r->residual) {
+        residual = tensor_rows(tensor_columns(*r->residual, col, n), first, count);
+        p.residual = &residual;
+    }
     if (rank > 0) {
         struct operand s =
             operand_f32(r->scaled + first * r->plan.rank + r->plan.first[i], r->plan.rank);
         size_t offset = r->lora->b[i] + (size_t)((col - r->lin->first[i]) * rank);
-        struct operand b = adapter_operand(c, r->ad, offset, rank, r->x.dtype);
-        gemm(c, worker, count, n, rank, s, transposed(b), tile, stride, true);
+        struct operand b = adapter_operand(r->c, r->ad, offset, rank, r->x.dtype);
+        p.term[p.n_terms++] = (struct product_term){s, transposed(b), rank};
     }
-    for (int64_t j = 0; !direct && j < count; j++)
-        cpu_narrow(c, y.dtype, row_at(y, j), tile + j * stride, n);
+    product_run(r->c, worker, &p);
 }
 
 static void forward_item(void *arg, int64_t item, int worker) {
@@ -129,7 +105,7 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                             .s = s,
                             .residual = residual,
                             .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                            .rows = tiling_make(x.rows, cpu_of(dev)->tile_rows, 32)};
+                            .rows = row_tiles(cpu_of(dev), lin, x.rows)};
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);
         r.scaled = cpu_shared(r.c, SLOT_TILE, bytes);

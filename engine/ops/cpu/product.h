@@ -1,0 +1,38 @@
+/* product: a block of a result, whole: sums of products, residual, bias and rounding.
+ *
+ * What:    out = residual + bias + Σ a b over the terms, on the calling thread: by tiles.h where
+ *          the device has it (tile_product.c), else by gemm.h and passes over a block in cache.
+ * Owns:    nothing; uses the worker's SLOT_GEMM_*, SLOT_TILE and SLOT_PRODUCT.
+ * Threads: any worker of a run.
+ * Errors:  none. The result depends on the arguments only, not on the thread.
+ */
+#ifndef FFWD_ENGINE_OPS_CPU_PRODUCT_H
+#define FFWD_ENGINE_OPS_CPU_PRODUCT_H
+
+#include "engine/ops/cpu/gemm.h"
+
+struct product_term {
+    struct operand a, b; /* [m, k], [k, n] */
+    int64_t k;
+};
+
+#define PRODUCT_TERMS 2
+struct product {
+    struct product_term term[PRODUCT_TERMS];
+    int n_terms;
+    const float *bias;             /* [n], or NULL */
+    const struct tensor *residual; /* [m, n], or NULL; may be out */
+    struct tensor out;             /* [m, n] */
+};
+
+void product_run(struct cpu *c, int worker, const struct product *p);
+
+/* The same by tiles; c->tiles is set. Operands are f32 or bf16. All f32: in planes, with errors
+ * as f32 products have; else in bf16. */
+void tile_product(struct cpu *c, int worker, const struct product *p);
+
+/* Bytes of op(b) [k, n] in bf16 as tile_product reads it packed, and the packing. */
+size_t tile_packed_size(int64_t k, int64_t n);
+void tile_pack(const struct cpu *c, struct operand b, int64_t k, int64_t n, void *dst);
+
+#endif
