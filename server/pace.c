@@ -3,11 +3,23 @@
 
 #include <math.h>
 
-void pace_init(struct pace *p, const json_t *estimate, double evaluations_done) {
-    const json_t *flops = json_object_get(estimate, "flops");
-    *p = (struct pace){.evaluations_done = evaluations_done};
-    p->evaluations = json_number_value(json_object_get(estimate, "evaluations"));
+/* Of training's FLOPs, for stages that do not pay (engine/train/cadence.h). */
+#define ALLOWED_SHARE 0.04
+/* Seen stages that weigh as much as the plan: a few say little, as their costs differ widely. */
+#define PLAN_WEIGHT 20
+
+void pace_init(struct pace *p, const struct pace_plan *plan) {
+    const json_t *flops = json_object_get(plan->estimate, "flops");
+    double training = json_number_value(json_object_get(flops, "training"));
+    *p = (struct pace){.evaluations_done = plan->evaluations_done,
+                       .interval = plan->interval,
+                       .adapts = plan->adapts,
+                       .stage_step = plan->step};
+    if (plan->stages > 0)
+        p->stage_gap = plan->step / plan->stages;
+    p->evaluations = json_number_value(json_object_get(plan->estimate, "evaluations"));
     p->stage_flops = json_number_value(json_object_get(flops, "fast_forward"));
+    p->allowed_flops = fmin(p->stage_flops, ALLOWED_SHARE * training);
     if (p->evaluations > 0)
         p->evaluation_flops =
             json_number_value(json_object_get(flops, "validation")) / p->evaluations;
@@ -35,14 +47,29 @@ static bool plain(const struct pace *p, double *seconds, double *flops) {
     return which == 0;
 }
 
+/* The newest step had a stage after it. */
+static void note_stage(struct pace *p) {
+    p->stage_gap = p->step - p->stage_step;
+    p->stage_step = p->step;
+    if (p->n == 0)
+        return;
+    double usual, work;
+    struct pace_step *x = &p->steps[(p->n - 1) % PACE_STEPS];
+    x->stage = true;
+    if (x->evaluation || !plain(p, &usual, &work))
+        return;
+    p->stage_seconds += fmax(x->seconds - usual, 0);
+    p->stages_seen++;
+}
+
 void pace_note(struct pace *p, const json_t *data) {
     int64_t step = (int64_t)json_integer_value(json_object_get(data, "step"));
     double seconds = json_number_value(json_object_get(data, "seconds"));
     double flops = json_number_value(json_object_get(data, "flops"));
     bool evaluation = json_object_get(data, "full_valid_loss") != NULL;
     if (json_object_get(data, "fast_forward") != NULL) {
-        if (step == p->step && p->n > 0)
-            p->steps[(p->n - 1) % PACE_STEPS].stage = true;
+        if (step == p->step)
+            note_stage(p);
         return;
     }
     p->total_steps = (int64_t)json_integer_value(json_object_get(data, "total_steps"));
@@ -66,20 +93,24 @@ void pace_note(struct pace *p, const json_t *data) {
     p->flops = flops;
 }
 
-/* Seconds that stages add to a step on average: as planned and as seen, the latter weighing more
- * the further the job is. The automatic search leaves out many stages at some times and none at
- * others, so what was seen early says little. */
-static double stages(const struct pace *p, double usual, double speed) {
-    double extra = 0, total = (double)p->total_steps;
-    int k = remembered(p);
-    for (int i = 0; i < k; i++)
-        if (p->steps[i].stage && !p->steps[i].evaluation)
-            extra += fmax(p->steps[i].seconds - usual, 0);
-    double seen = extra / k;
-    if (!(p->stage_flops > 0) || !(speed > 0))
+/* Whether the search leaves stages out now. */
+static bool is_sparse(const struct pace *p) {
+    int64_t since = p->step - p->stage_step;
+    int64_t gap = p->stage_gap > since ? p->stage_gap : since;
+    return p->adapts && gap > p->interval;
+}
+
+/* Seconds that stages add to a step on average. */
+static double stages(const struct pace *p, double speed) {
+    bool planned = p->stage_flops > 0 && speed > 0;
+    double total = (double)p->total_steps, n = (double)p->stages_seen;
+    if (planned && is_sparse(p))
+        return p->allowed_flops / total / speed;
+    double gap = (double)(is_sparse(p) ? p->stage_gap : p->interval);
+    double seen = n > 0 && gap > 0 ? p->stage_seconds / n / gap : 0;
+    if (!planned)
         return seen;
-    double done = (double)p->step / total;
-    return done * seen + (1 - done) * p->stage_flops / total / speed;
+    return (n * seen + PLAN_WEIGHT * p->stage_flops / total / speed) / (n + PLAN_WEIGHT);
 }
 
 static double evaluations(const struct pace *p, double speed) {
@@ -96,6 +127,6 @@ double pace_left(const struct pace *p) {
     double left = (double)(p->total_steps - p->step);
     bool apart = plain(p, &usual, &work);
     double speed = usual > 0 ? work / usual : 0;
-    double added = apart ? stages(p, usual, speed) : 0;
+    double added = apart ? stages(p, speed) : 0;
     return left * (usual + added) + evaluations(p, speed);
 }

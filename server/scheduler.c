@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/job_request.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/streams.h"
@@ -159,10 +160,21 @@ static enum err send_run(struct scheduler *sc, const struct job_row *job, char *
 /* Without a report on the files the pace goes by the steps alone. */
 static void start_pace(struct scheduler *sc, const struct job_row *job) {
     json_t *data = NULL;
-    double done = json_number_value(json_object_get(job->progress, "evaluations"));
+    const json_t *done = json_object_get(job->progress, "fast_forward");
+    struct job_request r;
     if (store_job_data(sc->server->store, job->id, &data, NULL) != ERR_OK)
         data = NULL;
-    pace_init(&sc->running.pace, json_object_get(data, "estimate"), done);
+    if (job_request_parse(job->request, 0, &r, NULL) != ERR_OK)
+        job_request_init(&r);
+    struct pace_plan plan = {.estimate = json_object_get(data, "estimate"),
+                             .interval = r.fast_forward.interval,
+                             .adapts = r.fast_forward.search == FF_AUTO,
+                             .evaluations_done =
+                                 json_number_value(json_object_get(job->progress, "evaluations")),
+                             .step = json_integer_value(json_object_get(job->progress, "step")),
+                             .stages = json_integer_value(json_object_get(done, "stages"))};
+    pace_init(&sc->running.pace, &plan);
+    job_request_clear(&r);
     json_decref(data);
 }
 
@@ -245,11 +257,28 @@ const char *scheduler_device(const struct scheduler *sc) {
     return kind != NULL ? kind : sc->server->config->device;
 }
 
-double scheduler_speed(const struct scheduler *sc, const char *base_model) {
+static double known_speed(const struct scheduler *sc, const char *base_model) {
     for (size_t i = 0; i < sc->n_speeds; i++)
         if (strcmp(sc->speeds[i].model, base_model) == 0)
             return sc->speeds[i].flops_per_second;
     return 0;
+}
+
+/* What a server before this one saw, if it was on the same device as far as that is known. */
+static void recall_speed(struct scheduler *sc, const char *base_model) {
+    struct job_row job;
+    if (store_job_last_of(sc->server->store, base_model, &job, NULL) != ERR_OK)
+        return;
+    const json_t *device = json_object_get(job.progress, "device");
+    if (sc->device == NULL || json_equal(sc->device, device))
+        scheduler__note_speed(sc, base_model, job.progress);
+    job_row_clear(&job);
+}
+
+double scheduler_speed(struct scheduler *sc, const char *base_model) {
+    if (!(known_speed(sc, base_model) > 0))
+        recall_speed(sc, base_model);
+    return known_speed(sc, base_model);
 }
 
 static void watch(struct scheduler *sc, double now) {

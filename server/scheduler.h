@@ -29,8 +29,8 @@ void scheduler_cancel(struct scheduler *sc, const char *job_id);
 void scheduler_pause(struct scheduler *sc, const char *job_id);
 /* Kind of the device that jobs run on, as far as it is known ("auto" before the first one). */
 const char *scheduler_device(const struct scheduler *sc);
-/* FLOP/s of training a base model on it, from jobs since the server started; 0: none yet. */
-double scheduler_speed(const struct scheduler *sc, const char *base_model);
+/* FLOP/s of training a base model on it, from the last job that succeeded; 0: none yet. */
+double scheduler_speed(struct scheduler *sc, const char *base_model);
 struct scheduler_stats {
     bool worker_up, has_job;
     int64_t worker_restarts; /* processes that ended without being asked to */

@@ -20,8 +20,7 @@ enum {
     EXIT_DISK = 30
 };
 
-/* Of the whole run, evaluations included: what the next job of the model can expect. */
-static void note_speed(struct scheduler *sc, const char *model, const json_t *result) {
+void scheduler__note_speed(struct scheduler *sc, const char *model, const json_t *result) {
     const json_t *flops = json_object_get(result, "flops");
     double work = json_number_value(json_object_get(flops, "training")) +
                   json_number_value(json_object_get(flops, "fast_forward"));
@@ -174,7 +173,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
     if (e == ERR_OK) {
         log_info("job.succeeded", "id=%s model=%s", r->id, model);
         forget_strikes(sc, r->id);
-        note_speed(sc, r->model, result);
+        scheduler__note_speed(sc, r->model, result);
         scheduler__wake_readers(sc, r->id);
     }
     json_decref(ids);

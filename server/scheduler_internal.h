@@ -104,6 +104,9 @@ bool scheduler__finish(struct scheduler *sc);
 /* The worker ended without saying how the job did. false: try again later. */
 bool scheduler__crashed(struct scheduler *sc, int64_t status, int signal);
 void scheduler__clear_running(struct scheduler *sc);
+/* Of a whole run ("flops", "seconds"), evaluations included: what the next job of the model can
+ * expect. */
+void scheduler__note_speed(struct scheduler *sc, const char *model, const json_t *result);
 /* Files of a job that succeeded (publish.c). false: they are being read; the scheduler is woken. */
 bool scheduler__files_ready(struct scheduler *sc);
 void scheduler__forget_files(struct scheduler *sc);

@@ -120,6 +120,10 @@ enum err store_job_by_key(struct store *s, const char *project, const char *idem
  * message), as by_key and by_end. */
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
                            int64_t since, struct job_row *out, struct err_msg *em) NODISCARD;
+/* The newest job from this model that succeeded, as far as it is among the last thousand jobs.
+ * ERR_NOT_FOUND (without a message). */
+enum err store_job_last_of(struct store *s, const char *model, struct job_row *out,
+                           struct err_msg *em) NODISCARD;
 /* The first job after row after_seq whose id ends with these eight characters. */
 enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, struct job_row *out,
                           struct err_msg *em) NODISCARD;

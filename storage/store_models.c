@@ -30,6 +30,17 @@ enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, s
     return e == ERR_OK ? store__job_one(s, q, out, em) : e;
 }
 
+enum err store_job_last_of(struct store *s, const char *model, struct job_row *out,
+                           struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS
+                              " FROM jobs WHERE seq > (SELECT max(seq) FROM jobs) - 1000 AND "
+                              "status = 4 AND model = ?1 ORDER BY seq DESC LIMIT 1",
+                              "s", model);
+    return e == ERR_OK ? store__job_one(s, q, out, em) : e;
+}
+
 /* ---- deleting ------------------------------------------------------------------------------- */
 
 /* A live job goes on from the model or, if `checkpoints`, from a checkpoint of it. */

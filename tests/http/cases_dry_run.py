@@ -163,6 +163,11 @@ def engine_dry_run_says_what_the_job_then_does():
     assert "data" not in s.get(JOBS).json()["data"][0]["ffwd"], "lists leave it out"
     again = s.post(JOBS, {**job, "dry_run": True}).json()["estimate"]
     assert again["seconds_basis"].startswith("earlier"), again
+    s.stop()
+    s.start()
+    after = s.post(JOBS, {**job, "dry_run": True}).json()["estimate"]
+    assert after["seconds_basis"].startswith("earlier"), after
+    assert 0.9 < after["seconds"] / again["seconds"] < 1.1, (after, again)
     tuned = {k: v for k, v in job.items() if k != "lora"}
     tuned["model"] = j["fine_tuned_model"]
     a = s.post(JOBS, {**tuned, "dry_run": True}).json()
