@@ -68,7 +68,7 @@ CASES = {
     "chunk_lines_with_bare_lf": (CHUNKS + b"5\n{\"a\":\n0\n\n", SERVED, 400),
     # ---- lines of the head ----
     "host_twice": (GET + b"Host: y\r\n\r\n", GUARD, 400),
-    "host_missing": (b"GET /v1/models HTTP/1.1\r\n\r\n", LIBRARY, 400),
+    "host_missing": (b"GET /v1/models HTTP/1.1\r\n\r\n", GUARD, 400),
     "bare_lf_everywhere": (GET.replace(b"\r", b"") + b"\n", GUARD, 400),
     "bare_lf_after_request_line": (b"GET /v1/models HTTP/1.1\nHost: x\r\n\r\n", GUARD, 400),
     "bare_lf_after_a_header": (GET + b"X: y\nZ: y\r\n\r\n", GUARD, 400),
