@@ -220,6 +220,34 @@ void api__ok(struct api_response *resp, json_t *json_take) {
     resp->json = json_take;
 }
 
+void api__ok_text(struct api_response *resp, struct json_text *w, bool of_store) {
+    struct err_msg em = ERR_MSG_INIT;
+    if (json_text_take(w, &resp->text, &em) != ERR_OK) {
+        api_error_from(resp, &em);
+        return;
+    }
+    resp->status = 200;
+    resp->kind = API_BODY_TEXT;
+    resp->content_type = "application/json";
+    resp->of_store = of_store;
+}
+
+void api__list_begin(struct json_text *w) {
+    json_text_init(w, LIMIT_JSON_ANSWER);
+    json_text_open(w, '{');
+    json_text_key(w, "object");
+    json_text_string(w, "list");
+    json_text_key(w, "data");
+    json_text_open(w, '[');
+}
+
+void api__list_end(struct json_text *w, bool more) {
+    json_text_close(w, ']');
+    json_text_key(w, "has_more");
+    json_text_bool(w, more);
+    json_text_close(w, '}');
+}
+
 json_t *api__list(json_t *data_take, bool more, json_t *empty_id_take) {
     json_t *list = json_object();
     size_t n = json_array_size(data_take);

@@ -201,11 +201,6 @@ void api_error(struct api_response *resp, int status, const char *code, const ch
 /* The same from an err_msg: ERR_INPUT 400, ERR_NOT_FOUND 404, ERR_LIMIT 413, ERR_NO_SPACE 507, … */
 void api_error_from(struct api_response *resp, const struct err_msg *em);
 
-/* Object of a job as the API shows it (new reference). Under "ffwd" it shows of job->progress:
- * step, total_steps, tokens, seconds, flops (a number, or {"training","fast_forward"}),
- * fast_forward (an object of totals) and device; all may be absent. */
-json_t *api_job_json(struct api *api, const struct job_row *job);
-
 /* "ft:BASE:ffwd:SUFFIX:XXXXXXXX", for store_job_succeed; the end is the end of the job's id, so the
  * name is known before the job has succeeded. New string. */
 char *api_fine_tuned_model_name(const struct job_row *job);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 /* The stream starts after Last-Event-ID, or `after`, or at the first event. */
-static void start_stream(struct api *api, const struct api_request *req, const struct job_row *job,
+static void start_stream(struct api *api, const struct api_request *req, const char *job,
                          const struct page *page, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
     const char *last = api_header(req, "last-event-id");
@@ -15,9 +15,9 @@ static void start_stream(struct api *api, const struct api_request *req, const s
         param = "after";
     }
     if (last != NULL &&
-        store_event_seq(api->store, job->id, last, &resp->after_seq, &em) != ERR_OK) {
+        store_event_seq(api->store, job, last, &resp->after_seq, &em) != ERR_OK) {
         if (em.code == ERR_NOT_FOUND)
-            api_error(resp, 404, "event_not_found", param, "job %s has no event %s", job->id, last);
+            api_error(resp, 404, "event_not_found", param, "job %s has no event %s", job, last);
         else
             api_error_from(resp, &em);
         return;
@@ -25,39 +25,39 @@ static void start_stream(struct api *api, const struct api_request *req, const s
     resp->status = 200;
     resp->kind = API_BODY_EVENTS;
     resp->content_type = "text/event-stream";
-    (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job->id);
+    (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job);
 }
 
-static void send_page(struct api *api, const struct job_row *job, const struct page *page,
+static void send_page(struct api *api, const char *job, const struct page *page,
                       struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
     struct event_row *rows = NULL;
+    struct json_text w;
     int n = 0;
     bool more = false;
-    if (store_event_list(api->store, job->id, page, &rows, &n, &more, &em) != ERR_OK) {
+    if (store_event_list(api->store, job, page, &rows, &n, &more, &em) != ERR_OK) {
         api_error_from(resp, &em);
         return;
     }
-    json_t *data = json_array();
+    api__list_begin(&w);
     for (int i = 0; i < n; i++) {
-        json_array_append_new(data, event_to_json(&rows[i].event, rows[i].id));
+        event_write(&w, rows[i].id, &rows[i].event);
         event_row_clear(&rows[i]);
     }
     free(rows);
-    api__ok(resp, api__list(data, more, NULL));
-    resp->of_store = true;
+    api__list_end(&w, more);
+    api__ok_text(resp, &w, true);
 }
 
 API_HANDLER(api__events_list) {
-    struct job_row job;
+    const char *job = params->value[0];
     struct page page;
     bool stream = false;
     if (!api__page(req, 20, &page, resp) || !api__flag(req, "stream", &stream, resp) ||
-        !api__job(api, req, params->value[0], &job, resp))
+        !api__job_exists(api, req, job, resp))
         return;
     if (stream)
-        start_stream(api, req, &job, &page, resp);
+        start_stream(api, req, job, &page, resp);
     else
-        send_page(api, &job, &page, resp);
-    job_row_clear(&job);
+        send_page(api, job, &page, resp);
 }

@@ -35,6 +35,11 @@ void api__ok(struct api_response *resp, json_t *json_take);
 /* {"object":"list","data":data_take,"has_more":more}, and first_id and last_id if ids: "" or JSON
  * null for an empty list as `empty` says (taken over). */
 json_t *api__list(json_t *data_take, bool more, json_t *empty_id_take);
+/* 200 with what was written; of_store: all of it was read from the store. */
+void api__ok_text(struct api_response *resp, struct json_text *w, bool of_store);
+/* The same list written as text, around its rows: {"object":"list","data":[ … ],"has_more":more} */
+void api__list_begin(struct json_text *w);
+void api__list_end(struct json_text *w, bool more);
 /* NULL becomes JSON null; what is not UTF-8 becomes '?'. */
 json_t *api__string(const char *text);
 
@@ -67,9 +72,17 @@ json_t *api__upload_json(const struct upload_row *u, const struct file_row *file
 /* A job of the request's project; false: *resp is the 404. */
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
-/* The object of one job, with what checking its files found under ffwd.data, which lists leave out.
- */
-json_t *api__job_object(struct api *api, const struct job_row *job);
+/* The same for a request whose answer holds nothing else of the job. */
+bool api__job_exists(struct api *api, const struct api_request *req, const char *id,
+                     struct api_response *resp);
+/* The object of one job, with what checking its files found under ffwd.data if whole: lists leave
+ * it out. Under "ffwd" it shows of job->progress: step, total_steps, tokens, seconds, flops (a
+ * number, or {"training","fast_forward"}), fast_forward (an object of totals) and device; all may be
+ * absent. */
+void api__job_write(struct json_text *w, const struct job_text *job, bool whole);
+/* 200 with the whole object as it is now, or an error. */
+void api__job_answer(struct api *api, const char *project, const char *id,
+                     struct api_response *resp);
 /* The lora settings a fine-tuned model was made with: those of the first job of its line. */
 enum err api__model_lora(struct store *s, const char *model, struct job_request *out,
                          struct err_msg *em) NODISCARD;

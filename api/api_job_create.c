@@ -71,7 +71,7 @@ static bool is_first(struct create *c) {
         api_error(c->resp, 422, "idempotency_key_reused", "Idempotency-Key",
                   "This Idempotency-Key was used for job %s with another body.", job.id);
     else
-        api__ok(c->resp, api__job_object(c->api, &job));
+        api__job_answer(c->api, c->req->project, job.id, c->resp);
     job_row_clear(&job);
     return false;
 }
@@ -199,7 +199,7 @@ static void insert(struct create *c) {
     };
     store_new_id("ftjob-", job.id);
     if (store_job_add(c->api->store, &job, &em) == ERR_OK) {
-        api__ok(c->resp, api__job_object(c->api, &job));
+        api__job_answer(c->api, c->req->project, job.id, c->resp);
         api__jobs_changed(c->api);
     } else {
         api_error_from(c->resp, &em);

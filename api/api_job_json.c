@@ -1,4 +1,6 @@
-/* api_job_json: the job object, exactly as documented; ffwd's own fields are under one key. */
+/* api_job_json: the job object, exactly as documented; ffwd's own fields are under one key.
+ *
+ * Written straight as text: what is stored as JSON is copied, not parsed and built again. */
 #include "api/api_internal.h"
 
 #include <math.h>
@@ -7,178 +9,231 @@
 
 #include "base/mem.h"
 
-/* ---- hyperparameters ------------------------------------------------------------------------ */
-
-static json_t *auto_integer(const json_t *resolved, const struct auto_number *asked) {
-    if (json_is_number(resolved))
-        return json_integer((json_int_t)llround(json_number_value(resolved)));
-    return asked->is_auto ? json_string("auto") : json_integer((json_int_t)asked->value);
+static void put_string(struct json_text *w, const char *key, const char *text) {
+    json_text_key(w, key);
+    json_text_string(w, text);
 }
 
-static json_t *auto_real(const json_t *resolved, const struct auto_number *asked) {
-    if (json_is_number(resolved))
-        return json_real(json_number_value(resolved));
-    return asked->is_auto ? json_string("auto") : json_real(asked->value);
+static void put_integer(struct json_text *w, const char *key, int64_t value) {
+    json_text_key(w, key);
+    json_text_integer(w, value);
+}
+
+static void put_bool(struct json_text *w, const char *key, bool value) {
+    json_text_key(w, key);
+    json_text_bool(w, value);
+}
+
+static void put_time(struct json_text *w, const char *key, int64_t at) {
+    json_text_key(w, key);
+    if (at > 0)
+        json_text_integer(w, at);
+    else
+        json_text_null(w);
+}
+
+static void put_part(struct json_text *w, const char *key, struct json_part p) {
+    json_text_key(w, key);
+    json_text_part(w, p);
+}
+
+/* ---- hyperparameters ------------------------------------------------------------------------ */
+
+enum { N_HYPER = 3 };
+static const char *const hyper_names[N_HYPER] = {"n_epochs", "batch_size",
+                                                 "learning_rate_multiplier"};
+
+/* The request may name them in two places; what stands later counts, as where it is read. */
+static void asked_for(const char *request, struct json_part out[N_HYPER]) {
+    static const char *const places[] = {"hyperparameters", "method"};
+    struct json_part at[2], other[N_HYPER];
+    json_parts(request, places, 2, at);
+    json_parts(at[0].at, hyper_names, N_HYPER, out);
+    struct json_part method = json_part_of(at[1].at, "supervised");
+    method = json_part_of(method.at, "hyperparameters");
+    json_parts(method.at, hyper_names, N_HYPER, other);
+    for (int i = 0; i < N_HYPER; i++)
+        if (other[i].at != NULL && (out[i].at == NULL || other[i].at > out[i].at))
+            out[i] = other[i];
 }
 
 /* What the request asks for, until the worker has resolved it to numbers. */
-static json_t *hyperparameters(const struct job_row *job, const struct job_request *r) {
-    const json_t *resolved = json_object_get(job->resolved, "hyperparameters");
-    json_t *o = json_object();
-    json_object_set_new(o, "n_epochs",
-                        auto_integer(json_object_get(resolved, "n_epochs"), &r->n_epochs));
-    json_object_set_new(o, "batch_size",
-                        auto_integer(json_object_get(resolved, "batch_size"), &r->batch_size));
-    json_object_set_new(o, "learning_rate_multiplier",
-                        auto_real(json_object_get(resolved, "learning_rate_multiplier"),
-                                  &r->learning_rate_multiplier));
-    return o;
+static void write_hyperparameters(struct json_text *w, const struct job_text *job) {
+    struct json_part asked[N_HYPER], resolved[N_HYPER];
+    asked_for(job->request, asked);
+    json_parts(json_part_of(job->resolved, "hyperparameters").at, hyper_names, N_HYPER, resolved);
+    json_text_open(w, '{');
+    for (int i = 0; i < N_HYPER; i++) {
+        struct json_part value = json_part_kind(resolved[i]) == '0' ? resolved[i] : asked[i];
+        json_text_key(w, hyper_names[i]);
+        if (json_part_kind(value) != '0')
+            json_text_string(w, "auto");
+        else if (i == N_HYPER - 1)
+            json_text_real(w, json_part_number(value));
+        else
+            json_text_integer(w, llround(json_part_number(value)));
+    }
+    json_text_close(w, '}');
 }
 
-static void set_hyperparameters(json_t *o, const struct job_row *job) {
-    struct job_request r;
-    if (job_request_parse(job->request, 0, &r, NULL) != ERR_OK)
-        job_request_init(&r); /* written by a version that knew other fields */
-    json_t *numbers = hyperparameters(job, &r);
-    json_object_set(o, "hyperparameters", numbers);
-    json_object_set_new(o, "method",
-                        json_pack("{s:s, s:{s:O}}", "type", "supervised", "supervised",
-                                  "hyperparameters", numbers));
-    json_decref(numbers);
-    job_request_clear(&r);
+static void put_hyperparameters(struct json_text *w, const struct job_text *job) {
+    json_text_key(w, "hyperparameters");
+    write_hyperparameters(w, job);
+    json_text_key(w, "method");
+    json_text_open(w, '{');
+    put_string(w, "type", "supervised");
+    json_text_key(w, "supervised");
+    json_text_open(w, '{');
+    json_text_key(w, "hyperparameters");
+    write_hyperparameters(w, job);
+    json_text_close(w, '}');
+    json_text_close(w, '}');
 }
 
 /* ---- the key "ffwd" ------------------------------------------------------------------------- */
 
-static json_t *copy_or_null(const json_t *object, const char *key) {
-    json_t *value = json_object_get(object, key);
-    return value != NULL ? json_incref(value) : json_null();
+enum { STEP, TOTAL_STEPS, TOKENS, SECONDS, FLOPS, FAST_FORWARD, DEVICE, N_PROGRESS };
+
+static void put_progress(struct json_text *w, const struct json_part of[N_PROGRESS], bool any) {
+    double step = json_part_number(of[STEP]), steps = json_part_number(of[TOTAL_STEPS]);
+    json_text_key(w, "progress");
+    if (!any) {
+        json_text_null(w);
+        return;
+    }
+    json_text_open(w, '{');
+    put_part(w, "step", of[STEP]);
+    put_part(w, "total_steps", of[TOTAL_STEPS]);
+    json_text_key(w, "percent");
+    json_text_real(w, steps > 0 ? floor(1000.0 * fmin(step / steps, 1.0)) / 10.0 : 0);
+    json_text_close(w, '}');
 }
 
-static json_t *progress_json(const json_t *progress) {
-    const json_t *total = json_object_get(progress, "total_steps");
-    double step = json_number_value(json_object_get(progress, "step"));
-    double steps = json_number_value(total);
-    if (progress == NULL || json_is_null(progress))
-        return json_null();
-    json_t *o = json_object();
-    double percent = steps > 0 ? floor(1000.0 * fmin(step / steps, 1.0)) / 10.0 : 0;
-    json_object_set_new(o, "step", copy_or_null(progress, "step"));
-    json_object_set_new(o, "total_steps", copy_or_null(progress, "total_steps"));
-    json_object_set_new(o, "percent", json_real(percent));
-    return o;
-}
-
-static json_t *tokens_per_second(const json_t *progress) {
-    double tokens = json_number_value(json_object_get(progress, "tokens"));
-    double seconds = json_number_value(json_object_get(progress, "seconds"));
-    return seconds > 0 ? json_real(tokens / seconds) : json_null();
+static void put_tokens_per_second(struct json_text *w, const struct json_part of[N_PROGRESS]) {
+    double seconds = json_part_number(of[SECONDS]);
+    json_text_key(w, "tokens_per_second");
+    if (seconds > 0)
+        json_text_real(w, json_part_number(of[TOKENS]) / seconds);
+    else
+        json_text_null(w);
 }
 
 /* A step's event counts all FLOPs in one number, the last event gives the two parts. */
-static json_t *flops_json(const json_t *progress) {
-    const json_t *flops = json_object_get(progress, "flops");
-    json_t *o = json_object();
-    json_t *training = json_object_get(flops, "training");
-    json_t *forward = json_object_get(flops, "fast_forward");
-    json_object_set_new(o, "training", copy_or_null(flops, "training"));
-    json_object_set_new(o, "fast_forward", copy_or_null(flops, "fast_forward"));
-    if (json_is_number(flops))
-        json_object_set_new(o, "total", json_real(json_number_value(flops)));
-    else if (training != NULL && forward != NULL)
-        json_object_set_new(o, "total",
-                            json_real(json_number_value(training) + json_number_value(forward)));
+static void put_flops(struct json_text *w, struct json_part flops) {
+    static const char *const names[] = {"training", "fast_forward"};
+    struct json_part of[2];
+    json_parts(flops.at, names, 2, of);
+    json_text_key(w, "flops");
+    json_text_open(w, '{');
+    put_part(w, "training", of[0]);
+    put_part(w, "fast_forward", of[1]);
+    json_text_key(w, "total");
+    if (json_part_kind(flops) == '0')
+        json_text_real(w, json_part_number(flops));
+    else if (of[0].at != NULL && of[1].at != NULL)
+        json_text_real(w, json_part_number(of[0]) + json_part_number(of[1]));
     else
-        json_object_set_new(o, "total", json_null());
-    return o;
+        json_text_null(w);
+    json_text_close(w, '}');
 }
 
-/* A list knows the positions of its rows already. */
-static json_t *queue_position(struct api *api, const struct job_row *job) {
-    struct job_row row = *job; /* its members are borrowed */
-    if (job->status != JOB_QUEUED)
-        return json_null();
-    if (row.queue_position < 0 && store_job_fill_positions(api->store, &row, 1, NULL) != ERR_OK)
-        return json_null();
-    return row.queue_position >= 0 ? json_integer(row.queue_position) : json_null();
-}
-
-static json_t *own_fields(struct api *api, const struct job_row *job) {
-    json_t *o = json_object();
-    json_object_set_new(o, "progress", progress_json(job->progress));
-    json_object_set_new(o, "queue_position", queue_position(api, job));
-    json_object_set_new(o, "tokens_per_second", tokens_per_second(job->progress));
-    json_object_set_new(o, "flops", flops_json(job->progress));
-    json_object_set_new(o, "fast_forward", copy_or_null(job->progress, "fast_forward"));
-    json_object_set_new(o, "device", copy_or_null(job->progress, "device"));
-    json_object_set_new(o, "attempt", json_integer(job->attempt));
-    json_object_set_new(o, "priority", json_integer(job->priority));
-    json_object_set_new(o, "started_at",
-                        job->started_at > 0 ? json_integer(job->started_at) : json_null());
-    json_object_set_new(o, "cancel_requested",
-                        json_boolean(job->cancel_requested && !job_status_ended(job->status)));
-    json_object_set_new(o, "pause_requested", json_boolean(job->pause_requested));
-    return o;
+/* whole: with what checking the files found. */
+static void put_own_fields(struct json_text *w, const struct job_text *job, bool whole) {
+    static const char *const names[N_PROGRESS] = {"step",  "total_steps",  "tokens", "seconds",
+                                                  "flops", "fast_forward", "device"};
+    struct json_part of[N_PROGRESS];
+    json_parts(job->progress, names, N_PROGRESS, of);
+    json_text_key(w, "ffwd");
+    json_text_open(w, '{');
+    put_progress(w, of, job->progress != NULL && job->progress[0] == '{');
+    json_text_key(w, "queue_position");
+    if (job->queue_position >= 0)
+        json_text_integer(w, job->queue_position);
+    else
+        json_text_null(w);
+    put_tokens_per_second(w, of);
+    put_flops(w, of[FLOPS]);
+    put_part(w, "fast_forward", of[FAST_FORWARD]);
+    put_part(w, "device", of[DEVICE]);
+    put_integer(w, "attempt", job->attempt);
+    put_integer(w, "priority", job->priority);
+    put_time(w, "started_at", job->started_at);
+    put_bool(w, "cancel_requested", job->cancel_requested && !job_status_ended(job->status));
+    put_bool(w, "pause_requested", job->pause_requested);
+    if (whole)
+        put_part(w, "data", json_part_whole(job->data));
+    json_text_close(w, '}');
 }
 
 /* ---- the object ----------------------------------------------------------------------------- */
 
-static json_t *time_or_null(int64_t at) {
-    return at > 0 ? json_integer(at) : json_null();
-}
-
 /* code and message are never null in the contract. */
-static json_t *error_json(const json_t *error) {
-    if (!json_is_object(error))
-        return json_null();
-    const char *code = json_string_value(json_object_get(error, "code"));
-    const char *message = json_string_value(json_object_get(error, "message"));
-    const char *param = json_string_value(json_object_get(error, "param"));
-    json_t *o = json_object();
-    json_object_set_new(o, "code", api__string(code != NULL ? code : "error"));
-    json_object_set_new(o, "message", api__string(message != NULL ? message : ""));
-    json_object_set_new(o, "param", api__string(param));
-    return o;
+static void put_error(struct json_text *w, const struct job_text *job) {
+    static const char *const names[] = {"code", "message", "param"};
+    struct json_part of[3];
+    json_text_key(w, "error");
+    if (job->error == NULL || job->error[0] != '{') {
+        json_text_null(w);
+        return;
+    }
+    json_parts(job->error, names, 3, of);
+    json_text_open(w, '{');
+    for (int i = 0; i < 3; i++) {
+        json_text_key(w, names[i]);
+        if (json_part_kind(of[i]) == '"')
+            json_text_part(w, of[i]);
+        else
+            json_text_string(w, i == 0 ? "error" : i == 1 ? "" : NULL);
+    }
+    json_text_close(w, '}');
 }
 
-static json_t *metadata_json(const struct job_row *job) {
-    json_t *metadata = json_object_get(job->request, "metadata");
-    return json_is_object(metadata) ? json_incref(metadata) : json_null();
+static void put_result_files(struct json_text *w, const struct job_text *job) {
+    bool listed = job->result_files != NULL && job->result_files[0] == '[';
+    put_part(w, "result_files", json_part_whole(listed ? job->result_files : "[]"));
 }
 
-static json_t *trained_tokens(const struct job_row *job) {
+static void put_trained_tokens(struct json_text *w, const struct job_text *job) {
     bool known =
         job->status == JOB_SUCCEEDED || (job_status_ended(job->status) && job->trained_tokens > 0);
-    return known ? json_integer(job->trained_tokens) : json_null();
+    json_text_key(w, "trained_tokens");
+    if (known)
+        json_text_integer(w, job->trained_tokens);
+    else
+        json_text_null(w);
 }
 
-json_t *api_job_json(struct api *api, const struct job_row *job) {
-    json_t *o = json_object();
-    const char *suffix = json_string_value(json_object_get(job->request, "suffix"));
-    json_object_set_new(o, "object", json_string("fine_tuning.job"));
-    json_object_set_new(o, "id", json_string(job->id));
-    json_object_set_new(o, "model", api__string(job->model));
-    json_object_set_new(o, "created_at", json_integer(job->created_at));
-    json_object_set_new(o, "finished_at", time_or_null(job->finished_at));
-    json_object_set_new(o, "fine_tuned_model", api__string(job->fine_tuned_model));
-    json_object_set_new(o, "organization_id", json_string(API_ORGANIZATION));
-    if (json_is_array(job->result_files))
-        json_object_set(o, "result_files", job->result_files);
-    else
-        json_object_set_new(o, "result_files", json_array());
-    json_object_set_new(o, "status", json_string(job_status_name(job->status)));
-    json_object_set_new(o, "validation_file", api__string(job->validation_file));
-    json_object_set_new(o, "training_file", api__string(job->training_file));
-    set_hyperparameters(o, job);
-    json_object_set_new(o, "trained_tokens", trained_tokens(job));
-    json_object_set_new(o, "integrations", json_array());
-    json_object_set_new(o, "seed", json_integer(job->seed));
-    json_object_set_new(o, "estimated_finish", time_or_null(job->estimated_finish));
-    json_object_set_new(o, "error", error_json(job->error));
-    json_object_set_new(o, "metadata", metadata_json(job));
-    json_object_set_new(o, "user_provided_suffix", api__string(suffix));
-    json_object_set_new(o, "ffwd", own_fields(api, job));
-    return o;
+/* Where the request has a value of this kind: its text. */
+static struct json_part only(struct json_part p, char kind) {
+    return json_part_kind(p) == kind ? p : (struct json_part){0};
+}
+
+void api__job_write(struct json_text *w, const struct job_text *job, bool whole) {
+    static const char *const names[] = {"metadata", "suffix"};
+    struct json_part of[2];
+    json_parts(job->request, names, 2, of);
+    json_text_open(w, '{');
+    put_string(w, "object", "fine_tuning.job");
+    put_string(w, "id", job->id);
+    put_string(w, "model", job->model);
+    put_integer(w, "created_at", job->created_at);
+    put_time(w, "finished_at", job->finished_at);
+    put_string(w, "fine_tuned_model", job->fine_tuned_model);
+    put_string(w, "organization_id", API_ORGANIZATION);
+    put_result_files(w, job);
+    put_string(w, "status", job_status_name(job->status));
+    put_string(w, "validation_file", job->validation_file);
+    put_string(w, "training_file", job->training_file);
+    put_hyperparameters(w, job);
+    put_trained_tokens(w, job);
+    put_part(w, "integrations", json_part_whole("[]"));
+    put_integer(w, "seed", job->seed);
+    put_time(w, "estimated_finish", job->estimated_finish);
+    put_error(w, job);
+    put_part(w, "metadata", only(of[0], '{'));
+    put_part(w, "user_provided_suffix", only(of[1], '"'));
+    put_own_fields(w, job, whole);
+    json_text_close(w, '}');
 }
 
 /* ---- names of what a job makes -------------------------------------------------------------- */

@@ -8,15 +8,30 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+static void refuse(struct api_response *resp, const char *id, enum err e,
+                   const struct err_msg *em) {
+    if (e == ERR_NOT_FOUND)
+        api_error(resp, 404, "fine_tune_not_found", "fine_tune_id", "Could not find fine tune: %s",
+                  id);
+    else
+        api_error_from(resp, em);
+}
+
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
     enum err e = store_job_get(api->store, req->project, id, out, &em);
-    if (e == ERR_NOT_FOUND)
-        api_error(resp, 404, "fine_tune_not_found", "fine_tune_id", "Could not find fine tune: %s",
-                  id);
-    else if (e != ERR_OK)
-        api_error_from(resp, &em);
+    if (e != ERR_OK)
+        refuse(resp, id, e, &em);
+    return e == ERR_OK;
+}
+
+bool api__job_exists(struct api *api, const struct api_request *req, const char *id,
+                     struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    enum err e = store_job_exists(api->store, req->project, id, &em);
+    if (e != ERR_OK)
+        refuse(resp, id, e, &em);
     return e == ERR_OK;
 }
 
@@ -56,7 +71,8 @@ API_HANDLER(api__jobs_list) {
     (void)params;
     struct err_msg em = ERR_MSG_INIT;
     struct page page;
-    struct job_row *rows = NULL;
+    struct job_text *rows = NULL;
+    struct json_text w;
     int n = 0;
     bool more = false;
     json_t *filter = NULL;
@@ -64,36 +80,36 @@ API_HANDLER(api__jobs_list) {
         return;
     enum err e = store_job_list(api->store, req->project, filter, &page, &rows, &n, &more, &em);
     json_decref(filter);
-    if (e == ERR_OK)
-        e = store_job_fill_positions(api->store, rows, n, &em);
-    json_t *data = json_array();
+    if (e != ERR_OK) {
+        api_error_from(resp, &em);
+        return;
+    }
+    api__list_begin(&w);
     for (int i = 0; i < n; i++) {
-        json_array_append_new(data, api_job_json(api, &rows[i]));
-        job_row_clear(&rows[i]);
+        api__job_write(&w, &rows[i], false);
+        job_text_clear(&rows[i]);
     }
     free(rows);
-    if (e == ERR_OK) {
-        api__ok(resp, api__list(data, more, NULL));
-        resp->of_store = true;
-    } else {
-        json_decref(data);
-        api_error_from(resp, &em);
-    }
+    api__list_end(&w, more);
+    api__ok_text(resp, &w, true);
 }
 
-json_t *api__job_object(struct api *api, const struct job_row *job) {
-    json_t *object = api_job_json(api, job), *data = NULL;
-    if (store_job_data(api->store, job->id, &data, NULL) != ERR_OK || data == NULL)
-        data = json_null();
-    json_object_set_new(json_object_get(object, "ffwd"), "data", data);
-    return object;
+void api__job_answer(struct api *api, const char *project, const char *id,
+                     struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct job_text job;
+    struct json_text w;
+    enum err e = store_job_text(api->store, project, id, &job, &em);
+    if (e != ERR_OK) {
+        refuse(resp, id, e, &em);
+        return;
+    }
+    json_text_init(&w, LIMIT_JSON_ANSWER);
+    api__job_write(&w, &job, true);
+    job_text_clear(&job);
+    api__ok_text(resp, &w, true);
 }
 
 API_HANDLER(api__jobs_get) {
-    struct job_row job;
-    if (!api__job(api, req, params->value[0], &job, resp))
-        return;
-    api__ok(resp, api__job_object(api, &job));
-    resp->of_store = resp->status == 200;
-    job_row_clear(&job);
+    api__job_answer(api, req->project, params->value[0], resp);
 }

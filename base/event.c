@@ -49,6 +49,25 @@ json_t *event_to_json(const struct event *ev, const char *id) {
     return o;
 }
 
+void event_write(struct json_text *w, const char *id, const struct event_text *ev) {
+    json_text_open(w, '{');
+    json_text_key(w, "id");
+    json_text_string(w, id);
+    json_text_key(w, "object");
+    json_text_string(w, "fine_tuning.job.event");
+    json_text_key(w, "created_at");
+    json_text_integer(w, ev->created_at);
+    json_text_key(w, "level");
+    json_text_string(w, level_names[ev->level]);
+    json_text_key(w, "message");
+    json_text_string(w, ev->message);
+    json_text_key(w, "type");
+    json_text_string(w, type_names[ev->type]);
+    json_text_key(w, "data");
+    json_text_part(w, json_part_whole(ev->data));
+    json_text_close(w, '}');
+}
+
 char *event_to_line(const struct event *ev, const char *id) {
     json_t *o = event_to_json(ev, id);
     char *line = json_dumps(o, JSON_COMPACT);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/json_text.h"
 
 enum event_level { EVENT_INFO, EVENT_WARN, EVENT_ERROR };
 enum event_type { EVENT_MESSAGE, EVENT_METRICS };
@@ -37,6 +38,15 @@ const char *event_type_name(enum event_type type);
 
 /* A new JSON object in the API's shape (with id if id is not NULL); the caller decrefs. */
 json_t *event_to_json(const struct event *ev, const char *id);
+/* A stored event, whose strings are borrowed. data: the JSON text of an object. */
+struct event_text {
+    int64_t created_at;
+    enum event_level level;
+    enum event_type type;
+    const char *message, *data;
+};
+/* The object that event_to_json makes. */
+void event_write(struct json_text *w, const char *id, const struct event_text *ev);
 /* The same as one line of JSON without the newline; the caller frees. */
 char *event_to_line(const struct event *ev, const char *id);
 /* The way back, from a parsed object. ev needs event_clear after ERR_OK only. */

@@ -34,11 +34,12 @@ void feed_changed(struct feed *f) {
 }
 
 static enum err add_event(struct buf *text, const struct event_row *row) {
-    json_t *object = event_to_json(&row->event, row->id);
-    char *line = json_dumps(object, JSON_COMPACT);
-    json_decref(object);
-    enum err e = ERR_NO_MEMORY;
-    if (line != NULL)
+    struct json_text w;
+    char *line = NULL;
+    json_text_init(&w, BLOCK_MAX);
+    event_write(&w, row->id, &row->event);
+    enum err e = json_text_take(&w, &line, NULL);
+    if (e == ERR_OK)
         e = buf_addf(text, "id: %s\ndata: %s\n\n", row->id, line);
     free(line);
     return e;

@@ -103,13 +103,16 @@ static void text_body(struct respond_body *out, char *text_take, const char *typ
     add(out->mhd, "Content-Type", type);
 }
 
-static void json_body(const struct request *r, struct respond_body *out,
-                      const struct api_response *resp) {
+/* So that the same request is answered without looking again, as long as nothing changes. */
+static void keep(const struct request *r, const struct api_response *resp) {
     const struct server *s = http_server(r->http);
-    char *text = json_dumps(resp->json, JSON_COMPACT | JSON_ENCODE_ANY);
-    if (text != NULL && resp->of_store && resp->status == 200 && r->method == HTTP_GET)
+    if (resp->of_store && resp->status == 200 && r->method == HTTP_GET)
         answers_keep(http_answers(r->http), request_project(r), r->uri, store_version(s->store),
-                     text, strlen(text));
+                     resp->text, strlen(resp->text));
+}
+
+static void json_body(struct respond_body *out, const struct api_response *resp) {
+    char *text = json_dumps(resp->json, JSON_COMPACT | JSON_ENCODE_ANY);
     text_body(out, text != NULL ? text : xstrdup("{}"), "application/json");
 }
 
@@ -150,6 +153,7 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
         stream_body(r, resp, out);
         break;
     case API_BODY_TEXT:
+        keep(r, resp);
         text_body(out, resp->text != NULL ? resp->text : xstrdup(""),
                   resp->content_type != NULL ? resp->content_type : "text/plain; charset=utf-8");
         resp->text = NULL;
@@ -162,7 +166,7 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
     }
     if (out->mhd != NULL)
         return;
-    json_body(r, out, resp);
+    json_body(out, resp);
     out->status = resp->status;
     out->streams = false;
 }

@@ -106,7 +106,6 @@ struct job_row {
     bool model_deleted;     /* that model exists no more */
     char *idempotency_key;  /* NULL: none */
     char *body_sha256;      /* of the create request's body */
-    int64_t queue_position; /* -1: not filled in, or not queued */
 };
 void job_row_clear(struct job_row *j);
 
@@ -116,6 +115,8 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
                        struct err_msg *em) NODISCARD; /* project NULL: any */
 enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
                           struct job_row *out, struct err_msg *em) NODISCARD;
+enum err store_job_exists(struct store *s, const char *project, const char *id,
+                          struct err_msg *em) NODISCARD; /* ERR_NOT_FOUND */
 /* The newest job made from this body at `since` (Unix seconds) or later. ERR_NOT_FOUND (without a
  * message), as by_key and by_end. */
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
@@ -130,10 +131,28 @@ enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, s
 /* All jobs of a project whose fine_tuned_model exists, oldest first. */
 enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
                                struct err_msg *em) NODISCARD;
+
+/* A job as it is shown: what is stored as JSON stays text, as in job_row, or NULL. */
+struct job_text {
+    const char *id, *project, *model, *training_file, *validation_file, *fine_tuned_model;
+    const char *request, *resolved, *progress, *error, *result_files;
+    const char *data; /* as store_job_data; NULL in a list */
+    int64_t seq;
+    enum job_status status;
+    bool cancel_requested, pause_requested;
+    int64_t created_at, started_at, finished_at, estimated_finish;
+    int64_t seed, priority, attempt, trained_tokens;
+    int64_t queue_position; /* jobs that are claimed before it; -1: it is not queued */
+    char *memory;           /* of all its strings */
+};
+void job_text_clear(struct job_text *j);
+enum err store_job_text(struct store *s, const char *project, const char *id, struct job_text *out,
+                        struct err_msg *em) NODISCARD;
 /* metadata: object of key/value pairs a job must have, JSON null for jobs without any, or NULL. */
 enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
-                        const struct page *page, struct job_row **rows, int *n, bool *more,
+                        const struct page *page, struct job_text **rows, int *n, bool *more,
                         struct err_msg *em) NODISCARD;
+
 /* ---- whose turn it is (store_fair.c says the rule) ---- */
 /* The next job to be validated, which stays as it is, and whose project has had its turn; the next
  * queued job, which becomes JOB_RUNNING with attempt + 1. ERR_NOT_FOUND (without a message): none.
@@ -141,10 +160,6 @@ enum err store_job_list(struct store *s, const char *project, const json_t *meta
 enum err store_job_next_validating(struct store *s, struct job_row *out,
                                    struct err_msg *em) NODISCARD;
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
-/* Sets queue_position of those of the n rows, as store_job_list gives them, that are queued: the
- * jobs that are claimed before, if none comes or goes meanwhile; 0 for the next. */
-enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
-                                  struct err_msg *em) NODISCARD;
 /* Jobs that are validated or queued: of a project, or of all (project NULL, queued ones only). */
 enum err store_job_waiting(struct store *s, const char *project, int64_t *out,
                            struct err_msg *em) NODISCARD;
@@ -220,7 +235,8 @@ enum err store_permission_delete(struct store *s, const char *checkpoint, const 
 struct event_row {
     char id[STORE_ID_SIZE];
     int64_t seq; /* per job, from 1, without gaps */
-    struct event event;
+    struct event_text event;
+    char *memory; /* of the event's strings */
 };
 void event_row_clear(struct event_row *e);
 /* step > 0: a metrics event of that step; one of a step already stored (an attempt repeated it) is

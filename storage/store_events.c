@@ -32,7 +32,7 @@ static enum kind kind_of(const struct event *ev) {
 }
 
 void event_row_clear(struct event_row *e) {
-    event_clear(&e->event);
+    free(e->memory);
     *e = (struct event_row){0};
 }
 
@@ -116,13 +116,13 @@ enum err store__event_note(struct store *s, const char *job_id, const char *text
 
 static void read_row(sqlite3_stmt *q, const char *job_id, struct event_row *out) {
     *out = (struct event_row){.seq = sqlite3_column_int64(q, 0)};
-    out->event = (struct event){
+    out->event = (struct event_text){
         .created_at = sqlite3_column_int64(q, 1),
         .level = (enum event_level)sqlite3_column_int(q, 2),
         .type = (enum event_type)sqlite3_column_int(q, 3),
-        .message = store__text(q, 4),
-        .data = store__json(q, 5),
     };
+    const char **const texts[] = {&out->event.message, &out->event.data};
+    out->memory = store__texts(q, 4, texts, 2);
     make_id(job_id, out->seq, out->id);
 }
 

@@ -165,7 +165,7 @@ static int64_t position_of(const struct shares *sh, const struct share *mine, in
 }
 
 /* Index of the row with this seq among rows that rise or fall in seq; -1: none. */
-static int find_row(const struct job_row *rows, int n, int64_t seq) {
+static int find_row(const struct job_text *rows, int n, int64_t seq) {
     bool rising = rows[0].seq < rows[n - 1].seq;
     int lo = 0, hi = n - 1;
     while (lo <= hi) {
@@ -181,7 +181,7 @@ static int find_row(const struct job_row *rows, int n, int64_t seq) {
 }
 
 static enum err fill_share(struct store *s, const struct shares *sh, const struct share *mine,
-                           struct job_row *rows, int n, struct err_msg *em) {
+                           struct job_text *rows, int n, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     bool row = true;
     enum err e = store__query(s, em, &q,
@@ -197,8 +197,7 @@ static enum err fill_share(struct store *s, const struct shares *sh, const struc
     return e;
 }
 
-enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
-                                  struct err_msg *em) {
+enum err store__job_positions(struct store *s, struct job_text *rows, int n, struct err_msg *em) {
     bool any = false;
     struct shares sh;
     int64_t last_turn = INT64_MAX / 2; /* after every turn there has been */
@@ -220,18 +219,9 @@ enum err store_job_fill_positions(struct store *s, struct job_row *rows, int n,
 }
 
 enum err store_job_waiting(struct store *s, const char *project, int64_t *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = 0;
-    enum err e = store__query(s, em, &q,
-                              "SELECT coalesce(sum(jobs), 0) FROM queue "
-                              "WHERE project = ?1 OR (?1 IS NULL AND status = 1)",
-                              "s", project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
-    *out = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
+    return store__integer(s, em, out,
+                          "SELECT coalesce(sum(jobs), 0) FROM queue "
+                          "WHERE project = ?1 OR (?1 IS NULL AND status = 1)",
+                          "s", project);
 }

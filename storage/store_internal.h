@@ -37,13 +37,23 @@ enum err store__query(struct store *s, struct err_msg *em, sqlite3_stmt **q, con
                       const char *types, ...) NODISCARD;
 /* The next row; *row false at the end, and the statement is reset then (and on errors). */
 enum err store__next(struct store *s, sqlite3_stmt *q, bool *row, struct err_msg *em) NODISCARD;
+/* A query of one row at most: the row, after which the caller resets *q, or ERR_NOT_FOUND (without
+ * a message). */
+enum err store__one(struct store *s, struct err_msg *em, sqlite3_stmt **q, const char *sql,
+                    const char *types, ...) NODISCARD;
+/* The same for a row of one integer, with nothing to reset; *out is left alone without a row. */
+enum err store__integer(struct store *s, struct err_msg *em, int64_t *out, const char *sql,
+                        const char *types, ...) NODISCARD;
 /* A statement without rows. *changes (may be NULL): rows it changed. */
 enum err store__run(struct store *s, struct err_msg *em, int *changes, const char *sql,
                     const char *types, ...) NODISCARD;
 
 /* Columns of the current row. New strings and references; NULL for SQL NULL. */
 char *store__text(sqlite3_stmt *q, int column);
+/* n text columns, copied behind one another into new memory; *texts[i] points into it. */
+char *store__texts(sqlite3_stmt *q, int column, const char **const *texts, int n);
 json_t *store__json(sqlite3_stmt *q, int column);
+
 void store__id(sqlite3_stmt *q, int column, char id[STORE_ID_SIZE]);
 
 /* Commits if e is ERR_OK, else rolls back; returns the outcome. Ends what store_begin began. */

@@ -1,5 +1,5 @@
-/* store_jobs: rows of jobs: adding, finding, listing. Their changes of state are in store_queue.c.
- */
+/* store_jobs: rows of jobs: adding, finding. Their changes of state are in store_queue.c, what is
+ * shown of them in store_job_text.c. */
 #include "storage/store_internal.h"
 
 #include <stdlib.h>
@@ -66,7 +66,6 @@ static void read_row(sqlite3_stmt *q, struct job_row *j) {
         .body_sha256 = store__text(q, 23),
         .pause_requested = sqlite3_column_int(q, 24) != 0,
         .model_deleted = sqlite3_column_int(q, 25) != 0,
-        .queue_position = -1,
     };
     store__id(q, 0, j->id);
 }
@@ -84,7 +83,7 @@ enum err store__job_one(struct store *s, sqlite3_stmt *q, struct job_row *out, s
     return ERR_OK;
 }
 
-static enum err not_found(const char *id, struct err_msg *em) {
+enum err store__job_not_found(const char *id, struct err_msg *em) {
     return err_set(em, ERR_NOT_FOUND, "Could not find fine tune: %s", id);
 }
 
@@ -157,7 +156,15 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
                               "ss", id, project);
     if (e == ERR_OK)
         e = store__job_one(s, q, out, em);
-    return e == ERR_NOT_FOUND ? not_found(id, em) : e;
+    return e == ERR_NOT_FOUND ? store__job_not_found(id, em) : e;
+}
+
+enum err store_job_exists(struct store *s, const char *project, const char *id,
+                          struct err_msg *em) {
+    int64_t seq = 0;
+    enum err e = store__integer(s, em, &seq, "SELECT seq FROM jobs WHERE id = ?1 AND project = ?2",
+                                "ss", id, project);
+    return e == ERR_NOT_FOUND ? store__job_not_found(id, em) : e;
 }
 
 enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
@@ -182,80 +189,21 @@ enum err store_job_by_body(struct store *s, const char *project, const char *bod
 }
 
 enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq, struct err_msg *em) {
+    enum err e = store__integer(s, em, seq, "SELECT seq FROM jobs WHERE id = ?1", "s", job_id);
+    return e == ERR_NOT_FOUND ? store__job_not_found(job_id, em) : e;
+}
+
+enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
+                               struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e = store__query(s, em, &q, "SELECT seq FROM jobs WHERE id = ?1", "s", job_id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    if (!row)
-        return not_found(job_id, em);
-    *seq = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
-}
-
-/* ---- lists ---------------------------------------------------------------------------------- */
-
-static enum err cursor_of(struct store *s, const char *project, const struct page *page,
-                          int64_t *seq, struct err_msg *em) {
-    *seq = page->ascending ? 0 : INT64_MAX;
-    if (page->after == NULL)
-        return ERR_OK;
-    struct job_row j;
-    enum err e = store_job_get(s, project, page->after, &j, NULL);
-    if (e == ERR_OK)
-        *seq = j.seq;
-    job_row_clear(&j);
-    return e == ERR_NOT_FOUND
-               ? err_set_param(em, e, "after", "Could not find fine tune: %s", page->after)
-               : e;
-}
-
-#define FIELDS "SELECT " STORE_JOB_COLUMNS " FROM jobs "
-#define LIST_ALL FIELDS "WHERE project = ?1 "
-#define LIST_PLAIN FIELDS "WHERE project = ?1 AND has_metadata = 0 "
-/* ?4, ?5: one of the wanted pairs, in whose index the page is sought; ?6: all of them, checked job
- * by job. */
-#define LIST_TAGGED                                                                                \
-    "SELECT " STORE_JOB_COLUMNS " FROM job_metadata AS tag CROSS JOIN jobs "                       \
-    "ON jobs.seq = tag.job_seq WHERE tag.project = ?1 AND tag.key = ?4 AND tag.value = ?5 AND "    \
-    "NOT EXISTS (SELECT 1 FROM json_each(?6) AS want WHERE NOT EXISTS "                            \
-    "(SELECT 1 FROM job_metadata m WHERE m.project = ?1 AND m.key = want.key AND "                 \
-    "m.value = want.value AND m.job_seq = tag.job_seq)) "
-#define UPWARD "AND seq > ?2 ORDER BY seq ASC LIMIT ?3"
-#define DOWNWARD "AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
-#define TAGGED_UPWARD LIST_TAGGED "AND tag.job_seq > ?2 ORDER BY tag.job_seq ASC LIMIT ?3"
-#define TAGGED_DOWNWARD LIST_TAGGED "AND tag.job_seq < ?2 ORDER BY tag.job_seq DESC LIMIT ?3"
-
-static enum err start_list(struct store *s, const char *project, const json_t *metadata,
-                           const struct page *page, int64_t seq, sqlite3_stmt **q,
-                           struct err_msg *em) {
-    bool up = page->ascending;
-    int64_t rows = store__page_rows(page);
-    if (json_is_null(metadata))
-        return store__query(s, em, q, up ? LIST_PLAIN UPWARD : LIST_PLAIN DOWNWARD, "sii", project,
-                            seq, rows);
-    void *first = json_object_iter((json_t *)(uintptr_t)metadata);
-    if (first == NULL)
-        return store__query(s, em, q, up ? LIST_ALL UPWARD : LIST_ALL DOWNWARD, "sii", project, seq,
-                            rows);
-    return store__query(s, em, q, up ? TAGGED_UPWARD : TAGGED_DOWNWARD, "siissj", project, seq,
-                        rows, json_object_iter_key(first),
-                        json_string_value(json_object_iter_value(first)), metadata);
-}
-
-static enum err read_list(struct store *s, sqlite3_stmt *q, int64_t wanted, struct job_row **rows,
-                          int *n, bool *more, struct err_msg *em) {
     bool row = true;
-    enum err e = ERR_OK;
-    while ((e = store__next(s, q, &row, em)) == ERR_OK && row) {
-        if (*n == wanted - 1) {
-            *more = true;
-            sqlite3_reset(q);
-            return ERR_OK;
-        }
+    *rows = NULL;
+    *n = 0;
+    enum err e = store__query(s, em, &q,
+                              "SELECT " STORE_JOB_COLUMNS " FROM jobs WHERE project = ?1 AND "
+                              "fine_tuned_model IS NOT NULL AND model_deleted = 0 ORDER BY seq",
+                              "s", project);
+    while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
         *rows = store__grow(*rows, *n, sizeof **rows);
         read_row(q, &(*rows)[(*n)++]);
     }
@@ -267,32 +215,4 @@ static enum err read_list(struct store *s, sqlite3_stmt *q, int64_t wanted, stru
         *n = 0;
     }
     return e;
-}
-
-enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
-                        const struct page *page, struct job_row **rows, int *n, bool *more,
-                        struct err_msg *em) {
-    int64_t seq = 0;
-    sqlite3_stmt *q = NULL;
-    *rows = NULL;
-    *n = 0;
-    *more = false;
-    enum err e = cursor_of(s, project, page, &seq, em);
-    if (e == ERR_OK)
-        e = start_list(s, project, metadata, page, seq, &q, em);
-    return e == ERR_OK ? read_list(s, q, store__page_rows(page), rows, n, more, em) : e;
-}
-
-enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
-                               struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool more = false;
-    *rows = NULL;
-    *n = 0;
-    enum err e = store__query(
-        s, em, &q,
-        FIELDS "WHERE project = ?1 AND fine_tuned_model IS NOT NULL AND model_deleted = 0 "
-               "ORDER BY seq",
-        "s", project);
-    return e == ERR_OK ? read_list(s, q, INT32_MAX, rows, n, &more, em) : e;
 }

@@ -19,6 +19,12 @@
 /* Reads the only row of q and resets it; ERR_NOT_FOUND (without a message) if there is none. */
 enum err store__job_one(struct store *s, sqlite3_stmt *q, struct job_row *out,
                         struct err_msg *em) NODISCARD;
+/* "Could not find fine tune: ID" */
+enum err store__job_not_found(const char *id, struct err_msg *em);
+/* Sets queue_position of those of the n rows that are queued: the jobs that are claimed before, if
+ * none comes or goes meanwhile; 0 for the next. The rows rise or fall in seq. */
+enum err store__job_positions(struct store *s, struct job_text *rows, int n,
+                              struct err_msg *em) NODISCARD;
 /* The project of a job that was interrupted is served before the others. */
 enum err store__give_turn_back(struct store *s, const char *id, struct err_msg *em) NODISCARD;
 /* The error of a change that the job's state does not allow; wish: "cancelled", "paused", … */

@@ -100,6 +100,37 @@ enum err store__next(struct store *s, sqlite3_stmt *q, bool *row, struct err_msg
     return e;
 }
 
+static enum err first_row(struct store *s, sqlite3_stmt *q, struct err_msg *em) {
+    bool row = false;
+    enum err e = store__next(s, q, &row, em);
+    return e == ERR_OK && !row ? ERR_NOT_FOUND : e;
+}
+
+enum err store__one(struct store *s, struct err_msg *em, sqlite3_stmt **q, const char *sql,
+                    const char *types, ...) {
+    va_list values;
+    va_start(values, types);
+    enum err e = query_va(s, em, q, sql, types, values);
+    va_end(values);
+    return e == ERR_OK ? first_row(s, *q, em) : e;
+}
+
+enum err store__integer(struct store *s, struct err_msg *em, int64_t *out, const char *sql,
+                        const char *types, ...) {
+    sqlite3_stmt *q = NULL;
+    va_list values;
+    va_start(values, types);
+    enum err e = query_va(s, em, &q, sql, types, values);
+    va_end(values);
+    if (e == ERR_OK)
+        e = first_row(s, q, em);
+    if (e != ERR_OK)
+        return e;
+    *out = sqlite3_column_int64(q, 0);
+    sqlite3_reset(q);
+    return ERR_OK;
+}
+
 enum err store__run(struct store *s, struct err_msg *em, int *changes, const char *sql,
                     const char *types, ...) {
     sqlite3_stmt *q = NULL;
@@ -118,6 +149,24 @@ enum err store__run(struct store *s, struct err_msg *em, int *changes, const cha
 char *store__text(sqlite3_stmt *q, int column) {
     const unsigned char *text = sqlite3_column_text(q, column);
     return text == NULL ? NULL : xstrdup((const char *)text);
+}
+
+char *store__texts(sqlite3_stmt *q, int column, const char **const *texts, int n) {
+    size_t total = 0;
+    for (int i = 0; i < n; i++)
+        if (sqlite3_column_text(q, column + i) != NULL)
+            total += (size_t)sqlite3_column_bytes(q, column + i) + 1;
+    char *memory = xmalloc(total + 1), *to = memory;
+    for (int i = 0; i < n; i++) {
+        const unsigned char *text = sqlite3_column_text(q, column + i);
+        size_t bytes = (size_t)sqlite3_column_bytes(q, column + i) + 1;
+        *texts[i] = text != NULL ? to : NULL;
+        if (text == NULL)
+            continue;
+        memcpy(to, text, bytes);
+        to += bytes;
+    }
+    return memory;
 }
 
 json_t *store__json(sqlite3_stmt *q, int column) {

@@ -130,6 +130,9 @@ static inline struct api_response call_send(struct call *c) {
         work->run(work);
         work->done(&api, work, &resp);
     }
+    if (resp.kind == API_BODY_TEXT && resp.content_type != NULL &&
+        strcmp(resp.content_type, "application/json") == 0)
+        resp.json = json_loads(resp.text, JSON_REJECT_DUPLICATES, NULL);
     api_params_clear(&params);
     free(c->text);
     cr_assert_neq(resp.status, 0);

@@ -139,18 +139,17 @@ static int predict(char (*ids)[STORE_ID_SIZE]) {
     int total = 0;
     for (int p = 0; p < PROJECTS; p++) {
         struct page page = {.limit = 1000, .ascending = p % 2 == 0};
-        struct job_row *rows = NULL;
+        struct job_text *rows = NULL;
         bool more = false;
         int n = 0;
         cr_assert_eq(store_job_list(store, names[p], NULL, &page, &rows, &n, &more, NULL), ERR_OK);
-        cr_assert_eq(store_job_fill_positions(store, rows, n, NULL), ERR_OK);
         for (int i = 0; i < n; i++) {
             cr_expect_eq(rows[i].queue_position >= 0, rows[i].status == JOB_QUEUED);
             if (rows[i].status == JOB_QUEUED) {
                 total++;
-                memcpy(ids[rows[i].queue_position], rows[i].id, STORE_ID_SIZE);
+                (void)snprintf(ids[rows[i].queue_position], STORE_ID_SIZE, "%s", rows[i].id);
             }
-            job_row_clear(&rows[i]);
+            job_text_clear(&rows[i]);
         }
         free(rows);
     }

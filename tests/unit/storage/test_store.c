@@ -192,7 +192,7 @@ static void use_lists(const char *job, bool ascending) {
     static const char *const filters[] = {"{\"k\":\"v\"}", "null", "{}"};
     struct page page = {.limit = 1, .ascending = ascending};
     struct file_row *files = NULL;
-    struct job_row *jobs = NULL;
+    struct job_text *jobs = NULL;
     struct event_row *events = NULL;
     bool more = false;
     int n = 0;
@@ -206,9 +206,8 @@ static void use_lists(const char *job, bool ascending) {
     for (int k = 0; k < 3; k++) {
         json_t *filter = json_loads(filters[k], JSON_DECODE_ANY, NULL);
         cr_assert_eq(store_job_list(store, "p", filter, &page, &jobs, &n, &more, NULL), ERR_OK);
-        cr_assert_eq(store_job_fill_positions(store, jobs, n, NULL), ERR_OK);
         for (int i = 0; i < n; i++)
-            job_row_clear(&jobs[i]);
+            job_text_clear(&jobs[i]);
         free(jobs);
         json_decref(filter);
     }
