@@ -67,7 +67,8 @@ static json_t *metrics_json(struct api *api, const char *job_id, int64_t step) {
         for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
             struct json_part value = json_part_of(rows[i].event.data, names[k]);
             if (json_part_kind(value) == '0')
-                json_object_set_new(o, names[k], json_loadb(value.at, value.len, JSON_DECODE_ANY, NULL));
+                json_object_set_new(o, names[k],
+                                    json_loadb(value.at, value.len, JSON_DECODE_ANY, NULL));
         }
         event_row_clear(&rows[i]);
     }

@@ -8,14 +8,18 @@
 static void start_stream(struct api *api, const struct api_request *req, const char *job,
                          const struct page *page, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
+    int64_t job_seq = 0;
     const char *last = api_header(req, "last-event-id");
     const char *param = "Last-Event-ID";
     if (last == NULL || last[0] == '\0') {
         last = page->after;
         param = "after";
     }
-    if (last != NULL &&
-        store_event_seq(api->store, job, last, &resp->after_seq, &em) != ERR_OK) {
+    if (store_job_number(api->store, req->project, job, &job_seq, &em) != ERR_OK) {
+        api__job_refuse(resp, job, &em);
+        return;
+    }
+    if (last != NULL && store_event_seq(api->store, job, last, &resp->after_seq, &em) != ERR_OK) {
         if (em.code == ERR_NOT_FOUND)
             api_error(resp, 404, "event_not_found", param, "job %s has no event %s", job, last);
         else
@@ -28,15 +32,18 @@ static void start_stream(struct api *api, const struct api_request *req, const c
     (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job);
 }
 
-static void send_page(struct api *api, const char *job, const struct page *page,
-                      struct api_response *resp) {
+static void send_page(struct api *api, const char *project, const char *job,
+                      const struct page *page, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
     struct event_row *rows = NULL;
     struct json_text w;
     int n = 0;
     bool more = false;
-    if (store_event_list(api->store, job, page, &rows, &n, &more, &em) != ERR_OK) {
-        api_error_from(resp, &em);
+    if (store_event_list(api->store, project, job, page, &rows, &n, &more, &em) != ERR_OK) {
+        if (em.param[0] != '\0')
+            api_error_from(resp, &em);
+        else
+            api__job_refuse(resp, job, &em);
         return;
     }
     api__list_begin(&w);
@@ -53,11 +60,10 @@ API_HANDLER(api__events_list) {
     const char *job = params->value[0];
     struct page page;
     bool stream = false;
-    if (!api__page(req, 20, &page, resp) || !api__flag(req, "stream", &stream, resp) ||
-        !api__job_exists(api, req, job, resp))
+    if (!api__page(req, 20, &page, resp) || !api__flag(req, "stream", &stream, resp))
         return;
     if (stream)
         start_stream(api, req, job, &page, resp);
     else
-        send_page(api, job, &page, resp);
+        send_page(api, req->project, job, &page, resp);
 }

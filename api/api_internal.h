@@ -72,13 +72,12 @@ json_t *api__upload_json(const struct upload_row *u, const struct file_row *file
 /* A job of the request's project; false: *resp is the 404. */
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
-/* The same for a request whose answer holds nothing else of the job. */
-bool api__job_exists(struct api *api, const struct api_request *req, const char *id,
-                     struct api_response *resp);
+/* The 404 of a job that was not found, or another error. */
+void api__job_refuse(struct api_response *resp, const char *id, const struct err_msg *em);
 /* The object of one job, with what checking its files found under ffwd.data if whole: lists leave
  * it out. Under "ffwd" it shows of job->progress: step, total_steps, tokens, seconds, flops (a
- * number, or {"training","fast_forward"}), fast_forward (an object of totals) and device; all may be
- * absent. */
+ * number, or {"training","fast_forward"}), fast_forward (an object of totals) and device; all may
+ * be absent. */
 void api__job_write(struct json_text *w, const struct job_text *job, bool whole);
 /* 200 with the whole object as it is now, or an error. */
 void api__job_answer(struct api *api, const char *project, const char *id,

@@ -78,14 +78,16 @@ static void write_hyperparameters(struct json_text *w, const struct job_text *jo
 
 static void put_hyperparameters(struct json_text *w, const struct job_text *job) {
     json_text_key(w, "hyperparameters");
+    size_t from = w->out.len;
     write_hyperparameters(w, job);
+    size_t len = w->out.len - from;
     json_text_key(w, "method");
     json_text_open(w, '{');
     put_string(w, "type", "supervised");
     json_text_key(w, "supervised");
     json_text_open(w, '{');
     json_text_key(w, "hyperparameters");
-    write_hyperparameters(w, job);
+    json_text_repeat(w, from, len);
     json_text_close(w, '}');
     json_text_close(w, '}');
 }

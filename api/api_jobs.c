@@ -8,9 +8,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-static void refuse(struct api_response *resp, const char *id, enum err e,
-                   const struct err_msg *em) {
-    if (e == ERR_NOT_FOUND)
+void api__job_refuse(struct api_response *resp, const char *id, const struct err_msg *em) {
+    if (em->code == ERR_NOT_FOUND)
         api_error(resp, 404, "fine_tune_not_found", "fine_tune_id", "Could not find fine tune: %s",
                   id);
     else
@@ -22,16 +21,7 @@ bool api__job(struct api *api, const struct api_request *req, const char *id, st
     struct err_msg em = ERR_MSG_INIT;
     enum err e = store_job_get(api->store, req->project, id, out, &em);
     if (e != ERR_OK)
-        refuse(resp, id, e, &em);
-    return e == ERR_OK;
-}
-
-bool api__job_exists(struct api *api, const struct api_request *req, const char *id,
-                     struct api_response *resp) {
-    struct err_msg em = ERR_MSG_INIT;
-    enum err e = store_job_exists(api->store, req->project, id, &em);
-    if (e != ERR_OK)
-        refuse(resp, id, e, &em);
+        api__job_refuse(resp, id, &em);
     return e == ERR_OK;
 }
 
@@ -101,7 +91,7 @@ void api__job_answer(struct api *api, const char *project, const char *id,
     struct json_text w;
     enum err e = store_job_text(api->store, project, id, &job, &em);
     if (e != ERR_OK) {
-        refuse(resp, id, e, &em);
+        api__job_refuse(resp, id, &em);
         return;
     }
     json_text_init(&w, LIMIT_JSON_ANSWER);

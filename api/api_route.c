@@ -76,15 +76,9 @@ void api_params_clear(struct api_params *params) {
 /* ---- the path of a request ------------------------------------------------------------------ */
 
 struct segments {
-    char *text[MAX_SEGMENTS];
+    const char *text[MAX_SEGMENTS]; /* parts of the path, which is split and decoded in place */
     int n;
 };
-
-static void segments_clear(struct segments *p) {
-    for (int i = 0; i < p->n; i++)
-        free(p->text[i]);
-    p->n = 0;
-}
 
 static int hex_digit(char c) {
     if (c >= '0' && c <= '9')
@@ -94,44 +88,41 @@ static int hex_digit(char c) {
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* New string; NULL for an escape that is not %XX or is %00. */
-static char *decode(const char *s, size_t n) {
-    char *out = xmalloc(n + 1), *put = out;
-    for (size_t i = 0; i < n; i++) {
-        if (s[i] != '%') {
-            *put++ = s[i];
+/* In place; false for an escape that is not %XX or is %00. */
+static bool decode(char *s) {
+    char *put = strchrnul(s, '%');
+    for (const char *p = put; *p != '\0'; p++) {
+        if (*p != '%') {
+            *put++ = *p;
             continue;
         }
-        int hi = n - i > 2 ? hex_digit(s[i + 1]) : -1;
-        int lo = n - i > 2 ? hex_digit(s[i + 2]) : -1;
-        if (hi < 0 || lo < 0 || (hi == 0 && lo == 0)) {
-            free(out);
-            return NULL;
-        }
+        int hi = hex_digit(p[1]);
+        int lo = hi >= 0 ? hex_digit(p[2]) : -1;
+        if (hi < 0 || lo < 0 || (hi == 0 && lo == 0))
+            return false;
         *put++ = (char)(hi * 16 + lo);
-        i += 2;
+        p += 2;
     }
     *put = '\0';
-    return out;
+    return true;
 }
 
 /* 0, or the status to refuse the path with. */
-static int split(const char *path, struct segments *out) {
-    *out = (struct segments){0};
+static int split(char *path, struct segments *out) {
+    out->n = 0;
     if (path[0] != '/')
         return 400;
-    for (const char *at = path + 1;; at++) {
-        size_t n = strcspn(at, "/");
+    for (char *at = path + 1, *next = at; next != NULL; at = next) {
+        char *end = strchrnul(at, '/');
+        next = *end == '/' ? end + 1 : NULL;
+        *end = '\0';
         if (out->n == MAX_SEGMENTS)
             return 404;
-        out->text[out->n] = decode(at, n);
-        if (out->text[out->n] == NULL)
+        if (!decode(at))
             return 400;
-        out->n++;
-        at += n;
-        if (*at == '\0')
-            return 0;
+        out->text[out->n++] = at;
     }
+    return 0;
 }
 
 /* "/openai/v1/x" and "/openai/x" are "/v1/x": Azure's spelling. */
@@ -169,7 +160,8 @@ static bool match(const char *pattern, const struct segments *p, struct api_para
     int value = 0, i = 0;
     *params = (struct api_params){0};
     for (const char *at = pattern; *at != '\0'; i++) {
-        size_t n = strcspn(++at, "/");
+        at++;
+        size_t n = (size_t)(strchrnul(at, '/') - at);
         if (i >= p->n)
             return false;
         if (at[0] == '{') {
@@ -179,7 +171,7 @@ static bool match(const char *pattern, const struct segments *p, struct api_para
                 return false;
             params->value[value++] = join(p, i, end);
             i = end - 1;
-        } else if (strlen(p->text[i]) != n || strncmp(p->text[i], at, n) != 0) {
+        } else if (strncmp(p->text[i], at, n) != 0 || p->text[i][n] != '\0') {
             return false;
         }
         at += n;
@@ -236,7 +228,6 @@ const struct api_route *api_route_find(const struct api_request *req, struct api
         refuse(req, status, allowed, resp);
     else
         free(allowed);
-    segments_clear(&p);
     free(path);
     return found;
 }

@@ -25,15 +25,15 @@ void buf_reset(struct buf *b) {
         b->data[0] = '\0';
 }
 
-static enum err reserve(struct buf *b, size_t extra) {
-    if (extra > b->max || b->len > b->max - extra)
+enum err buf_reserve(struct buf *b, size_t n) {
+    if (n < b->cap - b->len)
+        return ERR_OK; /* a cap of 0 comes with a length of 0 */
+    if (n > b->max || b->len > b->max - n)
         return ERR_LIMIT;
-    size_t need = b->len + extra + 1;
-    if (need <= b->cap)
-        return ERR_OK;
+    size_t need = b->len + n + 1;
     size_t cap = b->cap == 0 ? BUF_FIRST : b->cap;
     while (cap < need)
-        cap += cap / 2;
+        cap *= 2;
     if (cap > b->max + 1)
         cap = b->max + 1;
     b->data = xreallocarray(b->data, cap, 1);
@@ -42,7 +42,7 @@ static enum err reserve(struct buf *b, size_t extra) {
 }
 
 enum err buf_add(struct buf *b, const void *bytes, size_t n) {
-    enum err e = reserve(b, n);
+    enum err e = buf_reserve(b, n);
     if (e != ERR_OK)
         return e;
     if (n > 0)

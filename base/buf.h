@@ -23,6 +23,8 @@ void buf_init(struct buf *b, size_t max);
 void buf_clear(struct buf *b);
 /* Drops the content, keeps the memory. */
 void buf_reset(struct buf *b);
+/* Room for n bytes more at least, so that adding them does not move the content. */
+enum err buf_reserve(struct buf *b, size_t n) NODISCARD;
 enum err buf_add(struct buf *b, const void *bytes, size_t n) NODISCARD;
 enum err buf_addf(struct buf *b, const char *fmt, ...)
     __attribute__((format(printf, 2, 3), warn_unused_result));

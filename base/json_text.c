@@ -9,6 +9,8 @@
 
 #include "base/mem.h"
 
+#define FIRST_ROOM 4000 /* most objects fit without moving */
+
 /* ---- parts ---------------------------------------------------------------------------------- */
 
 static const char *skip_space(const char *p) {
@@ -19,14 +21,13 @@ static const char *skip_space(const char *p) {
 
 /* p: after the opening quote. What follows the closing one, or the end of the text. */
 static const char *skip_string(const char *p) {
-    for (;;) {
-        p += strcspn(p, "\"\\");
+    for (; *p != '\0'; p++) {
         if (*p == '"')
             return p + 1;
-        if (p[0] == '\0' || p[1] == '\0')
-            return p + strlen(p);
-        p += 2;
+        if (p[0] == '\\' && p[1] != '\0')
+            p++;
     }
+    return p;
 }
 
 /* What follows an array or an object, or the end of the text. */
@@ -48,13 +49,16 @@ static const char *skip_value(const char *p) {
         return skip_string(p + 1);
     if (*p == '{' || *p == '[')
         return skip_nested(p);
-    return p + strcspn(p, ",}] \t\n\r");
+    while (*p != '\0' && *p != ',' && *p != '}' && *p != ']' && *p > ' ')
+        p++;
+    return p;
 }
 
 static void note(const char *name, size_t name_len, struct json_part value,
                  const char *const *names, int n, struct json_part *out) {
     for (int i = 0; i < n; i++)
-        if (strncmp(names[i], name, name_len) == 0 && names[i][name_len] == '\0')
+        if (names[i][0] == name[0] && strncmp(names[i], name, name_len) == 0 &&
+            names[i][name_len] == '\0')
             out[i] = value;
 }
 
@@ -98,7 +102,14 @@ char json_part_kind(struct json_part p) {
 }
 
 double json_part_number(struct json_part p) {
-    return json_part_kind(p) == '0' ? strtod(p.at, NULL) : 0;
+    int64_t whole = 0;
+    size_t n = 0;
+    if (json_part_kind(p) != '0')
+        return 0;
+    while (n < p.len && n < 15 && p.at[n] >= '0' && p.at[n] <= '9')
+        whole = whole * 10 + (p.at[n++] - '0');
+    bool is_whole = n == p.len || (n + 2 == p.len && p.at[n] == '.' && p.at[n + 1] == '0');
+    return is_whole ? (double)whole : strtod(p.at, NULL);
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -106,6 +117,7 @@ double json_part_number(struct json_part p) {
 void json_text_init(struct json_text *w, size_t max) {
     *w = (struct json_text){0};
     buf_init(&w->out, max);
+    w->full = buf_reserve(&w->out, FIRST_ROOM < max ? FIRST_ROOM : max) != ERR_OK;
 }
 
 void json_text_clear(struct json_text *w) {
@@ -122,15 +134,48 @@ enum err json_text_take(struct json_text *w, char **text, struct err_msg *em) {
     return ERR_OK;
 }
 
+/* Where n more bytes go, or NULL. */
+static char *room_for(struct json_text *w, size_t n) {
+    if (w->full || buf_reserve(&w->out, n) != ERR_OK) {
+        w->full = true;
+        return NULL;
+    }
+    return w->out.data + w->out.len;
+}
+
+static void added(struct json_text *w, const char *end) {
+    w->out.len = (size_t)(end - w->out.data);
+    w->out.data[w->out.len] = '\0';
+}
+
 static void put(struct json_text *w, const char *bytes, size_t n) {
-    w->full = w->full || buf_add(&w->out, bytes, n) != ERR_OK;
+    char *to = room_for(w, n);
+    if (to != NULL)
+        added(w, (char *)memcpy(to, bytes, n) + n);
+}
+
+/* bytes, between two quotes if quoted, after a comma if there was a value before. */
+static void put_piece(struct json_text *w, const char *bytes, size_t n, bool quoted) {
+    size_t more = (w->comma ? 1u : 0u) + (quoted ? 2u : 0u);
+    char *to = n < SIZE_MAX - more ? room_for(w, n + more) : NULL;
+    if (to == NULL) {
+        w->full = true;
+        return;
+    }
+    if (w->comma)
+        *to++ = ',';
+    if (quoted)
+        *to++ = '"';
+    memcpy(to, bytes, n);
+    to += n;
+    if (quoted)
+        *to++ = '"';
+    added(w, to);
+    w->comma = true;
 }
 
 static void put_value(struct json_text *w, const char *bytes, size_t n) {
-    if (w->comma)
-        put(w, ",", 1);
-    put(w, bytes, n);
-    w->comma = true;
+    put_piece(w, bytes, n, false);
 }
 
 void json_text_open(struct json_text *w, char bracket) {
@@ -143,10 +188,9 @@ void json_text_close(struct json_text *w, char bracket) {
     w->comma = true;
 }
 
-void json_text_key(struct json_text *w, const char *name) {
-    put(w, w->comma ? ",\"" : "\"", w->comma ? 2 : 1);
-    put(w, name, strlen(name));
-    put(w, "\":", 2);
+void json_text__key(struct json_text *w, const char *name, size_t len) {
+    put_piece(w, name, len, true);
+    put(w, ":", 1);
     w->comma = false;
 }
 
@@ -179,9 +223,7 @@ void json_text_string(struct json_text *w, const char *text) {
             return;
         }
     }
-    put_value(w, "\"", 1);
-    put(w, text, n);
-    put(w, "\"", 1);
+    put_piece(w, text, n, true);
 }
 
 void json_text_integer(struct json_text *w, int64_t value) {
@@ -236,4 +278,10 @@ void json_text_part(struct json_text *w, struct json_part p) {
         put_value(w, p.at, p.len);
     else
         json_text_null(w);
+}
+
+void json_text_repeat(struct json_text *w, size_t from, size_t len) {
+    w->full = w->full || buf_reserve(&w->out, len + 1) != ERR_OK;
+    if (!w->full)
+        put_value(w, w->out.data + from, len);
 }

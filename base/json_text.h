@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/buf.h"
 
@@ -42,7 +43,8 @@ enum err json_text_take(struct json_text *w, char **text, struct err_msg *em) NO
 
 void json_text_open(struct json_text *w, char bracket); /* '{' or '[' */
 void json_text_close(struct json_text *w, char bracket);
-void json_text_key(struct json_text *w, const char *name); /* plain ASCII, nothing to escape */
+/* name: plain ASCII, nothing to escape */
+static inline void json_text_key(struct json_text *w, const char *name);
 /* NULL is null; in what is not UTF-8 every byte above 127 becomes '?'. */
 void json_text_string(struct json_text *w, const char *text);
 void json_text_integer(struct json_text *w, int64_t value);
@@ -50,5 +52,16 @@ void json_text_real(struct json_text *w, double value); /* not finite: null */
 void json_text_bool(struct json_text *w, bool value);
 void json_text_null(struct json_text *w);
 void json_text_part(struct json_text *w, struct json_part p); /* as it is; none: null */
+/* A value that was written before: len bytes of the text. */
+void json_text_repeat(struct json_text *w, size_t from, size_t len);
+
+/* ---- private -------------------------------------------------------------------------------- */
+
+void json_text__key(struct json_text *w, const char *name, size_t len);
+
+/* Here, so that the length of a literal is known when it is compiled. */
+static inline void json_text_key(struct json_text *w, const char *name) {
+    json_text__key(w, name, strlen(name));
+}
 
 #endif

@@ -8,7 +8,7 @@
 
 /* JSON */
 #define LIMIT_JSON_BODY (1u << 20)        /* bytes of an HTTP request body */
-#define LIMIT_JSON_ANSWER (256u << 20)     /* bytes of a list that is sent as JSON */
+#define LIMIT_JSON_ANSWER (256u << 20)    /* bytes of a list that is sent as JSON */
 #define LIMIT_JSON_DEPTH 64               /* brackets inside one another in such a body */
 #define LIMIT_JSON_FILE (64u << 20)       /* bytes of config.json, tokenizer_config.json */
 #define LIMIT_TOKENIZER_FILE (128u << 20) /* bytes of tokenizer.json */

@@ -38,13 +38,17 @@ void answers_keep(struct answers *a, const char *project, const char *uri, int64
     struct answer *at = &a->slots[slot_of(project, uri)];
     if (len > ANSWERS_BYTES)
         return;
+    size_t uri_len = strlen(uri), project_size = strlen(project) + 1;
     free(at->key);
     free(at->text);
-    *at = (struct answer){.key = xasprintf("%s %s", uri, project),
+    *at = (struct answer){.key = xmalloc(uri_len + 1 + project_size),
                           .text = xmalloc(len),
                           .len = len,
                           .version = version,
                           .second = clock_unix()};
+    memcpy(at->key, uri, uri_len);
+    at->key[uri_len] = ' ';
+    memcpy(at->key + uri_len + 1, project, project_size);
     memcpy(at->text, text, len);
 }
 

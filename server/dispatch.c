@@ -135,7 +135,8 @@ static bool parses_in_place(void) {
 }
 
 enum MHD_Result dispatch_begin(struct request *r, const char *method, const char *version) {
-    struct header_list list = {.n = 0};
+    struct header_list list;
+    list.n = 0; /* the rest need not be zeroed for each request */
     (void)MHD_get_connection_values_n(r->mhd, MHD_HEADER_KIND, collect, &list);
     int64_t most = http_largest_file(r->http) + SMALL_BODY;
     struct guard_result guard =

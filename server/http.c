@@ -1,6 +1,7 @@
 /* http: connections and requests on libmicrohttpd. */
 #include "server/http.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,9 +167,9 @@ static void note_request(const struct request *r, bool whole) {
         return;
     }
     log_info("http.request",
-             "id=%s method=%s path=%.*s status=%d ms=%.0f bytes_in=%lld bytes=%lld project=%s "
+             "id=%s method=%s path=%.*s status=%d ms=%lld bytes_in=%lld bytes=%lld project=%s "
              "key=%s end=%s",
-             r->id, r->verb, path, r->uri, r->status, (now - r->start) * 1000,
+             r->id, r->verb, path, r->uri, r->status, llround((now - r->start) * 1000),
              (long long)r->body_bytes, (long long)r->bytes_out,
              r->project != NULL ? r->project : "-", r->key_id[0] != '\0' ? r->key_id : "-",
              whole ? "sent" : "cut");

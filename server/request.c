@@ -29,18 +29,11 @@ struct request *request_new(struct http *http, struct MHD_Connection *mhd, const
     return r;
 }
 
-static void free_pairs(struct api_pair *pairs, int n) {
-    for (int i = 0; i < n; i++) {
-        free((void *)(uintptr_t)pairs[i].name);
-        free((void *)(uintptr_t)pairs[i].value);
-    }
-    free(pairs);
-}
-
 void request_free(struct request *r) {
     if (r == NULL)
         return;
-    free_pairs(r->headers, r->n_headers);
+    free(r->headers);
+    free(r->header_text);
     free(r->query);
     free(r->query_text);
     free(r->uri);
@@ -91,12 +84,18 @@ static void split_query(struct request *r) {
     }
 }
 
-static char *lower_case(const char *s, size_t n) {
-    char *out = xstrndup(s, n);
-    for (char *p = out; *p != '\0'; p++)
-        if (*p >= 'A' && *p <= 'Z')
-            *p = (char)(*p + ('a' - 'A'));
-    return out;
+/* Copies a name in lower case, and its value behind it; returns what follows both. */
+static char *copy_header(char *to, const struct guard_header *h, struct api_pair *out) {
+    out->name = to;
+    for (size_t i = 0; i < h->name_len; i++) {
+        char c = h->name[i];
+        *to++ = c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+    }
+    *to++ = '\0';
+    out->value = to;
+    memcpy(to, h->value, h->value_len);
+    to[h->value_len] = '\0';
+    return to + h->value_len + 1;
 }
 
 void request_read_head(struct request *r, const char *method, const struct guard_header *headers,
@@ -106,11 +105,14 @@ void request_read_head(struct request *r, const char *method, const struct guard
     if (r->head)
         r->method = HTTP_GET;
     split_query(r);
-    r->headers = xcalloc(n + 1, sizeof *r->headers);
+    size_t bytes = 1;
     for (size_t i = 0; i < n; i++)
-        r->headers[r->n_headers++] =
-            (struct api_pair){.name = lower_case(headers[i].name, headers[i].name_len),
-                              .value = xstrndup(headers[i].value, headers[i].value_len)};
+        bytes += headers[i].name_len + headers[i].value_len + 2;
+    r->headers = xcalloc(n + 1, sizeof *r->headers);
+    r->header_text = xmalloc(bytes);
+    char *to = r->header_text;
+    for (size_t i = 0; i < n; i++)
+        to = copy_header(to, &headers[i], &r->headers[r->n_headers++]);
 }
 
 const char *request_header(const struct request *r, const char *name) {

@@ -34,7 +34,7 @@ struct request {
     char verb[16]; /* as sent, for the log */
     enum http_method method;
     char *uri, *path; /* raw; path without the query */
-    char *query_text;
+    char *query_text, *header_text;
     struct api_pair *query, *headers;
     int n_query, n_headers;
     char *project;

@@ -79,7 +79,7 @@ static void add_rate(const struct request *r, int status, bool again, struct MHD
 static void add_common(const struct request *r, const struct api_response *resp, int status,
                        struct MHD_Response *m, bool close) {
     char ms[32];
-    (void)snprintf(ms, sizeof ms, "%.0f", (clock_mono() - r->start) * 1000);
+    (void)snprintf(ms, sizeof ms, "%lld", llround((clock_mono() - r->start) * 1000));
     add(m, "x-request-id", r->id);
     add(m, "openai-version", "2020-10-01");
     add(m, "openai-organization", API_ORGANIZATION);

@@ -25,6 +25,7 @@ static const struct {
     {"PRAGMA busy_timeout = 5000", "PRAGMA busy_timeout", "5000"},
     {"PRAGMA trusted_schema = OFF", "PRAGMA trusted_schema", "0"},
     {"PRAGMA cell_size_check = ON", "PRAGMA cell_size_check", "1"},
+    {"PRAGMA cache_size = -65536", "PRAGMA cache_size", "-65536"}, /* KiB */
     {"PRAGMA wal_autocheckpoint = 1000", "PRAGMA wal_autocheckpoint", "1000"},
 };
 

@@ -115,8 +115,9 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
                        struct err_msg *em) NODISCARD; /* project NULL: any */
 enum err store_job_by_key(struct store *s, const char *project, const char *idempotency_key,
                           struct job_row *out, struct err_msg *em) NODISCARD;
-enum err store_job_exists(struct store *s, const char *project, const char *id,
-                          struct err_msg *em) NODISCARD; /* ERR_NOT_FOUND */
+/* Its number in the order of creation. */
+enum err store_job_number(struct store *s, const char *project, const char *id, int64_t *seq,
+                          struct err_msg *em) NODISCARD;
 /* The newest job made from this body at `since` (Unix seconds) or later. ERR_NOT_FOUND (without a
  * message), as by_key and by_end. */
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
@@ -243,8 +244,9 @@ void event_row_clear(struct event_row *e);
  * dropped and *seq is 0. The step itself, its Fast Forward stage and its evaluation count apart. */
 enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
                          int64_t *seq, struct err_msg *em) NODISCARD;
-enum err store_event_list(struct store *s, const char *job_id, const struct page *page,
-                          struct event_row **rows, int *n, bool *more,
+/* ERR_NOT_FOUND: no such job of the project, or (with param "after") no such event. */
+enum err store_event_list(struct store *s, const char *project, const char *job_id,
+                          const struct page *page, struct event_row **rows, int *n, bool *more,
                           struct err_msg *em) NODISCARD;
 /* Oldest first, seq > after_seq: what a stream reads. */
 enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,

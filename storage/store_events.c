@@ -65,17 +65,8 @@ static int64_t number_of(const char *job_id, const char *id) {
 }
 
 static enum err last_number(struct store *s, int64_t job_seq, int64_t *seq, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e =
-        store__query(s, em, &q, "SELECT max(seq) FROM events WHERE job_seq = ?1", "i", job_seq);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    *seq = row ? sqlite3_column_int64(q, 0) : 0;
-    sqlite3_reset(q);
-    return ERR_OK;
+    return store__integer(s, em, seq, "SELECT coalesce(max(seq), 0) FROM events WHERE job_seq = ?1",
+                          "i", job_seq);
 }
 
 enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
@@ -152,49 +143,23 @@ static enum err read_list(struct store *s, sqlite3_stmt *q, const char *job_id, 
 #define FIELDS "SELECT seq, created_at, level, type, message, data FROM events "
 #define LIST FIELDS "WHERE job_seq = ?1 AND "
 
-static enum err list(struct store *s, const char *job_id, int64_t from, bool ascending,
-                     int64_t wanted, struct event_row **rows, int *n, bool *more,
+/* The page of the job job_seq, whose id is job_id. */
+static enum err list(struct store *s, const char *job_id, int64_t job_seq, int64_t from,
+                     bool ascending, int64_t wanted, struct event_row **rows, int *n, bool *more,
                      struct err_msg *em) {
-    int64_t job_seq = 0;
     sqlite3_stmt *q = NULL;
-    *rows = NULL;
-    *n = 0;
-    *more = false;
-    enum err e = store__job_seq(s, job_id, &job_seq, em);
-    if (e == ERR_OK)
-        e = store__query(s, em, &q,
-                         ascending ? LIST "seq > ?2 ORDER BY seq ASC LIMIT ?3"
-                                   : LIST "seq < ?2 ORDER BY seq DESC LIMIT ?3",
-                         "iii", job_seq, from, wanted);
+    enum err e = store__query(s, em, &q,
+                              ascending ? LIST "seq > ?2 ORDER BY seq ASC LIMIT ?3"
+                                        : LIST "seq < ?2 ORDER BY seq DESC LIMIT ?3",
+                              "iii", job_seq, from, wanted);
     return e == ERR_OK ? read_list(s, q, job_id, wanted, rows, n, more, em) : e;
 }
 
-enum err store_event_list(struct store *s, const char *job_id, const struct page *page,
-                          struct event_row **rows, int *n, bool *more, struct err_msg *em) {
-    int64_t from = page->ascending ? 0 : INT64_MAX;
-    *rows = NULL;
-    *n = 0;
-    *more = false;
-    if (page->after != NULL) {
-        enum err e = store_event_seq(s, job_id, page->after, &from, em);
-        if (e != ERR_OK)
-            return e;
-    }
-    return list(s, job_id, from, page->ascending, store__page_rows(page), rows, n, more, em);
-}
-
-enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,
-                           struct event_row **rows, int *n, struct err_msg *em) {
-    bool more = false;
-    return list(s, job_id, after_seq, true, (int64_t)limit + 1, rows, n, &more, em);
-}
-
-enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
-                         struct err_msg *em) {
-    int64_t job_seq = 0, last = 0;
-    enum err e = store__job_seq(s, job_id, &job_seq, em);
-    if (e == ERR_OK)
-        e = last_number(s, job_seq, &last, em);
+/* The number that an id of this job's events stands for. */
+static enum err number_in(struct store *s, const char *job_id, int64_t job_seq,
+                          const char *event_id, int64_t *seq, struct err_msg *em) {
+    int64_t last = 0;
+    enum err e = last_number(s, job_seq, &last, em);
     if (e != ERR_OK)
         return e;
     *seq = number_of(job_id, event_id);
@@ -202,6 +167,41 @@ enum err store_event_seq(struct store *s, const char *job_id, const char *event_
         return err_set_param(em, ERR_NOT_FOUND, "after", "job %s has no event %s", job_id,
                              event_id);
     return ERR_OK;
+}
+
+enum err store_event_list(struct store *s, const char *project, const char *job_id,
+                          const struct page *page, struct event_row **rows, int *n, bool *more,
+                          struct err_msg *em) {
+    int64_t job_seq = 0, from = page->ascending ? 0 : INT64_MAX;
+    *rows = NULL;
+    *n = 0;
+    *more = false;
+    enum err e = store_job_number(s, project, job_id, &job_seq, em);
+    if (e == ERR_OK && page->after != NULL)
+        e = number_in(s, job_id, job_seq, page->after, &from, em);
+    if (e != ERR_OK)
+        return e;
+    return list(s, job_id, job_seq, from, page->ascending, store__page_rows(page), rows, n, more,
+                em);
+}
+
+enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,
+                           struct event_row **rows, int *n, struct err_msg *em) {
+    bool more = false;
+    int64_t job_seq = 0;
+    *rows = NULL;
+    *n = 0;
+    enum err e = store__job_seq(s, job_id, &job_seq, em);
+    if (e != ERR_OK)
+        return e;
+    return list(s, job_id, job_seq, after_seq, true, (int64_t)limit + 1, rows, n, &more, em);
+}
+
+enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
+                         struct err_msg *em) {
+    int64_t job_seq = 0;
+    enum err e = store__job_seq(s, job_id, &job_seq, em);
+    return e == ERR_OK ? number_in(s, job_id, job_seq, event_id, seq, em) : e;
 }
 
 enum err store_event_at_step(struct store *s, const char *job_id, int64_t step,

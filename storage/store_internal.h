@@ -50,7 +50,9 @@ enum err store__run(struct store *s, struct err_msg *em, int *changes, const cha
 
 /* Columns of the current row. New strings and references; NULL for SQL NULL. */
 char *store__text(sqlite3_stmt *q, int column);
-/* n text columns, copied behind one another into new memory; *texts[i] points into it. */
+#define STORE_TEXTS 16
+/* n text columns (STORE_TEXTS at most), copied behind one another into new memory; *texts[i] points
+ * into it. */
 char *store__texts(sqlite3_stmt *q, int column, const char **const *texts, int n);
 json_t *store__json(sqlite3_stmt *q, int column);
 

@@ -21,10 +21,18 @@ void job_text_clear(struct job_text *j) {
 }
 
 static void read_text(sqlite3_stmt *q, struct job_text *j) {
-    const char **const texts[] = {&j->id,            &j->project,          &j->model,
-                                  &j->training_file, &j->validation_file,  &j->fine_tuned_model,
-                                  &j->request,       &j->resolved,         &j->progress,
-                                  &j->error,         &j->result_files,     &j->data};
+    const char **const texts[] = {&j->id,
+                                  &j->project,
+                                  &j->model,
+                                  &j->training_file,
+                                  &j->validation_file,
+                                  &j->fine_tuned_model,
+                                  &j->request,
+                                  &j->resolved,
+                                  &j->progress,
+                                  &j->error,
+                                  &j->result_files,
+                                  &j->data};
     enum { N = sizeof texts / sizeof texts[0] };
     *j = (struct job_text){
         .seq = sqlite3_column_int64(q, N),
@@ -48,8 +56,7 @@ enum err store_job_text(struct store *s, const char *project, const char *id, st
                         struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     *out = (struct job_text){0};
-    enum err e =
-        store__one(s, em, &q, ONE "WHERE id = ?1 AND project = ?2", "ss", id, project);
+    enum err e = store__one(s, em, &q, ONE "WHERE id = ?1 AND project = ?2", "ss", id, project);
     if (e == ERR_NOT_FOUND)
         return store__job_not_found(id, em);
     if (e != ERR_OK)

@@ -152,19 +152,20 @@ char *store__text(sqlite3_stmt *q, int column) {
 }
 
 char *store__texts(sqlite3_stmt *q, int column, const char **const *texts, int n) {
-    size_t total = 0;
-    for (int i = 0; i < n; i++)
-        if (sqlite3_column_text(q, column + i) != NULL)
-            total += (size_t)sqlite3_column_bytes(q, column + i) + 1;
-    char *memory = xmalloc(total + 1), *to = memory;
+    size_t sizes[STORE_TEXTS] = {0}, total = 1;
     for (int i = 0; i < n; i++) {
-        const unsigned char *text = sqlite3_column_text(q, column + i);
-        size_t bytes = (size_t)sqlite3_column_bytes(q, column + i) + 1;
-        *texts[i] = text != NULL ? to : NULL;
-        if (text == NULL)
+        *texts[i] = (const char *)sqlite3_column_text(q, column + i);
+        if (*texts[i] != NULL)
+            sizes[i] = (size_t)sqlite3_column_bytes(q, column + i) + 1;
+        total += sizes[i];
+    }
+    char *memory = xmalloc(total), *to = memory;
+    for (int i = 0; i < n; i++) {
+        if (*texts[i] == NULL)
             continue;
-        memcpy(to, text, bytes);
-        to += bytes;
+        memcpy(to, *texts[i], sizes[i]);
+        *texts[i] = to;
+        to += sizes[i];
     }
     return memory;
 }

@@ -83,7 +83,7 @@ Test(events, stream_and_pages_agree) {
     int at = N;
     for (bool more = true; more;) {
         struct page page = {.after = after[0] ? after : NULL, .limit = 4};
-        cr_assert_eq(store_event_list(store, id, &page, &rows, &n, &more, NULL), ERR_OK);
+        cr_assert_eq(store_event_list(store, "p", id, &page, &rows, &n, &more, NULL), ERR_OK);
         for (int i = 0; i < n; i++) {
             cr_expect_str_eq(rows[i].id, ids[--at]);
             memcpy(after, rows[i].id, sizeof after);

@@ -211,7 +211,7 @@ static void use_lists(const char *job, bool ascending) {
         free(jobs);
         json_decref(filter);
     }
-    cr_assert_eq(store_event_list(store, job, &page, &events, &n, &more, NULL), ERR_OK);
+    cr_assert_eq(store_event_list(store, "p", job, &page, &events, &n, &more, NULL), ERR_OK);
     for (int i = 0; i < n; i++)
         event_row_clear(&events[i]);
     free(events);
