@@ -130,16 +130,13 @@ enum err store_job_set_data(struct store *s, const char *id, const json_t *data,
 
 enum err store_job_data(struct store *s, const char *id, json_t **out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = NULL;
-    enum err e = store__query(s, em, &q,
-                              "SELECT data FROM job_data WHERE job_seq = "
-                              "(SELECT seq FROM jobs WHERE id = ?1)",
-                              "s", id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
+    enum err e = store__one(s, em, &q,
+                            "SELECT data FROM job_data WHERE job_seq = "
+                            "(SELECT seq FROM jobs WHERE id = ?1)",
+                            "s", id);
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? ERR_OK : e;
     *out = store__json(q, 0);
     sqlite3_reset(q);
     return ERR_OK;
@@ -219,7 +216,7 @@ enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1], st
     bool row = true;
     for (int i = 0; i <= JOB_CANCELLED; i++)
         counts[i] = 0;
-    enum err e = store__query(s, em, &q, "SELECT status, count(*) FROM jobs GROUP BY status", "");
+    enum err e = store__query(s, em, &q, "SELECT status, jobs FROM job_counts", "");
     while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
         int status = sqlite3_column_int(q, 0);
         if (status >= 0 && status <= JOB_CANCELLED)

@@ -155,6 +155,18 @@ static const char *const steps[] = {
 
     "CREATE TABLE job_data ("
     " job_seq INTEGER PRIMARY KEY REFERENCES jobs(seq), data TEXT NOT NULL) STRICT;",
+
+    /* How many jobs are in each state, kept by triggers: no job is ever removed. */
+    "CREATE TABLE job_counts (status INTEGER PRIMARY KEY, jobs INTEGER NOT NULL) STRICT;"
+    "INSERT INTO job_counts SELECT status, count(*) FROM jobs GROUP BY status;"
+    "CREATE TRIGGER jobs_counted AFTER INSERT ON jobs BEGIN"
+    " INSERT INTO job_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;"
+    " END;"
+    "CREATE TRIGGER jobs_recounted AFTER UPDATE OF status ON jobs"
+    " WHEN old.status <> new.status BEGIN"
+    " UPDATE job_counts SET jobs = jobs - 1 WHERE status = old.status;"
+    " INSERT INTO job_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;"
+    " END;",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

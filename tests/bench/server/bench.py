@@ -22,7 +22,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
 JOBS = int(os.environ.get("FFWD_BENCH_JOBS", 100000))
 EVENTS = int(os.environ.get("FFWD_BENCH_EVENTS", 10000000))
-ROUNDS, SECONDS, CONNECTIONS, CREATES = 3, 0.7, 64, 100
+ROUNDS, SECONDS, CONNECTIONS, CREATES = 3, 0.7, 64, 300
 PATH = "/v1/fine_tuning/jobs"
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER, TRAINER = CPUS[0], CPUS[min(1, len(CPUS) - 1)]
@@ -116,38 +116,74 @@ def load(build, port, targets, connections=CONNECTIONS, limit=0, body=None):
                                      preexec_fn=pin(LOAD)).stdout)
 
 
-def compare(build, server, name, paths):
+def compare(build, server, paths, rounds=ROUNDS):
+    """Bare and ffwd-server in turn on the same answer. A path with an @ is another one each time."""
     targets, answer = (os.path.join(server.temp, n) for n in ("targets", "answer"))
     open(targets, "w").write("\n".join(paths) + "\n")
     open(answer, "wb").write(server.ask("GET", paths[0]))
     bare = subprocess.Popen([f"{build}/tests/bench/server/bare", answer], stdout=subprocess.PIPE,
                             text=True, preexec_fn=pin(SERVER))
     port = int(bare.stdout.readline())
-    rounds = [(load(build, port, targets), load(build, server.port, targets)) for _ in range(ROUNDS)]
+    got = [(load(build, port, targets), load(build, server.port, targets)) for _ in range(rounds)]
     bare.terminate()
     bare.wait()
 
     def middle(i, key):
-        return round(statistics.median(r[i][key] for r in rounds), 3)
-    return name, {"bytes": os.path.getsize(answer),
-                  "bare_per_second": middle(0, "per_second"), "per_second": middle(1, "per_second"),
-                  "ratio": round(statistics.median(f["per_second"] / b["per_second"] for b, f in rounds), 3),
-                  "bare_p99_ms": middle(0, "p99_ms"), "p50_ms": middle(1, "p50_ms"),
-                  "p99_ms": middle(1, "p99_ms")}
+        return round(statistics.median(r[i][key] for r in got), 3)
+    return {"bytes": os.path.getsize(answer),
+            "bare_per_second": middle(0, "per_second"), "per_second": middle(1, "per_second"),
+            "ratio": round(statistics.median(f["per_second"] / b["per_second"] for b, f in got), 3),
+            "bare_p99_ms": middle(0, "p99_ms"), "p50_ms": middle(1, "p50_ms"),
+            "p99_ms": middle(1, "p99_ms")}
 
 
-def measure(build, server, file, job, jobs, events, spread):
+def flush_times(folder, n=100):
+    """What the disk itself takes to make two pages durable: part of every create."""
+    took = []
+    with open(os.path.join(folder, "flush"), "wb") as f:
+        for _ in range(n):
+            f.write(b"x" * 8192)
+            f.flush()
+            start = time.perf_counter()
+            os.fdatasync(f.fileno())
+            took.append((time.perf_counter() - start) * 1000)
+            time.sleep(0.005)
+    took.sort()
+    return {"p50_ms": round(took[n // 2], 2), "p99_ms": round(took[n * 99 // 100], 2)}
+
+
+def addresses(server, jobs, job):
+    """Pages by name. jobs: ids, newest first, of which some are asked for; job: one with events."""
+    events, middle = f"{PATH}/{job}/events?limit=20", len(jobs) // 2
+    listed = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=1000"))["data"]
+    event = listed[len(listed) // 2]["id"]
+    oldest = listed[-1]["id"]
+    number = len(oldest) - 8
+    last = oldest[:number] + f"{int(oldest[number:], 36) + 20:08d}"
+    once = jobs[::max(1, len(jobs) // 50000)]
+    return {
+        "job_again": [f"{PATH}/{job}"],
+        "job_once": [f"{PATH}/{i}?ask=@" for i in once],
+        "jobs_first_page": [f"{PATH}?limit=20"],
+        "jobs_middle_page": [f"{PATH}?limit=20&after={jobs[middle]}"],
+        "jobs_last_page": [f"{PATH}?limit=20&after={jobs[-21 if len(jobs) > 21 else 0]}"],
+        "jobs_pages_once": [f"{PATH}?limit=20&after={i}&ask=@" for i in once[:-20] or once],
+        "events_first_page": [events],
+        "events_middle_page": [f"{events}&after={event}"],
+        "events_last_page": [f"{events}&after={last}"],
+        "events_pages_once": [f"{PATH}/{i}/events?limit=20&ask=@" for i in once]}
+
+
+def measure(build, server, file, jobs, job):
     long_one = server.create(file, max_steps=1000000)
     server.wait(long_one, "running")
     server.give_trainer_its_cpu()
-    pages = [("job", [f"{PATH}/{job}"]), ("jobs_page", [f"{PATH}?limit=20"]),
-             ("jobs_page_in_the_middle", [f"{PATH}?limit=20&after={jobs}"]),
-             ("events_page", [f"{PATH}/{job}/events?limit=20"]),
-             ("events_page_in_the_middle", [f"{PATH}/{job}/events?limit=20&after={events}"]),
-             ("each_job_once", spread)]
-    out = dict(compare(build, server, *page) for page in pages)
+    out = {name: compare(build, server, paths)
+           for name, paths in addresses(server, jobs, job).items()}
+    out["metrics_page"] = compare(build, server, ["/metrics?ask=@"], 1)
     targets = os.path.join(server.temp, "targets")
     open(targets, "w").write(PATH + "\n")
+    out["flush"] = flush_times(server.data)
     out["create"] = load(build, server.port, targets, 1, CREATES,
                          json.dumps(server.body(file, max_steps=1)))
     return out
@@ -161,24 +197,21 @@ def main():
         for full in (False, True):
             server = Server(build, temp)
             file = server.upload()
-            job = server.create(file, max_steps=30)
+            job = server.create(file, max_steps=100)
             server.wait(job, "succeeded")
             first = [server.first_metrics(file) for _ in range(5)]
-            listed = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=40"))["data"]
-            jobs, events, spread = job, listed[len(listed) // 2]["id"], [f"{PATH}/{job}"]
+            listed = [row["id"] for row in json.loads(server.ask("GET", PATH))["data"]]
             if full:
                 server.stop()
                 fill.fill(server.data, JOBS, EVENTS // JOBS)
                 server = Server(build, temp)
-                jobs, job = fill.job_id(JOBS // 2), fill.job_id(JOBS // 3)
-                spread = [f"{PATH}/{fill.job_id(i + 1)}" for i in range(0, JOBS, max(1, JOBS // 50000))]
-                page = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=40"))["data"]
-                events = page[-1]["id"]
+                listed = [fill.job_id(i) for i in range(JOBS, 0, -1)]
+                job = listed[JOBS // 3]
             print(json.dumps({"bench": "server", "jobs": JOBS if full else 6,
-                              "events": EVENTS if full else 200, "connections": CONNECTIONS,
+                              "events": EVENTS if full else 300, "connections": CONNECTIONS,
                               "cpus": len(CPUS), "start_seconds": round(server.start_seconds, 2),
                               "first_metrics_seconds": round(statistics.median(first), 3),
-                              **measure(build, server, file, job, jobs, events, spread)}), flush=True)
+                              **measure(build, server, file, listed, job)}), flush=True)
             server.stop()
             shutil.rmtree(server.data)
     finally:

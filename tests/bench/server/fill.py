@@ -31,6 +31,8 @@ def fill(data, jobs, events):
     db.execute("BEGIN")
     db.execute(f"{NUMBERS} INSERT INTO jobs({', '.join(names)}) SELECT {values}"
                " FROM n, jobs p WHERE p.seq = ?", (jobs, pattern))
+    db.execute(f"{NUMBERS} INSERT INTO job_data SELECT {last} + i, d.data"
+               " FROM n, job_data d WHERE d.job_seq = ?", (jobs, pattern))
     # An event of the pattern is repeated under new numbers and steps.
     own = {"job_seq": f"{last} + i", "seq": "k", "step": "k", "kind": "0"}
     names = columns(db, "events")

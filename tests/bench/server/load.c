@@ -2,7 +2,8 @@
  *
  * Keeps CONNECTIONS connections open, each with one request under way, for SECONDS or until LIMIT
  * requests are answered. One thread, epoll. Targets are taken in turn from a file, one path a line;
- * with a body, its text is sent by POST, where each "@" in it becomes the number of the request.
+ * with a body, its text is sent by POST. Each "@" in a path or the body becomes the number of the
+ * request.
  * Prints one JSON line; a status other than 200 counts as bad.
  * usage: load PORT CONNECTIONS SECONDS LIMIT TARGETS_FILE [HEADER_LINE [BODY]]
  */
@@ -59,9 +60,9 @@ static void give_up(const char *what) {
     _Exit(1);
 }
 
-static size_t fill_in(const struct load *l, char out[REQUEST_ROOM]) {
+static size_t fill_in(const struct load *l, const char *text, char out[REQUEST_ROOM]) {
     size_t n = 0;
-    for (const char *p = l->body; *p != '\0' && n < REQUEST_ROOM - 32; p++) {
+    for (const char *p = text; *p != '\0' && n < REQUEST_ROOM - 32; p++) {
         if (*p == '@')
             n += (size_t)snprintf(out + n, REQUEST_ROOM - n, "%zu", l->begun);
         else
@@ -73,15 +74,15 @@ static size_t fill_in(const struct load *l, char out[REQUEST_ROOM]) {
 
 /* false: the limit is reached. */
 static bool send_next(struct load *l, struct connection *c) {
-    char text[2 * REQUEST_ROOM], body[REQUEST_ROOM] = "", length[96] = "";
+    char text[3 * REQUEST_ROOM], target[REQUEST_ROOM], body[REQUEST_ROOM] = "", length[96] = "";
     if (l->limit > 0 && l->begun == l->limit)
         return false;
-    const char *target = l->targets[l->begun % l->n_targets];
+    (void)fill_in(l, l->targets[l->begun % l->n_targets], target);
     l->begun++;
     if (l->body != NULL)
         (void)snprintf(length, sizeof length,
                        "Content-Type: application/json\r\nContent-Length: %zu\r\n",
-                       fill_in(l, body));
+                       fill_in(l, l->body, body));
     int n = snprintf(text, sizeof text,
                      "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: application/json\r\n"
                      "User-Agent: load\r\n%s%s%s\r\n%s",

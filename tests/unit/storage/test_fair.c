@@ -167,6 +167,11 @@ Test(fair, positions_are_the_order_of_the_claims) {
         cr_assert_eq(number("SELECT count(*) FROM (SELECT status, priority, project, count(*) FROM "
                             "jobs WHERE status < 2 GROUP BY 1, 2, 3 EXCEPT SELECT * FROM queue)"),
                      0);
+        cr_assert_eq(number("SELECT count(*) FROM (SELECT status, count(*) FROM jobs GROUP BY 1 "
+                            "EXCEPT SELECT status, jobs FROM job_counts)"),
+                     0);
+        cr_assert_eq(number("SELECT sum(jobs) FROM job_counts"),
+                     number("SELECT count(*) FROM jobs"));
         for (int i = 0; i < n; i++) {
             struct job_row j = claim();
             cr_assert_str_eq(j.id, ids[i], "round %d, claim %d of %d", round, i, n);
