@@ -56,17 +56,14 @@ enum err store_file_add(struct store *s, const struct file_row *f, struct err_ms
 enum err store_file_get(struct store *s, const char *project, const char *id, struct file_row *out,
                         struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = (struct file_row){0};
     enum err e =
-        store__query(s, em, &q, "SELECT " COLUMNS " FROM files WHERE id = ?1 AND project = ?2",
-                     "ss", id, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
+        store__one(s, em, &q, "SELECT " COLUMNS " FROM files WHERE id = ?1 AND project = ?2", "ss",
+                   id, project);
+    if (e == ERR_NOT_FOUND)
+        return err_set(em, ERR_NOT_FOUND, "No such File object: %s", id);
     if (e != ERR_OK)
         return e;
-    if (!row)
-        return err_set(em, ERR_NOT_FOUND, "No such File object: %s", id);
     read_row(q, out);
     sqlite3_reset(q);
     return ERR_OK;
@@ -78,21 +75,13 @@ static enum err cursor_of(struct store *s, const char *project, const struct pag
     *seq = page->ascending ? 0 : INT64_MAX;
     if (page->after == NULL)
         return ERR_OK;
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e = store__query(s, em, &q,
-                              "SELECT seq FROM files WHERE id = ?1 AND project = ?2 UNION ALL "
-                              "SELECT seq FROM files_deleted WHERE id = ?1 AND project = ?2",
-                              "ss", page->after, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    if (!row)
+    enum err e = store__integer(s, em, seq,
+                                "SELECT seq FROM files WHERE id = ?1 AND project = ?2 UNION ALL "
+                                "SELECT seq FROM files_deleted WHERE id = ?1 AND project = ?2",
+                                "ss", page->after, project);
+    if (e == ERR_NOT_FOUND)
         return err_set_param(em, ERR_NOT_FOUND, "after", "No such File object: %s", page->after);
-    *seq = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
+    return e;
 }
 
 #define LIST_ALL "SELECT " COLUMNS " FROM files WHERE project = ?1 AND ?2 IS NULL "
@@ -135,16 +124,12 @@ enum err store_file_list(struct store *s, const char *project, const char *purpo
 
 static enum err check_unused(struct store *s, const char *id, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e =
-        store__query(s, em, &q,
-                     "SELECT id FROM jobs WHERE training_file = ?1 AND status < 4 UNION ALL "
-                     "SELECT id FROM jobs WHERE validation_file = ?1 AND status < 4 LIMIT 1",
-                     "s", id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
+    enum err e = store__one(s, em, &q,
+                            "SELECT id FROM jobs WHERE training_file = ?1 AND status < 4 UNION ALL "
+                            "SELECT id FROM jobs WHERE validation_file = ?1 AND status < 4 LIMIT 1",
+                            "s", id);
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? ERR_OK : e;
     e = err_set(em, ERR_CONFLICT, "file %s is used by job %s, which has not ended", id,
                 (const char *)sqlite3_column_text(q, 0));
     sqlite3_reset(q);
@@ -217,15 +202,12 @@ enum err store_file_expire(struct store *s, int most, struct file_row **rows, in
 enum err store_file_same(struct store *s, const char *sha256, int64_t bytes, char id[STORE_ID_SIZE],
                          struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e = store__query(s, em, &q,
-                              "SELECT id FROM files WHERE sha256 = ?1 AND bytes = ?2 AND path IS "
-                              "NULL ORDER BY seq DESC LIMIT 1",
-                              "si", sha256, bytes);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e != ERR_OK ? e : ERR_NOT_FOUND;
+    enum err e = store__one(s, em, &q,
+                            "SELECT id FROM files WHERE sha256 = ?1 AND bytes = ?2 AND path IS "
+                            "NULL ORDER BY seq DESC LIMIT 1",
+                            "si", sha256, bytes);
+    if (e != ERR_OK)
+        return e;
     store__id(q, 0, id);
     sqlite3_reset(q);
     return ERR_OK;
@@ -233,33 +215,19 @@ enum err store_file_same(struct store *s, const char *sha256, int64_t bytes, cha
 
 enum err store_project_bytes(struct store *s, const char *project, int64_t *bytes,
                              struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
     *bytes = 0;
-    enum err e =
-        store__query(s, em, &q, "SELECT bytes FROM project_bytes WHERE project = ?1", "s", project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
-    *bytes = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
+    enum err e = store__integer(s, em, bytes, "SELECT bytes FROM project_bytes WHERE project = ?1",
+                                "s", project);
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
 static enum err sweep_one(struct store *s, const char *id, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e = store__query(s, em, &q,
-                              "SELECT 1 FROM files WHERE id = ?1 UNION ALL "
-                              "SELECT 1 FROM uploads WHERE file_id = ?1 AND status < 2",
-                              "s", id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    sqlite3_reset(q);
-    return row ? ERR_OK : blobs_file_remove(s->dir, id, em);
+    int64_t used = 0;
+    enum err e = store__integer(s, em, &used,
+                                "SELECT 1 FROM files WHERE id = ?1 UNION ALL "
+                                "SELECT 1 FROM uploads WHERE file_id = ?1 AND status < 2",
+                                "s", id);
+    return e == ERR_NOT_FOUND ? blobs_file_remove(s->dir, id, em) : e;
 }
 
 enum err store__sweep_files(struct store *s, struct err_msg *em) {

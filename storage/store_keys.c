@@ -145,15 +145,6 @@ enum err store_key_check(struct store *s, const char *key, struct key_row *out,
 }
 
 enum err store_key_count(struct store *s, int64_t *active, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
     *active = 0;
-    enum err e = store__query(s, em, &q, "SELECT count(*) FROM keys WHERE revoked_at = 0", "");
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e == ERR_OK && row) {
-        *active = sqlite3_column_int64(q, 0);
-        sqlite3_reset(q);
-    }
-    return e;
+    return store__integer(s, em, active, "SELECT count(*) FROM keys WHERE revoked_at = 0", "");
 }

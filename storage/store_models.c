@@ -47,18 +47,15 @@ enum err store_job_last_of(struct store *s, const char *model, struct job_row *o
 static enum err check_unused(struct store *s, const char *model, bool checkpoints,
                              struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     /* ':' < ';', so the range holds all names that start with MODEL:ckpt-step- */
-    enum err e = store__query(
+    enum err e = store__one(
         s, em, &q,
         "SELECT id FROM jobs WHERE status < 4 AND model = ?1 UNION ALL "
         "SELECT id FROM jobs WHERE status < 4 AND ?2 AND model >= ?1 || ':ckpt-step-' AND "
         "model < ?1 || ':ckpt-step.' LIMIT 1",
         "si", model, (int64_t)checkpoints);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? ERR_OK : e;
     char *id = store__text(q, 0);
     sqlite3_reset(q);
     e = err_set(em, ERR_CONFLICT, "job %s goes on from %s; wait for its end or cancel it", id,
@@ -163,14 +160,11 @@ enum err store_model_delete(struct store *s, const struct job_row *j, struct err
 enum err store__sweep_models(struct store *s, struct err_msg *em) {
     for (;;) {
         sqlite3_stmt *q = NULL;
-        bool row = false;
         char id[STORE_ID_SIZE];
         enum err e =
-            store__query(s, em, &q, "SELECT id FROM jobs WHERE model_deleted = 1 LIMIT 1", "");
-        if (e == ERR_OK)
-            e = store__next(s, q, &row, em);
-        if (e != ERR_OK || !row)
-            return e;
+            store__one(s, em, &q, "SELECT id FROM jobs WHERE model_deleted = 1 LIMIT 1", "");
+        if (e != ERR_OK)
+            return e == ERR_NOT_FOUND ? ERR_OK : e;
         store__id(q, 0, id);
         sqlite3_reset(q);
         e = remove_files(s, id, em);

@@ -51,7 +51,6 @@ enum err store_permission_add(struct store *s, const char *checkpoint, const cha
                               struct permission_row *out, struct err_msg *em) {
     char id[STORE_ID_SIZE];
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = (struct permission_row){0};
     store_new_id("cp_", id);
     enum err e = store_begin(s, em);
@@ -62,12 +61,10 @@ enum err store_permission_add(struct store *s, const char *checkpoint, const cha
                    "VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
                    "sssi", id, checkpoint, project, clock_unix());
     if (e == ERR_OK)
-        e = store__query(
-            s, em, &q, "SELECT " COLUMNS " FROM permissions WHERE checkpoint = ?1 AND project = ?2",
-            "ss", checkpoint, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e == ERR_OK && row) {
+        e = store__one(s, em, &q,
+                       "SELECT " COLUMNS " FROM permissions WHERE checkpoint = ?1 AND project = ?2",
+                       "ss", checkpoint, project);
+    if (e == ERR_OK) {
         read_row(q, out);
         sqlite3_reset(q);
     }
@@ -76,37 +73,25 @@ enum err store_permission_add(struct store *s, const char *checkpoint, const cha
 
 enum err store_permission_check(struct store *s, const char *checkpoint, const char *project,
                                 bool *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    *out = false;
-    enum err e =
-        store__query(s, em, &q, "SELECT 1 FROM permissions WHERE checkpoint = ?1 AND project = ?2",
-                     "ss", checkpoint, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, out, em);
-    if (e == ERR_OK && *out)
-        sqlite3_reset(q);
-    return e;
+    int64_t one = 0;
+    enum err e = store__integer(s, em, &one,
+                                "SELECT 1 FROM permissions WHERE checkpoint = ?1 AND project = ?2",
+                                "ss", checkpoint, project);
+    *out = e == ERR_OK;
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
 }
 
 static enum err cursor_of(struct store *s, const char *checkpoint, const struct page *page,
                           int64_t *seq, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
     *seq = page->ascending ? 0 : INT64_MAX;
     if (page->after == NULL)
         return ERR_OK;
     enum err e =
-        store__query(s, em, &q, "SELECT seq FROM permissions WHERE id = ?1 AND checkpoint = ?2",
-                     "ss", page->after, checkpoint);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    if (!row)
+        store__integer(s, em, seq, "SELECT seq FROM permissions WHERE id = ?1 AND checkpoint = ?2",
+                       "ss", page->after, checkpoint);
+    if (e == ERR_NOT_FOUND)
         return err_set_param(em, ERR_NOT_FOUND, "after", "there is no permission %s", page->after);
-    *seq = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
+    return e;
 }
 
 #define LIST                                                                                       \

@@ -170,19 +170,6 @@ static const char *const steps[] = {
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 
-static enum err pragma_int(struct store *s, const char *sql, int64_t *out, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e = store__query(s, em, &q, sql, "");
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    *out = row ? sqlite3_column_int64(q, 0) : 0;
-    sqlite3_reset(q);
-    return ERR_OK;
-}
-
 static enum err step_up(struct store *s, int from, struct err_msg *em) {
     char set_version[96];
     (void)sqlite3_snprintf((int)sizeof set_version, set_version,
@@ -199,9 +186,9 @@ static enum err step_up(struct store *s, int from, struct err_msg *em) {
 
 enum err store__migrate(struct store *s, struct err_msg *em) {
     int64_t version = 0, application = 0;
-    enum err e = pragma_int(s, "PRAGMA user_version", &version, em);
+    enum err e = store__integer(s, em, &version, "PRAGMA user_version", "");
     if (e == ERR_OK)
-        e = pragma_int(s, "PRAGMA application_id", &application, em);
+        e = store__integer(s, em, &application, "PRAGMA application_id", "");
     if (e != ERR_OK)
         return e;
     if (version > 0 && application != APPLICATION_ID)

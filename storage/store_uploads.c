@@ -66,17 +66,14 @@ enum err store_upload_add(struct store *s, const struct upload_row *u, struct er
 enum err store_upload_get(struct store *s, const char *project, const char *id,
                           struct upload_row *out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = (struct upload_row){0};
     enum err e =
-        store__query(s, em, &q, "SELECT " COLUMNS " FROM uploads WHERE id = ?1 AND project = ?2",
-                     "ss", id, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
+        store__one(s, em, &q, "SELECT " COLUMNS " FROM uploads WHERE id = ?1 AND project = ?2",
+                   "ss", id, project);
+    if (e == ERR_NOT_FOUND)
+        return err_set(em, ERR_NOT_FOUND, "No such Upload object: %s", id);
     if (e != ERR_OK)
         return e;
-    if (!row)
-        return err_set(em, ERR_NOT_FOUND, "No such Upload object: %s", id);
     read_row(q, out);
     sqlite3_reset(q);
     return ERR_OK;
@@ -106,21 +103,13 @@ enum err store_upload_add_part(struct store *s, const char *upload_id, const cha
 
 enum err store_upload_part_bytes(struct store *s, const char *upload_id, const char *part_id,
                                  int64_t *bytes, struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    bool row = false;
-    enum err e =
-        store__query(s, em, &q, "SELECT bytes FROM upload_parts WHERE id = ?1 AND upload_id = ?2",
-                     "ss", part_id, upload_id);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK)
-        return e;
-    if (!row)
+    enum err e = store__integer(s, em, bytes,
+                                "SELECT bytes FROM upload_parts WHERE id = ?1 AND upload_id = ?2",
+                                "ss", part_id, upload_id);
+    if (e == ERR_NOT_FOUND)
         return err_set_param(em, ERR_NOT_FOUND, "part_ids", "upload %s has no part %s", upload_id,
                              part_id);
-    *bytes = sqlite3_column_int64(q, 0);
-    sqlite3_reset(q);
-    return ERR_OK;
+    return e;
 }
 
 /* ---- ends ----------------------------------------------------------------------------------- */

@@ -164,16 +164,13 @@ enum err store_webhook_list(struct store *s, const char *project, struct webhook
 enum err store_webhook_get(struct store *s, const char *project, const char *id,
                            struct webhook_row *out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = (struct webhook_row){0};
-    enum err e = store__query(s, em, &q,
-                              "SELECT " ENDPOINT " FROM webhook_endpoints "
-                              "WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
-                              "ss", id, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e != ERR_OK ? e : no_endpoint(id, em);
+    enum err e = store__one(s, em, &q,
+                            "SELECT " ENDPOINT " FROM webhook_endpoints "
+                            "WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
+                            "ss", id, project);
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? no_endpoint(id, em) : e;
     read_endpoint(q, out);
     sqlite3_reset(q);
     return ERR_OK;
@@ -308,17 +305,14 @@ enum err store_delivery_again(struct store *s, const char *project, const char *
 enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **rows, int *n,
                             struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *rows = NULL;
     *n = 0;
     /* Most of the time nothing is due, which one seek finds out. */
-    enum err e = store__query(
+    enum err e = store__one(
         s, em, &q, "SELECT 1 FROM webhook_deliveries WHERE status = 0 AND next_at <= ?1 LIMIT 1",
         "i", now);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e;
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? ERR_OK : e;
     sqlite3_reset(q);
     e = store__query(s, em, &q,
                      "SELECT " DELIVERY " FROM webhook_endpoints e JOIN webhook_deliveries d "
@@ -332,17 +326,15 @@ enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **
 enum err store_delivery_get(struct store *s, const char *project, const char *id,
                             struct delivery_row *out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    bool row = false;
     *out = (struct delivery_row){0};
-    enum err e = store__query(s, em, &q,
-                              "SELECT " DELIVERY " FROM webhook_deliveries d "
-                              "JOIN webhook_endpoints e ON e.seq = d.endpoint_seq "
-                              "WHERE d.id = ?1 AND (?2 IS NULL OR e.project = ?2)",
-                              "ss", id, project);
-    if (e == ERR_OK)
-        e = store__next(s, q, &row, em);
-    if (e != ERR_OK || !row)
-        return e != ERR_OK ? e : err_set(em, ERR_NOT_FOUND, "No such webhook delivery: %s", id);
+    enum err e = store__one(s, em, &q,
+                            "SELECT " DELIVERY " FROM webhook_deliveries d "
+                            "JOIN webhook_endpoints e ON e.seq = d.endpoint_seq "
+                            "WHERE d.id = ?1 AND (?2 IS NULL OR e.project = ?2)",
+                            "ss", id, project);
+    if (e != ERR_OK)
+        return e == ERR_NOT_FOUND ? err_set(em, ERR_NOT_FOUND, "No such webhook delivery: %s", id)
+                                  : e;
     read_delivery(q, out);
     sqlite3_reset(q);
     return ERR_OK;

@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import fill
@@ -61,8 +62,8 @@ class Server:
             raise SystemExit(f"{method} {path}: {answer.status} {text}")
         return text
 
-    def upload(self):
-        rows = open(f"{ROOT}/examples/data/orders-train.jsonl", "rb").read()
+    def upload(self, times=1):
+        rows = open(f"{ROOT}/examples/data/orders-train.jsonl", "rb").read() * times
         body = (b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--x\r\n'
                 b'Content-Disposition: form-data; name="file"; filename="t.jsonl"\r\n\r\n' + rows
                 + b"\r\n--x--\r\n")
@@ -109,8 +110,8 @@ class Server:
         self.process.wait(60)
 
 
-def load(build, port, targets, connections=CONNECTIONS, limit=0, body=None):
-    command = [f"{build}/tests/bench/server/load", str(port), str(connections), str(SECONDS),
+def load(build, port, targets, connections=CONNECTIONS, limit=0, body=None, seconds=SECONDS):
+    command = [f"{build}/tests/bench/server/load", str(port), str(connections), str(seconds),
                str(limit), targets] + (["", body] if body else [])
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True,
                                      preexec_fn=pin(LOAD)).stdout)
@@ -152,14 +153,38 @@ def flush_times(folder, n=100):
     return {"p50_ms": round(took[n // 2], 2), "p99_ms": round(took[n * 99 // 100], 2)}
 
 
+def dry_run(server, mib=100):
+    """A dry run of a big file while a job trains, and how long others wait meanwhile."""
+    once = os.path.getsize(f"{ROOT}/examples/data/orders-train.jsonl")
+    times = (mib << 20) // once + 1
+    file = server.upload(times)
+    waits, done = [], threading.Event()
+
+    def probe():
+        while not done.is_set():
+            start = time.perf_counter()
+            server.ask("GET", "/v1/files/" + file)
+            waits.append((time.perf_counter() - start) * 1000)
+            time.sleep(0.01)
+    other = threading.Thread(target=probe)
+    other.start()
+    start = time.time()
+    answer = json.loads(server.ask("POST", PATH, {**server.body(file), "dry_run": True}))
+    seconds = time.time() - start
+    done.set()
+    other.join()
+    waits.sort()
+    return {"bytes": times * once, "rows": answer["training"]["rows"],
+            "seconds": round(seconds, 2), "others_p50_ms": round(waits[len(waits) // 2], 2),
+            "others_max_ms": round(waits[-1], 2)}
+
+
 def addresses(server, jobs, job):
     """Pages by name. jobs: ids, newest first, of which some are asked for; job: one with events."""
     events, middle = f"{PATH}/{job}/events?limit=20", len(jobs) // 2
     listed = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=1000"))["data"]
     event = listed[len(listed) // 2]["id"]
-    oldest = listed[-1]["id"]
-    number = len(oldest) - 8
-    last = oldest[:number] + f"{int(oldest[number:], 36) + 20:08d}"
+    last = listed[max(0, len(listed) - 21)]["id"]
     once = jobs[::max(1, len(jobs) // 50000)]
     return {
         "job_again": [f"{PATH}/{job}"],
@@ -174,18 +199,20 @@ def addresses(server, jobs, job):
         "events_pages_once": [f"{PATH}/{i}/events?limit=20&ask=@" for i in once]}
 
 
-def measure(build, server, file, jobs, job):
+def measure(build, server, file, jobs, job, full):
     long_one = server.create(file, max_steps=1000000)
     server.wait(long_one, "running")
     server.give_trainer_its_cpu()
     out = {name: compare(build, server, paths)
            for name, paths in addresses(server, jobs, job).items()}
     out["metrics_page"] = compare(build, server, ["/metrics?ask=@"], 1)
+    if not full:
+        out["dry_run"] = dry_run(server)
     targets = os.path.join(server.temp, "targets")
     open(targets, "w").write(PATH + "\n")
     out["flush"] = flush_times(server.data)
     out["create"] = load(build, server.port, targets, 1, CREATES,
-                         json.dumps(server.body(file, max_steps=1)))
+                         json.dumps(server.body(file, max_steps=1)), 20)
     return out
 
 
@@ -211,7 +238,7 @@ def main():
                               "events": EVENTS if full else 300, "connections": CONNECTIONS,
                               "cpus": len(CPUS), "start_seconds": round(server.start_seconds, 2),
                               "first_metrics_seconds": round(statistics.median(first), 3),
-                              **measure(build, server, file, listed, job)}), flush=True)
+                              **measure(build, server, file, listed, job, full)}), flush=True)
             server.stop()
             shutil.rmtree(server.data)
     finally:
