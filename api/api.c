@@ -37,6 +37,11 @@ void api_response_clear(struct api_response *r) {
     *r = (struct api_response){0};
 }
 
+void api_clear(struct api *api) {
+    free(api->openapi);
+    api->openapi = NULL;
+}
+
 json_t *api__string(const char *text) {
     if (text == NULL)
         return json_null();
@@ -54,7 +59,7 @@ json_t *api__string(const char *text) {
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
-static const char *error_type(int status) {
+const char *api__error_type(int status) {
     if (status >= 500)
         return "server_error";
     return status == 429 ? "rate_limit_error" : "invalid_request_error";
@@ -70,7 +75,7 @@ void api_error(struct api_response *resp, int status, const char *code, const ch
     va_end(args);
     json_t *error = json_object();
     json_object_set_new(error, "message", api__string(text != NULL ? text : "out of memory"));
-    json_object_set_new(error, "type", json_string(error_type(status)));
+    json_object_set_new(error, "type", json_string(api__error_type(status)));
     json_object_set_new(error, "param", api__string(param));
     json_object_set_new(error, "code", api__string(code));
     free(text);
@@ -170,6 +175,20 @@ json_t *api__body(const struct api_request *req, struct api_response *resp) {
         api_error(resp, 400, NULL, NULL, "The body must be a JSON object.");
     }
     return body;
+}
+
+bool api__read(const struct api_request *req, const struct json_table *t, void *out,
+               struct api_response *resp) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct json_place root = {.path = "", .em = &em};
+    json_t *body = api__body(req, resp);
+    if (body == NULL)
+        return false;
+    enum err e = json_table_read(body, t, 0, out, &root);
+    if (e != ERR_OK)
+        api_error_from(resp, &em);
+    json_decref(body);
+    return e == ERR_OK;
 }
 
 bool api__integer(const char *text, int64_t lo, int64_t hi, int64_t *out) {

@@ -144,7 +144,10 @@ struct api {
     const struct api_hooks *hooks;
     bool ready;                  /* /readyz */
     struct upload_work *uploads; /* uploads that are being completed (api_upload_complete.c) */
+    char *openapi;               /* the document, once it was asked for (api_openapi.c) … */
+    bool openapi_keyed;          /* … while there were keys */
 };
+void api_clear(struct api *api);
 
 enum api_accepts { API_ACCEPTS_NOTHING, API_ACCEPTS_JSON, API_ACCEPTS_FORM };
 

@@ -11,7 +11,8 @@
 
 /* What a client may store. Of the contract's purposes "evals" is missing: its file object has no
  * such value, so no client could read one back. */
-static const char *const purposes[] = {"fine-tune", "assistants", "batch", "vision", "user_data"};
+const char *const api__file_purposes[API_FILE_PURPOSES] = {"fine-tune", "assistants", "batch",
+                                                           "vision", "user_data"};
 
 json_t *api__file_json(const struct file_row *f) {
     json_t *o = json_object();
@@ -52,13 +53,13 @@ static bool check_fields(const struct api_form *form, struct api_response *resp)
     return true;
 }
 
-bool api__file_purpose(const char *purpose, struct api_response *resp) {
+static bool check_purpose(const char *purpose, struct api_response *resp) {
     if (purpose == NULL) {
         api_error(resp, 400, NULL, "purpose", "purpose is required");
         return false;
     }
-    for (size_t i = 0; i < sizeof purposes / sizeof purposes[0]; i++)
-        if (strcmp(purpose, purposes[i]) == 0)
+    for (size_t i = 0; i < API_FILE_PURPOSES; i++)
+        if (strcmp(purpose, api__file_purposes[i]) == 0)
             return true;
     api_error(resp, 400, NULL, "purpose",
               "'%s' is not one of ['fine-tune', 'assistants', 'batch', 'vision', 'user_data']",
@@ -112,9 +113,9 @@ char *api__display_name(const char *name, const char *param, struct api_response
     if (base[0] == '\0')
         return xstrdup("upload");
     json_t *valid = json_string(base);
-    if (valid == NULL || strlen(base) > LIMIT_FILENAME) {
+    if (valid == NULL || json_table_characters(base) > LIMIT_FILENAME) {
         json_decref(valid);
-        api_error(resp, 400, NULL, param, "the file's name must be UTF-8 of at most %d bytes",
+        api_error(resp, 400, NULL, param, "the file's name must be UTF-8 of at most %d characters",
                   LIMIT_FILENAME);
         return NULL;
     }
@@ -169,7 +170,7 @@ API_HANDLER(api__files_create) {
     }
     (void)api_expire(api);
     const char *purpose = form_field(form, "purpose");
-    if (!check_fields(form, resp) || !api__file_purpose(purpose, resp) ||
+    if (!check_fields(form, resp) || !check_purpose(purpose, resp) ||
         !read_expiry(form, f.created_at, &f.expires_at, resp))
         return;
     if (form->file == NULL) {

@@ -22,6 +22,9 @@
 json_t *api__body(const struct api_request *req, struct api_response *resp);
 /* Whether an SDK says that it sends the request again (x-stainless-retry-count above 0). */
 bool api__is_repeat(const struct api_request *req);
+/* Reads the body into *out, as json_table_read does. */
+bool api__read(const struct api_request *req, const struct json_table *t, void *out,
+               struct api_response *resp);
 /* Query `limit` (1…LIMIT_PAGE) and `after`; newest first. */
 bool api__page(const struct api_request *req, int64_t default_limit, struct page *page,
                struct api_response *resp);
@@ -43,6 +46,9 @@ void api__list_end(struct json_text *w, bool more);
 /* NULL becomes JSON null; what is not UTF-8 becomes '?'. */
 json_t *api__string(const char *text);
 
+/* "server_error", "rate_limit_error" or "invalid_request_error" */
+const char *api__error_type(int status);
+
 void api__jobs_changed(struct api *api);
 void api__job_cancel(struct api *api, const char *job_id);
 void api__job_pause(struct api *api, const char *job_id);
@@ -53,9 +59,11 @@ void api__events_added(struct api *api, const char *job_id);
 json_t *api__file_json(const struct file_row *f);
 /* Where the same content is stored already, makes f->id a second name of it; else false. */
 bool api__file_link_same(struct api *api, const struct file_row *f);
-/* A purpose that a client may give a file; false: *resp names what there is. */
-bool api__file_purpose(const char *purpose, struct api_response *resp);
-#define API_EXPIRY_MIN 3600 /* seconds of expires_after */
+/* Purposes that a client may give a file. */
+enum { API_FILE_PURPOSES = 5 };
+extern const char *const api__file_purposes[API_FILE_PURPOSES];
+#define API_MAX_BYTES 9007199254740991 /* that a double, and so every client, can say */
+#define API_EXPIRY_MIN 3600            /* seconds of expires_after */
 #define API_EXPIRY_MAX 2592000
 /* A file's name is for people only; its place on disk comes from its id. New string; NULL: *resp
  * says why not, and names param. */
@@ -93,8 +101,11 @@ enum err api__model_open(const struct api_config *config, struct store *s, const
 /* Is this the name of a fine-tuned model? */
 bool api__model_is_tuned(const char *model);
 
-/* Schemas by name, for openapi.json (new reference). */
-json_t *api__schemas(void);
+/* ---- openapi.json --------------------------------------------------------------------------- */
+
+/* The bodies of requests; job_request_table is another one. */
+extern const struct json_table api__upload_create_table, api__upload_complete_table,
+    api__permission_create_table, api__webhook_create_table, api__job_update_table;
 
 /* ---- handlers ------------------------------------------------------------------------------- */
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "base/mem.h"
 
 static bool is_live(const struct job_row *job, struct api_response *resp) {
@@ -117,31 +118,14 @@ API_HANDLER(api__jobs_resume) {
 
 /* ---- priority ------------------------------------------------------------------------------- */
 
-/* The new priority of {"priority":n}; other keys are refused with their names. */
-static bool read_update(const struct api_request *req, int64_t *priority,
-                        struct api_response *resp) {
-    struct err_msg em = ERR_MSG_INIT;
-    struct job_request update;
-    json_t *body = api__body(req, resp);
-    if (body == NULL)
-        return false;
-    const char *key;
-    json_t *value;
-    json_object_foreach(body, key, value) {
-        if (resp->status == 0 && strcmp(key, "priority") != 0)
-            api_error(resp, 400, NULL, key, "%s cannot be changed; priority can.", key);
-    }
-    if (resp->status == 0 && json_object_get(body, "priority") == NULL)
-        api_error(resp, 400, NULL, "priority", "priority is required");
-    if (resp->status == 0 && job_request_parse(body, 0, &update, &em) == ERR_OK) {
-        *priority = update.priority;
-        job_request_clear(&update);
-    } else if (resp->status == 0) {
-        api_error_from(resp, &em);
-    }
-    json_decref(body);
-    return resp->status == 0;
-}
+struct update_body {
+    int64_t priority;
+};
+
+static const struct json_rule update_rules[] = {
+    {"priority", .kind = JSON_KIND_INT, .lo = -LIMIT_PRIORITY, .hi = LIMIT_PRIORITY,
+     .required = true, .at = offsetof(struct update_body, priority)}};
+const struct json_table api__job_update_table = {"JobUpdate", update_rules, 1};
 
 static enum err set_priority(struct api *api, const struct job_row *job, int64_t priority,
                              struct err_msg *em) {
@@ -167,11 +151,11 @@ static enum err set_priority(struct api *api, const struct job_row *job, int64_t
 API_HANDLER(api__jobs_update) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job;
-    int64_t priority = 0;
+    struct update_body b = {0};
     enum err e = ERR_OK;
     if (!live_job(api, req, params->value[0], &job, resp))
         return;
-    if (!read_update(req, &priority, resp)) {
+    if (!api__read(req, &api__job_update_table, &b, resp)) {
         job_row_clear(&job);
         return;
     }
@@ -179,8 +163,8 @@ API_HANDLER(api__jobs_update) {
         api_error(resp, 400, "job_running", "priority",
                   "Job %s runs; only the priority of a job that waits can be changed.", job.id);
     } else {
-        if (priority != job.priority)
-            e = set_priority(api, &job, priority, &em);
+        if (b.priority != job.priority)
+            e = set_priority(api, &job, b.priority, &em);
         if (e == ERR_OK)
             api__events_added(api, job.id);
         answer(api, req, params, e, &em, resp);

@@ -1,5 +1,5 @@
 /* api_openapi: GET /openapi.json, made from the route table. */
-#include "api/api_internal.h"
+#include "api/openapi.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -7,93 +7,95 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-/* What the route table does not say. Found by handler. */
-struct operation {
-    void (*handle)(struct api *, const struct api_request *, const struct api_params *,
-                   struct api_response *);
-    const char *name, *summary;
-    const char *schema; /* of the 200 answer; NULL: bytes of `media` */
-    const char *media;  /* NULL: JSON only */
-    const char *query;  /* letters: see add_query */
-    bool ranges;        /* Range and If-None-Match work */
-    const char *body;   /* schema of the request; NULL: none */
-};
-
 #define OCTETS "application/octet-stream"
-static const struct operation operations[] = {
-    {api__files_create, "createFile", "Upload a file", "File", NULL, "", false, "FileUpload"},
-    {api__files_list, "listFiles", "List files", "FileList", NULL, "laop", false, NULL},
-    {api__files_get, "retrieveFile", "One file", "File", NULL, "", false, NULL},
+#define ADAPTER_MEDIA OCTETS ",application/json,text/markdown,text/csv"
+static const struct openapi_operation operations[] = {
+    {api__files_create, "createFile", "Upload a file", "File", NULL, "", false, "FileUpload",
+     "file_id"},
+    {api__files_list, "listFiles", "List files", "FileList", NULL, "laop", false, NULL, NULL},
+    {api__files_get, "retrieveFile", "One file", "File", NULL, "", false, NULL, NULL},
     {api__files_delete, "deleteFile", "Delete a file that no live job uses", "FileDeleted", NULL,
-     "", false, NULL},
-    {api__files_content, "downloadFile", "Bytes of a file", NULL, OCTETS, "", true, NULL},
+     "", false, NULL, NULL},
+    {api__files_content, "downloadFile", "Bytes of a file", NULL, OCTETS, "", true, NULL, NULL},
     {api__uploads_create, "createUpload", "Begin a file that comes in parts", "Upload", NULL, "",
-     false, "UploadCreate"},
+     false, "UploadCreate", "upload_id"},
     {api__uploads_add_part, "addUploadPart", "Add a part", "UploadPart", NULL, "", false,
-     "PartUpload"},
+     "PartUpload", NULL},
     {api__uploads_complete, "completeUpload", "Make the file of its parts", "Upload", NULL, "",
-     false, "UploadComplete"},
-    {api__uploads_cancel, "cancelUpload", "Give up an upload", "Upload", NULL, "", false, NULL},
+     false, "UploadComplete", NULL},
+    {api__uploads_cancel, "cancelUpload", "Give up an upload", "Upload", NULL, "", false, NULL,
+     NULL},
     {api__jobs_create, "createFineTuningJob", "Create a job", "JobOrDryRun", NULL, "", false,
-     "JobCreate"},
+     "JobCreate", "fine_tuning_job_id"},
     {api__jobs_list, "listFineTuningJobs", "List jobs, newest first", "JobList", NULL, "lam", false,
+     NULL, NULL},
+    {api__jobs_get, "retrieveFineTuningJob", "One job", "Job", NULL, "", false, NULL, NULL},
+    {api__jobs_cancel, "cancelFineTuningJob", "Cancel a job", "Job", NULL, "", false, NULL, NULL},
+    {api__jobs_pause, "pauseFineTuningJob", "Pause a job", "Job", NULL, "", false, NULL, NULL},
+    {api__jobs_resume, "resumeFineTuningJob", "Resume a paused job", "Job", NULL, "", false, NULL,
      NULL},
-    {api__jobs_get, "retrieveFineTuningJob", "One job", "Job", NULL, "", false, NULL},
-    {api__jobs_cancel, "cancelFineTuningJob", "Cancel a job", "Job", NULL, "", false, NULL},
-    {api__jobs_pause, "pauseFineTuningJob", "Pause a job", "Job", NULL, "", false, NULL},
-    {api__jobs_resume, "resumeFineTuningJob", "Resume a paused job", "Job", NULL, "", false, NULL},
     {api__jobs_update, "updateFineTuningJob", "Change the priority of a job that waits", "Job",
-     NULL, "", false, "JobUpdate"},
+     NULL, "", false, "JobUpdate", NULL},
     {api__events_list, "listFineTuningEvents", "Events of a job: pages, or a stream", "EventList",
-     "text/event-stream", "las", false, NULL},
+     "text/event-stream", "las", false, NULL, NULL},
     {api__checkpoints_list, "listFineTuningJobCheckpoints", "Checkpoints of a job, newest first",
-     "CheckpointList", NULL, "la", false, NULL},
+     "CheckpointList", NULL, "la", false, NULL, NULL},
     {api__adapter_tar, "downloadAdapter", "The trained adapter as a tar", NULL, "application/x-tar",
-     "", true, NULL},
-    {api__adapter_file, "downloadAdapterFile", "One file of the adapter", NULL, "*/*", "", true,
-     NULL},
+     "", true, NULL, NULL},
+    {api__adapter_file, "downloadAdapterFile", "One file of the adapter", NULL, ADAPTER_MEDIA, "",
+     true, NULL, NULL},
     {api__models_list, "listModels", "Base models and fine-tuned models", "ModelList", NULL, "",
-     false, NULL},
-    {api__models_get, "retrieveModel", "One model", "Model", NULL, "", false, NULL},
+     false, NULL, NULL},
+    {api__models_get, "retrieveModel", "One model", "Model", NULL, "", false, NULL, NULL},
     {api__models_delete, "deleteModel", "Delete a fine-tuned model or a checkpoint", "ModelDeleted",
-     NULL, "", false, NULL},
+     NULL, "", false, NULL, NULL},
     {api__permissions_list, "listFineTuningCheckpointPermissions",
-     "Projects that may use a checkpoint", "PermissionList", NULL, "laOP", false, NULL},
+     "Projects that may use a checkpoint", "PermissionList", NULL, "laOP", false, NULL, NULL},
     {api__permissions_create, "createFineTuningCheckpointPermission",
-     "Let projects use a checkpoint", "PermissionList", NULL, "", false, "PermissionCreate"},
+     "Let projects use a checkpoint", "PermissionList", NULL, "", false, "PermissionCreate", NULL},
     {api__permissions_delete, "deleteFineTuningCheckpointPermission", "Take a permission back",
-     "PermissionDeleted", NULL, "", false, NULL},
+     "PermissionDeleted", NULL, "", false, NULL, NULL},
     {api__webhooks_create, "createWebhookEndpoint", "Tell an address when jobs end",
-     "WebhookSecret", NULL, "", false, "WebhookCreate"},
+     "WebhookSecret", NULL, "", false, "WebhookCreate", "webhook_endpoint_id"},
     {api__webhooks_list, "listWebhookEndpoints", "Webhook endpoints", "WebhookList", NULL, "",
-     false, NULL},
+     false, NULL, NULL},
     {api__webhooks_get, "retrieveWebhookEndpoint", "One webhook endpoint", "Webhook", NULL, "",
-     false, NULL},
+     false, NULL, NULL},
     {api__webhooks_delete, "deleteWebhookEndpoint", "Delete a webhook endpoint", "WebhookDeleted",
-     NULL, "", false, NULL},
+     NULL, "", false, NULL, NULL},
     {api__webhooks_rotate, "rotateWebhookSecret", "A new secret; the old one signs for a day more",
-     "WebhookSecret", NULL, "", false, NULL},
+     "WebhookSecret", NULL, "", false, NULL, NULL},
     {api__webhooks_test, "testWebhookEndpoint", "Send a test event", "WebhookDelivery", NULL, "",
-     false, NULL},
-    {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false, NULL},
-    {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false, NULL},
+     false, NULL, NULL},
+    {api__system_health, "health", "Is the server alive?", "Status", NULL, "", false, NULL, NULL},
+    {api__system_ready, "ready", "Does the server take jobs?", "Status", NULL, "", false, NULL,
+     NULL},
     {api__system_metrics, "metrics", "Counters in Prometheus' text format", NULL, "text/plain", "",
-     false, NULL},
-    {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false, NULL},
+     false, NULL, NULL},
+    {api__system_openapi, "openapi", "This document", NULL, "application/json", "", false, NULL,
+     NULL},
 };
 
-static const struct operation *operation_of(const struct api_route *route) {
+const struct openapi_operation *openapi_operation_of(const struct api_route *route) {
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
         if (operations[i].handle == route->handle)
             return &operations[i];
     return NULL;
 }
 
-static json_t *ref(const char *name) {
-    char *path = xasprintf("#/components/schemas/%s", name);
+json_t *openapi_ref(const char *kind, const char *name) {
+    char *path = xasprintf("#/components/%s/%s", kind, name);
     json_t *o = json_pack("{s:s}", "$ref", path);
     free(path);
     return o;
+}
+
+json_t *openapi_content(const char *media, json_t *schema_take, const char *example) {
+    json_t *one = json_pack("{s:o}", "schema", schema_take);
+    if (example != NULL && openapi_has_example(example))
+        json_object_set_new(one, "examples",
+                            json_pack("{s:o}", example, openapi_ref("examples", example)));
+    return json_pack("{s:o}", media, one);
 }
 
 /* ---- parameters ----------------------------------------------------------------------------- */
@@ -103,117 +105,138 @@ static json_t *parameter(const char *name, const char *in, json_t *schema_take) 
                      strcmp(in, "path") == 0, "schema", schema_take);
 }
 
+/* Text without NUL, which no request can hold. */
+static json_t *text_schema(const char *pattern) {
+    return json_pack("{s:s, s:s}", "type", "string", "pattern", pattern);
+}
+
 static void add_path_parameters(json_t *out, const char *pattern) {
     for (const char *at = strchr(pattern, '{'); at != NULL; at = strchr(at + 1, '{')) {
         char *name = xstrndup(at + 1, strcspn(at + 1, ".}"));
-        json_array_append_new(out, parameter(name, "path", json_pack("{s:s}", "type", "string")));
+        json_t *p = parameter(name, "path", text_schema("^[^\\u0000]+$"));
+        json_object_set_new(p, "example", openapi_parameter_example(name));
+        json_array_append_new(out, p);
         free(name);
     }
 }
 
 static json_t *metadata_parameter(void) {
     json_t *p = parameter("metadata", "query",
-                          json_pack("{s:[s,s], s:{s:s}}", "type", "object", "null",
-                                    "additionalProperties", "type", "string"));
+                          json_pack("{s:[s,s], s:o}", "type", "object", "null",
+                                    "additionalProperties", text_schema("^[^\\u0000]*$")));
     json_object_set_new(p, "style", json_string("deepObject"));
     json_object_set_new(p, "explode", json_true());
+    json_object_set_new(p, "description",
+                        json_string("Jobs with these pairs; metadata=null: jobs without any"));
+    json_object_set_new(p, "example", json_pack("{s:s}", "team", "a"));
     return p;
 }
 
 /* l limit, a after, o and O order, p purpose, P project_id, m metadata, s stream */
+static const struct {
+    char letter;
+    const char *name, *schema, *about;
+} queries[] = {
+    {'l', "limit", "{'type':'integer','minimum':1,'maximum':10000}", "Objects of a page"},
+    {'a', "after", "{'type':'string','pattern':'^[^\\\\u0000]*$'}",
+     "Id of the last object of the page before"},
+    {'o', "order", "{'enum':['asc','desc']}", "By time of creation; desc if absent"},
+    {'O', "order", "{'enum':['ascending','descending']}",
+     "By time of creation; descending if absent"},
+    {'P', "project_id", "{'type':'string','pattern':'^[^\\\\u0000]*$'}",
+     "Permissions of this project only"},
+    {'p', "purpose", "{'type':'string','pattern':'^[^\\\\u0000]*$'}",
+     "Files with this purpose only"},
+    {'s', "stream", "{'type':'boolean'}", "Server-sent events, until the job has ended"},
+};
+_Static_assert(LIMIT_PAGE == 10000, "the schema of limit says so");
+
 static void add_query(json_t *out, const char *letters) {
     for (; *letters != '\0'; letters++) {
-        json_t *p = NULL;
-        if (*letters == 'l')
-            p = parameter("limit", "query",
-                          json_pack("{s:s, s:i, s:i}", "type", "integer", "minimum", 1, "maximum",
-                                    LIMIT_PAGE));
-        else if (*letters == 'a')
-            p = parameter("after", "query", json_pack("{s:s}", "type", "string"));
-        else if (*letters == 'o')
-            p = parameter("order", "query", json_pack("{s:[s,s]}", "enum", "asc", "desc"));
-        else if (*letters == 'O')
-            p = parameter("order", "query",
-                          json_pack("{s:[s,s]}", "enum", "ascending", "descending"));
-        else if (*letters == 'P')
-            p = parameter("project_id", "query", json_pack("{s:s}", "type", "string"));
-        else if (*letters == 'p')
-            p = parameter("purpose", "query", json_pack("{s:s}", "type", "string"));
-        else if (*letters == 'm')
-            p = metadata_parameter();
-        else
-            p = parameter("stream", "query", json_pack("{s:s}", "type", "boolean"));
-        json_array_append_new(out, p);
+        if (*letters == 'm')
+            json_array_append_new(out, metadata_parameter());
+        for (size_t i = 0; i < sizeof queries / sizeof queries[0]; i++) {
+            if (queries[i].letter != *letters)
+                continue;
+            json_t *p = parameter(queries[i].name, "query", json_table_parse(queries[i].schema));
+            json_object_set_new(p, "description", json_string(queries[i].about));
+            json_array_append_new(out, p);
+        }
     }
 }
 
-static void add_headers(json_t *out, const struct api_route *route) {
+static void add_header(json_t *out, const char *name, const char *about, json_t *schema_take) {
+    json_t *p = parameter(name, "header", schema_take);
+    json_object_set_new(p, "description", json_string(about));
+    json_array_append_new(out, p);
+}
+
+static void add_headers(json_t *out, const struct api_route *route,
+                        const struct openapi_operation *op) {
     if (route->handle == api__jobs_create)
-        json_array_append_new(
-            out, parameter("Idempotency-Key", "header",
-                           json_pack("{s:s, s:i, s:i, s:s}", "type", "string", "minLength", 1,
-                                     "maxLength", 255, "pattern", "^[!-~]([ -~]*[!-~])?$")));
+        add_header(out, "Idempotency-Key", "The same key and body again is the same job",
+                   json_pack("{s:s, s:i, s:i, s:s}", "type", "string", "minLength", 1, "maxLength",
+                             255, "pattern", "^[!-~]([ -~]*[!-~])?$"));
     if (route->handle == api__events_list)
-        json_array_append_new(
-            out, parameter("Last-Event-ID", "header", json_pack("{s:s}", "type", "string")));
+        add_header(out, "Last-Event-ID", "A stream goes on after this event",
+                   json_pack("{s:s}", "type", "string"));
+    if (op->ranges) {
+        /* Any text: what does not have the form is as if it were absent (RFC 9110). */
+        add_header(out, "Range",
+                   "A part of the bytes: bytes=FIRST-LAST, bytes=FIRST-, bytes=-COUNT",
+                   json_pack("{s:s}", "type", "string"));
+        add_header(out, "If-None-Match", "ETag of the client's copy",
+                   json_pack("{s:s}", "type", "string"));
+    }
 }
 
 /* ---- bodies --------------------------------------------------------------------------------- */
 
-static json_t *content(const char *media, json_t *schema_take) {
-    return json_pack("{s:{s:o}}", media, "schema", schema_take);
+/* By the beginning of their paths; the last one has the rest. */
+static const struct {
+    const char *path, *name, *about;
+} tags[] = {
+    {"/v1/files", "files", "Training data and results"},
+    {"/v1/uploads", "uploads", "Files in parts"},
+    {"/v1/fine_tuning/jobs", "jobs", "Fine-tuning jobs, their events, checkpoints and adapters"},
+    {"/v1/models", "models", "Base models and fine-tuned models"},
+    {"/v1/fine_tuning/checkpoints", "permissions", "Who may use a checkpoint"},
+    {"/v1/webhook_endpoints", "webhooks", "Who is told when a job ends"},
+    {"/", "server", "Is it alive, and what has it counted"},
+};
+enum { N_TAGS = sizeof tags / sizeof tags[0] };
+
+static const char *tag_of(const char *path) {
+    int i = 0;
+    while (i < N_TAGS - 1 && strncmp(path, tags[i].path, strlen(tags[i].path)) != 0)
+        i++;
+    return tags[i].name;
 }
 
-static json_t *bytes_schema(void) {
-    return json_pack("{s:s, s:s}", "type", "string", "format", "binary");
+static json_t *tags_json(void) {
+    json_t *all = json_array();
+    for (int i = 0; i < N_TAGS; i++)
+        json_array_append_new(
+            all, json_pack("{s:s, s:s}", "name", tags[i].name, "description", tags[i].about));
+    return all;
 }
 
-static void add_response(json_t *responses, const char *status, const char *text,
-                         json_t *content_take) {
-    json_t *r = json_pack("{s:s}", "description", text);
-    if (content_take != NULL)
-        json_object_set_new(r, "content", content_take);
-    json_object_set_new(responses, status, r);
+static void add_security(json_t *o, const struct api_route *route) {
+    if (route->open)
+        json_object_set_new(o, "security", json_array());
+    else if (route->handle == api__system_metrics) /* the configuration says who may see them */
+        json_object_set_new(o, "security", json_pack("[{}, {s:[]}, {s:[]}]", "bearer", "azure"));
 }
 
-static json_t *responses_of(const struct api_route *route, const struct operation *op) {
-    static const char *const errors[][2] = {{"400", "A parameter or field is wrong"},
-                                            {"401", "No valid key"},
-                                            {"404", "There is no such object"},
-                                            {"422", "The key was used with another body"},
-                                            {"default", "Another error"}};
-    json_t *out = json_object();
-    json_t *good = op->schema != NULL ? content("application/json", ref(op->schema)) : NULL;
-    if (op->media != NULL) {
-        json_t *media = content(op->media, op->ranges ? bytes_schema() : json_object());
-        if (good == NULL)
-            good = json_object();
-        json_object_update(good, media);
-        json_decref(media);
-    }
-    add_response(out, "200", op->summary, good);
-    if (op->ranges) {
-        add_response(out, "206", "The range", content(op->media, bytes_schema()));
-        add_response(out, "304", "The client's copy is current", NULL);
-        add_response(out, "416", "No such range", content("application/json", ref("Error")));
-    }
-    if (route->handle == api__system_ready)
-        add_response(out, "503", "Not ready", content("application/json", ref("Status")));
-    for (size_t i = 0; !route->open && i < sizeof errors / sizeof errors[0]; i++)
-        if (i != 3 || route->handle == api__jobs_create)
-            add_response(out, errors[i][0], errors[i][1],
-                         content("application/json", ref("Error")));
-    return out;
-}
-
-static json_t *operation_json(const struct api_route *route, const struct operation *op) {
+static json_t *operation_json(const struct api_route *route, const struct openapi_operation *op) {
     bool repeated = route->method == HTTP_POST && strchr(op->query, 'l') != NULL;
     char *id = xasprintf("%s%s", op->name, repeated ? "ByPost" : "");
     json_t *parameters = json_array(), *o = json_object();
     add_path_parameters(parameters, route->pattern);
     add_query(parameters, op->query);
-    add_headers(parameters, route);
+    add_headers(parameters, route, op);
     json_object_set_new(o, "operationId", json_string(id));
+    json_object_set_new(o, "tags", json_pack("[s]", tag_of(route->pattern)));
     json_object_set_new(o, "summary", json_string(op->summary));
     json_object_set_new(o, "parameters", parameters);
     const char *media =
@@ -221,10 +244,10 @@ static json_t *operation_json(const struct api_route *route, const struct operat
     if (op->body != NULL)
         json_object_set_new(
             o, "requestBody",
-            json_pack("{s:b, s:o}", "required", 1, "content", content(media, ref(op->body))));
-    if (route->open)
-        json_object_set_new(o, "security", json_array());
-    json_object_set_new(o, "responses", responses_of(route, op));
+            json_pack("{s:b, s:o}", "required", 1, "content",
+                      openapi_content(media, openapi_ref("schemas", op->body), op->body)));
+    add_security(o, route);
+    json_object_set_new(o, "responses", openapi_responses_of(route, op));
     free(id);
     return o;
 }
@@ -246,7 +269,7 @@ static json_t *paths_json(void) {
                                               [HTTP_POST] = "post",
                                               [HTTP_DELETE] = "delete",
                                               [HTTP_PATCH] = "patch"};
-        const struct operation *op = operation_of(&routes[i]);
+        const struct openapi_operation *op = openapi_operation_of(&routes[i]);
         char *path = openapi_path(routes[i].pattern);
         if (json_object_get(paths, path) == NULL)
             json_object_set_new(paths, path, json_object());
@@ -258,30 +281,63 @@ static json_t *paths_json(void) {
     return paths;
 }
 
-/* Without any key the server asks for none. */
-static json_t *security_json(struct api *api) {
-    int64_t keys = 0;
-    if (store_key_count(api->store, &keys, NULL) == ERR_OK && keys == 0)
-        return json_array();
-    return json_pack("[{s:[]}]", "bearer");
-}
-
 /* What the configuration says about a request. */
 static json_t *schemas_json(const struct api_config *config) {
-    json_t *all = api__schemas();
+    json_t *all = openapi_schemas();
     json_t *upload = json_object_get(json_object_get(all, "UploadCreate"), "properties");
     json_object_set_new(json_object_get(upload, "bytes"), "maximum",
                         json_integer(config->max_upload_bytes));
     return all;
 }
 
+static json_t *info_json(const char *version) {
+    return json_pack("{s:s, s:s, s:s, s:s, s:{s:s, s:s}}", "title", "ffwd", "version", version,
+                     "summary", "Fine-tuning on your own machine, with OpenAI's API", "description",
+                     "The prefixes /openai/v1 and /openai, which Azure's clients use, are the same "
+                     "as /v1. What the HTTP library cannot parse is answered by a short page of "
+                     "its own. No string of a request can hold U+0000.",
+                     "license", "name", "Apache 2.0", "identifier", "Apache-2.0");
+}
+
+static json_t *security_schemes_json(void) {
+    return json_pack("{s:{s:s, s:s, s:s}, s:{s:s, s:s, s:s, s:s}}", "bearer", "type", "http",
+                     "scheme", "bearer", "description", "A key of `ffwd-server keys create`",
+                     "azure", "type", "apiKey", "in", "header", "name", "api-key", "description",
+                     "The same key, as Azure's clients send it");
+}
+
+/* Without any key the server asks for none. */
+static json_t *security_json(bool keyed) {
+    return keyed ? json_pack("[{s:[]}, {s:[]}]", "bearer", "azure") : json_array();
+}
+
+static char *make(const struct api_config *config, bool keyed) {
+    json_t *parts =
+        json_pack("{s:o, s:o, s:o, s:o, s:o}", "schemas", schemas_json(config), "responses",
+                  openapi_responses(), "headers", openapi_headers(), "examples", openapi_examples(),
+                  "securitySchemes", security_schemes_json());
+    json_t *doc =
+        json_pack("{s:s, s:o, s:[{s:s}], s:o, s:o, s:o, s:o}", "openapi", "3.1.0", "info",
+                  info_json(config->version), "servers", "url", "/", "tags", tags_json(), "paths",
+                  paths_json(), "components", parts, "security", security_json(keyed));
+    char *text = json_dumps(doc, JSON_COMPACT);
+    json_decref(doc);
+    return text != NULL ? text : xstrdup("{}");
+}
+
+/* Nothing in the document changes but whether there are keys, and writing it takes long. */
 API_HANDLER(api__system_openapi) {
     (void)req;
     (void)params;
-    json_t *doc =
-        json_pack("{s:s, s:{s:s, s:s}, s:o, s:{s:o, s:{s:{s:s, s:s}}}, s:o}", "openapi", "3.1.0",
-                  "info", "title", "ffwd", "version", api->config->version, "paths", paths_json(),
-                  "components", "schemas", schemas_json(api->config), "securitySchemes", "bearer",
-                  "type", "http", "scheme", "bearer", "security", security_json(api));
-    api__ok(resp, doc);
+    int64_t keys = 0;
+    bool keyed = store_key_count(api->store, &keys, NULL) != ERR_OK || keys > 0;
+    if (api->openapi == NULL || api->openapi_keyed != keyed) {
+        free(api->openapi);
+        api->openapi = make(api->config, keyed);
+        api->openapi_keyed = keyed;
+    }
+    resp->status = 200;
+    resp->kind = API_BODY_TEXT;
+    resp->content_type = "application/json";
+    resp->text = xstrdup(api->openapi);
 }

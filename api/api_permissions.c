@@ -78,34 +78,14 @@ API_HANDLER(api__permissions_list) {
 
 /* ---- create --------------------------------------------------------------------------------- */
 
-static bool check_projects(const json_t *body, struct api_response *resp) {
-    const json_t *ids = json_object_get(body, "project_ids");
-    size_t n = json_array_size(ids);
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)body, key, value) {
-        if (strcmp(key, "project_ids") != 0) {
-            api_error(resp, 400, NULL, key, "unknown field %s", key);
-            return false;
-        }
-    }
-    if (!json_is_array(ids) || n == 0 || n > MAX_PROJECTS) {
-        api_error(resp, 400, NULL, "project_ids",
-                  "project_ids must be an array of 1 to %d project ids", MAX_PROJECTS);
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const char *id = json_string_value(json_array_get(ids, i));
-        if (id != NULL && id[0] != '\0' && strlen(id) <= LIMIT_FILENAME)
-            continue;
-        char *path = xasprintf("project_ids[%zu]", i);
-        api_error(resp, 400, NULL, path, "%s must be a string of 1 to %d bytes", path,
-                  LIMIT_FILENAME);
-        free(path);
-        return false;
-    }
-    return true;
-}
+struct create_body {
+    json_t *projects;
+};
+
+static const struct json_rule create_rules[] = {
+    {"project_ids", .kind = JSON_KIND_TEXTS, .lo = 1, .hi = MAX_PROJECTS, .item_hi = LIMIT_FILENAME,
+     .required = true, .at = offsetof(struct create_body, projects)}};
+const struct json_table api__permission_create_table = {"PermissionCreate", create_rules, 1};
 
 /* All or none. */
 static enum err add_all(struct api *api, const char *name, const json_t *ids, json_t *data,
@@ -132,18 +112,16 @@ API_HANDLER(api__permissions_create) {
     const char *name = params->value[0];
     if (!own_checkpoint(api, req, name, resp))
         return;
-    json_t *body = api__body(req, resp);
-    if (body == NULL)
-        return;
+    struct create_body b = {0};
     json_t *data = json_array();
-    if (check_projects(body, resp)) {
-        if (add_all(api, name, json_object_get(body, "project_ids"), data, &em) == ERR_OK)
+    if (api__read(req, &api__permission_create_table, &b, resp)) {
+        if (add_all(api, name, b.projects, data, &em) == ERR_OK)
             api__ok(resp, api__list(json_incref(data), false, json_null()));
         else
             api_error_from(resp, &em);
     }
     json_decref(data);
-    json_decref(body);
+    json_decref(b.projects);
 }
 
 API_HANDLER(api__permissions_delete) {

@@ -11,7 +11,6 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "base/json_field.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -61,25 +60,10 @@ static void work_end(struct api *api, struct upload_work *w) {
 
 /* ---- the request ---------------------------------------------------------------------------- */
 
-static enum err read_part_ids(const json_t *value, struct upload_work *w,
-                              const struct json_place *at) {
-    size_t n = json_array_size(value);
-    if (n == 0 || n > LIMIT_UPLOAD_PARTS)
-        return json_field_wrong(at, "an array of the ids of 1 to 10000 parts in their order");
-    w->items = xcalloc(n, sizeof *w->items);
-    for (size_t i = 0; i < n; i++) {
-        w->items[i].id = json_string_value(json_array_get(value, i));
-        if (w->items[i].id == NULL)
-            return json_field_wrong(at, "an array of the ids of 1 to 10000 parts in their order");
-    }
-    w->n = n;
-    w->part_ids = json_incref((json_t *)(uintptr_t)value);
-    return ERR_OK;
-}
-
-static enum err read_md5(const json_t *value, struct upload_work *w, const struct json_place *at) {
+static enum err read_md5(const json_t *value, void *out, const struct json_place *at) {
+    struct upload_work *w = out;
     const char *text = json_string_value(value);
-    if (json_is_null(value) || (text != NULL && text[0] == '\0'))
+    if (text != NULL && text[0] == '\0')
         return ERR_OK;
     if (text == NULL || strlen(text) != MD5_HEX_SIZE - 1 ||
         strspn(text, "0123456789abcdefABCDEF") != MD5_HEX_SIZE - 1)
@@ -88,48 +72,27 @@ static enum err read_md5(const json_t *value, struct upload_work *w, const struc
     return ERR_OK;
 }
 
-static enum err read_body(const json_t *body, struct upload_work *w, struct err_msg *em) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)body, key, value) {
-        struct json_place at;
-        enum err e = ERR_OK;
-        json_place_child(&(struct json_place){.em = em}, key, &at);
-        if (strcmp(key, "part_ids") == 0)
-            e = read_part_ids(value, w, &at);
-        else if (strcmp(key, "md5") == 0)
-            e = read_md5(value, w, &at);
-        else
-            e = err_set_param(em, ERR_INPUT, at.path, "unknown field %s", at.path);
-        if (e != ERR_OK)
-            return e;
-    }
-    if (w->n == 0)
-        return err_set_param(em, ERR_INPUT, "part_ids", "part_ids is required");
-    return ERR_OK;
-}
+/* clang-format off */
+static const struct json_rule body_rules[] = {
+    {"part_ids", .kind = JSON_KIND_TEXTS, .lo = 1, .hi = LIMIT_UPLOAD_PARTS, .item_hi = STORE_ID_SIZE - 1,
+     .distinct = true, .required = true, .at = offsetof(struct upload_work, part_ids),
+     .about = "in the order of the file"},
+    {"md5", .kind = JSON_KIND_OWN, .nullable = true, .read = read_md5, .about = "of the whole file",
+     .schema = "{'type':'string','pattern':'^([0-9a-fA-F]{32})?$'}"},
+};
+/* clang-format on */
+const struct json_table api__upload_complete_table = {"UploadComplete", body_rules, 2};
 
-static int by_text(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
-/* Each part once. */
-static enum err check_distinct(const struct upload_work *w, struct err_msg *em) {
-    const char **ids = xcalloc(w->n, sizeof *ids);
-    enum err e = ERR_OK;
+static void list_parts(struct upload_work *w) {
+    w->n = json_array_size(w->part_ids);
+    w->items = xcalloc(w->n, sizeof *w->items);
     for (size_t i = 0; i < w->n; i++)
-        ids[i] = w->items[i].id;
-    qsort(ids, w->n, sizeof *ids, by_text);
-    for (size_t i = 1; e == ERR_OK && i < w->n; i++)
-        if (strcmp(ids[i - 1], ids[i]) == 0)
-            e = err_set_param(em, ERR_INPUT, "part_ids", "part_ids names %s twice", ids[i]);
-    free(ids);
-    return e;
+        w->items[i].id = json_string_value(json_array_get(w->part_ids, i));
 }
 
 static enum err check_parts(struct api *api, struct upload_work *w, struct err_msg *em) {
     int64_t total = 0;
-    enum err e = check_distinct(w, em);
+    enum err e = ERR_OK;
     for (size_t i = 0; e == ERR_OK && i < w->n; i++) {
         e = store_upload_part_bytes(api->store, w->row.id, w->items[i].id, &w->items[i].bytes, em);
         if (e == ERR_NOT_FOUND)
@@ -301,17 +264,11 @@ static bool status_allows(struct api *api, struct upload_work *w, struct api_res
 static bool prepare(struct api *api, const struct api_request *req, const char *id,
                     struct upload_work *w, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    json_t *body = api__body(req, resp);
-    if (body == NULL)
+    if (!api__read(req, &api__upload_complete_table, w, resp))
         return false;
-    enum err e = read_body(body, w, &em);
-    json_decref(body);
-    if (e != ERR_OK) {
-        api_error_from(resp, &em);
-        return false;
-    }
+    list_parts(w);
     (void)api_expire(api);
-    e = store_upload_get(api->store, req->project, id, &w->row, &em);
+    enum err e = store_upload_get(api->store, req->project, id, &w->row, &em);
     if (e == ERR_NOT_FOUND) {
         api_error(resp, 404, NULL, "upload_id", "No such Upload object: %s", id);
         return false;

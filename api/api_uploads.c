@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/json_field.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -57,60 +56,63 @@ bool api__upload_open(struct api *api, const struct api_request *req, const char
 
 /* ---- create --------------------------------------------------------------------------------- */
 
-static enum err read_expiry(const json_t *value, struct upload_row *u,
-                            const struct json_place *at) {
-    struct json_place anchor, seconds;
-    static const char *const anchors[] = {"created_at"};
-    int choice = 0;
-    if (json_is_null(value))
-        return ERR_OK;
-    if (!json_is_object(value))
-        return json_field_wrong(at, "an object with anchor and seconds");
-    json_place_child(at, "anchor", &anchor);
-    json_place_child(at, "seconds", &seconds);
-    if (json_object_size(value) > 2)
-        return json_field_wrong(at, "an object with anchor and seconds and nothing else");
-    enum err e = json_field_choice(json_object_get(value, "anchor"), anchors, 1, &choice, &anchor);
-    if (e == ERR_OK)
-        e = json_field_int(json_object_get(value, "seconds"), API_EXPIRY_MIN, API_EXPIRY_MAX,
-                           &u->file_expires_after, &seconds);
-    return e;
-}
+struct create_body {
+    char *filename, *mime_type;
+    int purpose; /* index into api__file_purposes */
+    int64_t bytes;
+    int anchor;
+    int64_t expiry; /* seconds; 0: never */
+};
 
-static enum err read_field(struct api *api, const char *key, const json_t *value,
-                           struct upload_row *u, struct err_msg *em) {
-    struct json_place at = {.em = em};
-    json_place_child(&(struct json_place){.em = em}, key, &at);
-    if (strcmp(key, "filename") == 0)
-        return json_field_string(value, 4096, &u->filename, &at);
-    if (strcmp(key, "purpose") == 0)
-        return json_field_string(value, 255, &u->purpose, &at);
-    if (strcmp(key, "mime_type") == 0)
-        return json_field_string(value, LIMIT_MIME_TYPE, &u->mime_type, &at);
-    if (strcmp(key, "bytes") == 0)
-        return json_field_int(value, 1, api->config->max_upload_bytes, &u->bytes, &at);
-    if (strcmp(key, "expires_after") == 0)
-        return read_expiry(value, u, &at);
-    return err_set_param(em, ERR_INPUT, at.path, "unknown field %s", at.path);
-}
+static const char *const anchors[] = {"created_at"};
 
-static enum err read_create(struct api *api, const json_t *body, struct upload_row *u,
-                            struct err_msg *em) {
-    enum err e = ERR_OK;
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)body, key, value) {
-        e = read_field(api, key, value, u, em);
-        if (e != ERR_OK)
-            return e;
+/* clang-format off */
+static const struct json_rule expiry_rules[] = {
+    {"anchor", .kind = JSON_KIND_CHOICE, .names = anchors, .n_names = 1, .required = true,
+     .at = offsetof(struct create_body, anchor)},
+    {"seconds", .kind = JSON_KIND_INT, .lo = API_EXPIRY_MIN, .hi = API_EXPIRY_MAX, .required = true,
+     .at = offsetof(struct create_body, expiry)},
+};
+static const struct json_table expiry_table = {NULL, expiry_rules, 2};
+
+static const struct json_rule create_rules[] = {
+    {"filename", .kind = JSON_KIND_TEXT, .hi = 4096, .required = true,
+     .at = offsetof(struct create_body, filename), 
+     .pattern = "^([^\\u0000]*[/\\\\])?[^/\\\\\\u0000]{0,255}$",
+     .about = "what comes before the last / is cut off"},
+    {"purpose", .kind = JSON_KIND_CHOICE, .names = api__file_purposes, .n_names = API_FILE_PURPOSES,
+     .required = true, .at = offsetof(struct create_body, purpose)},
+    {"bytes", .kind = JSON_KIND_INT, .lo = 1, .hi = API_MAX_BYTES, .required = true,
+     .at = offsetof(struct create_body, bytes)},
+    {"mime_type", .kind = JSON_KIND_TEXT, .hi = LIMIT_MIME_TYPE, .required = true,
+     .at = offsetof(struct create_body, mime_type)},
+    {"expires_after", .kind = JSON_KIND_OBJECT, .table = &expiry_table, .nullable = true,
+     .about = "life of the file that the upload becomes"},
+};
+/* clang-format on */
+const struct json_table api__upload_create_table = {"UploadCreate", create_rules, 5};
+
+static bool read_create(struct api *api, const struct api_request *req, struct upload_row *u,
+                        struct api_response *resp) {
+    struct create_body b = {0};
+    bool good = api__read(req, &api__upload_create_table, &b, resp);
+    if (good && b.bytes > api->config->max_upload_bytes) {
+        api_error(resp, 400, NULL, "bytes", "bytes must be an integer from 1 to %lld",
+                  (long long)api->config->max_upload_bytes);
+        good = false;
     }
-    const char *missing = u->filename == NULL    ? "filename"
-                          : u->purpose == NULL   ? "purpose"
-                          : u->bytes == 0        ? "bytes"
-                          : u->mime_type == NULL ? "mime_type"
-                                                 : NULL;
-    return missing == NULL ? ERR_OK
-                           : err_set_param(em, ERR_INPUT, missing, "%s is required", missing);
+    char *name = good ? api__display_name(b.filename, "filename", resp) : NULL;
+    if (name != NULL) {
+        u->filename = name;
+        u->purpose = xstrdup(api__file_purposes[b.purpose]);
+        u->mime_type = b.mime_type;
+        u->bytes = b.bytes;
+        u->file_expires_after = b.expiry;
+        b.mime_type = NULL;
+    }
+    free(b.filename);
+    free(b.mime_type);
+    return name != NULL;
 }
 
 static void add_upload(struct api *api, struct upload_row *u, struct api_response *resp) {
@@ -134,25 +136,13 @@ static void add_upload(struct api *api, struct upload_row *u, struct api_respons
 
 API_HANDLER(api__uploads_create) {
     (void)params;
-    struct err_msg em = ERR_MSG_INIT;
     struct upload_row u = {.status = UPLOAD_PENDING};
-    json_t *body = api__body(req, resp);
-    if (body == NULL)
-        return;
     (void)api_expire(api);
-    if (read_create(api, body, &u, &em) != ERR_OK) {
-        api_error_from(resp, &em);
-    } else if (api__file_purpose(u.purpose, resp) &&
-               api__room_for(api, req->project, u.bytes, resp)) {
-        char *name = api__display_name(u.filename, "filename", resp);
-        free(u.filename);
-        u.filename = name;
+    if (read_create(api, req, &u, resp) && api__room_for(api, req->project, u.bytes, resp)) {
         u.project = xstrdup(req->project);
-        if (name != NULL)
-            add_upload(api, &u, resp);
+        add_upload(api, &u, resp);
     }
     upload_row_clear(&u);
-    json_decref(body);
 }
 
 /* ---- parts ---------------------------------------------------------------------------------- */

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/json_field.h"
 #include "base/limits.h"
 #include "storage/store_webhooks.h"
 
@@ -38,32 +37,28 @@ static bool found(enum err e, const char *id, const struct err_msg *em, struct a
     return e == ERR_OK;
 }
 
-static enum err read_url(const json_t *body, char **url, struct err_msg *em) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)body, key, value) {
-        struct json_place at;
-        json_place_child(&(struct json_place){.em = em}, key, &at);
-        enum err e = strcmp(key, "url") == 0
-                         ? json_field_string(value, LIMIT_WEBHOOK_URL, url, &at)
-                         : err_set_param(em, ERR_INPUT, at.path, "unknown field %s", at.path);
-        if (e != ERR_OK)
-            return e;
-    }
-    return *url != NULL ? ERR_OK : err_set_param(em, ERR_INPUT, "url", "url is required");
-}
+struct create_body {
+    char *url;
+};
+
+/* The store checks the form of the address. */
+static const struct json_rule create_rules[] = {
+    {"url", .kind = JSON_KIND_TEXT, .hi = LIMIT_WEBHOOK_URL, .required = true,
+     .at = offsetof(struct create_body, url),
+     .pattern = "^https?://[!$-.0-9;=A-\\[\\]-~][!$-.0-;=A-\\[\\]-~]*([/?][!$-;=?-\\[\\]-~]*)?$"}};
+const struct json_table api__webhook_create_table = {"WebhookCreate", create_rules, 1};
 
 API_HANDLER(api__webhooks_create) {
     (void)params;
     struct err_msg em = ERR_MSG_INIT;
     struct webhook_row w;
-    char secret[WEBHOOK_SECRET_SIZE], *url = NULL;
-    json_t *body = api__body(req, resp);
-    if (body == NULL)
+    char secret[WEBHOOK_SECRET_SIZE];
+    struct create_body b = {0};
+    if (!api__read(req, &api__webhook_create_table, &b, resp)) {
+        free(b.url);
         return;
-    enum err e = read_url(body, &url, &em);
-    if (e == ERR_OK)
-        e = store_webhook_create(api->store, req->project, url, secret, &w, &em);
+    }
+    enum err e = store_webhook_create(api->store, req->project, b.url, secret, &w, &em);
     if (e == ERR_LIMIT) {
         api_error(resp, 400, "too_many_webhooks", NULL, "%s", em.text);
     } else if (e != ERR_OK) {
@@ -72,8 +67,7 @@ API_HANDLER(api__webhooks_create) {
         answer_with_secret(resp, &w, secret);
         webhook_row_clear(&w);
     }
-    free(url);
-    json_decref(body);
+    free(b.url);
 }
 
 API_HANDLER(api__webhooks_list) {

@@ -2,9 +2,11 @@
  *
  * What:    one parser for `POST /v1/fine_tuning/jobs` and `ffwd train --config`: the OpenAI fields
  *          and ffwd's extensions, with defaults filled in. Unknown keys are refused with their
- * path. Owns:    its strings and JSON; free with job_request_clear. Threads: plain data. Errors:
- * ERR_INPUT with em->param = path of the field ("lora.rank") and a sentence that states the range;
- * ERR_UNSUPPORTED for methods and integrations that ffwd does not have.
+ *          path.
+ * Owns:    its strings and JSON; free with job_request_clear.
+ * Threads: plain data.
+ * Errors:  ERR_INPUT with em->param = path of the field ("lora.rank") and a sentence that states
+ * the range; ERR_UNSUPPORTED for methods and integrations that ffwd does not have.
  */
 #ifndef FFWD_BASE_JOB_REQUEST_H
 #define FFWD_BASE_JOB_REQUEST_H
@@ -14,12 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
-
-/* A number or "auto". */
-struct auto_number {
-    bool is_auto;
-    double value;
-};
+#include "base/json_table.h"
 
 struct lora_config {
     int64_t rank;           /* 1…LIMIT_RANK, 16 */
@@ -78,6 +75,9 @@ struct job_request {
 };
 
 enum { JOB_REQUEST_CREATE = 1 }; /* model and training_file are required */
+
+/* The body as a table, for openapi.json. */
+extern const struct json_table job_request_table;
 
 /* body: a parsed JSON object. On ERR_OK *out must be cleared; otherwise it is already clear. */
 enum err job_request_parse(const json_t *body, unsigned flags, struct job_request *out,

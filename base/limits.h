@@ -61,5 +61,6 @@
 #define LIMIT_METADATA_KEY 64
 #define LIMIT_METADATA_VALUE 512
 #define LIMIT_SUFFIX 64
+#define LIMIT_PRIORITY 100 /* from its negative */
 
 #endif

@@ -298,6 +298,7 @@ enum err server_run(struct config *config, struct err_msg *em) {
     int left = uv_run(&s.loop, UV_RUN_DEFAULT);
     if (left == 0)
         free_all(&s);
+    api_clear(&s.api);
     if (s.store != NULL)
         store_close(s.store);
     if (e != ERR_OK)

@@ -177,7 +177,7 @@ def complete_is_checked_and_then_final():
     other = begin(s, 10)
     foreign = part(s, other, b"0123456789")
     for body, param in (({}, "part_ids"), ({"part_ids": []}, "part_ids"),
-                        ({"part_ids": "a"}, "part_ids"), ({"part_ids": [1]}, "part_ids"),
+                        ({"part_ids": "a"}, "part_ids"), ({"part_ids": [1]}, "part_ids[0]"),
                         ({"part_ids": [one, "part_none"]}, "part_ids"),
                         ({"part_ids": [one, foreign]}, "part_ids"),
                         ({"part_ids": [one, one]}, "part_ids"), ({"part_ids": [one]}, "part_ids"),

@@ -272,7 +272,8 @@ def report(path):
             errors.append({"line": number, "offset": 0, "reason": "not JSON"})
     if not rows and not errors:
         errors.append({"line": 0, "offset": 0, "reason": "the file has no rows"})
-    return {"ok": not errors, "rows": rows, "errors": errors, "error_count": len(errors)}
+    return {"ok": not errors, "kind": "chat", "rows": rows, "tokens": 10 * rows, "errors": errors,
+            "error_count": len(errors), "warnings": []}
 
 
 def check(arguments):
@@ -282,7 +283,12 @@ def check(arguments):
         o["validation"] = report(arguments[arguments.index("--valid") + 1])
         good = good and o["validation"]["ok"]
     if good:
-        o["estimate"] = {"exact": True, "total_steps": o["rows"],
+        o["estimate"] = {"exact": True, "total_steps": o["rows"], "tokens": 10 * o["rows"],
+                         "hyperparameters": {"n_epochs": 1, "batch_size": 2,
+                                             "learning_rate_multiplier": 1.0},
+                         "flops": {"training": 1e6, "fast_forward": 0.0, "validation": 0.0},
+                         "memory_bytes": {"weights": 1, "adapter": 1, "activations": 1, "total": 3},
+                         "seconds": None, "seconds_basis": None,
                          "arguments": [a for a in arguments if not a.startswith("/")]}
     print(json.dumps(o))
     return 0 if good else 20

@@ -83,6 +83,7 @@ static inline void set_up(void) {
 }
 
 static inline void tear_down(void) {
+    api_clear(&api);
     store_close(api.store);
     cr_expect_eq(file_remove_tree(dir, NULL), ERR_OK);
     free(model_root);
@@ -148,6 +149,8 @@ static inline struct api_response send_request(enum http_method method, const ch
 
 /* The JSON of an answer that must have this status; the caller decrefs. */
 static inline json_t *expect(struct api_response resp, int status) {
+    if (resp.kind == API_BODY_TEXT)
+        resp.json = json_loads(resp.text, JSON_REJECT_DUPLICATES, NULL);
     char *text = json_dumps(resp.json, JSON_COMPACT);
     cr_assert_eq(resp.status, status, "status %d: %s", resp.status, text == NULL ? "" : text);
     free(text);

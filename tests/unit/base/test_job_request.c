@@ -186,7 +186,7 @@ static const struct {
     {"{\"training\":{\"learning_rate\":\"high\"}}", "training.learning_rate"},
     {"{\"training\":{\"learning_rate\":2}}", "training.learning_rate"},
     {"{\"training\":{\"max_seq_len\":1}}", "training.max_seq_len"},
-    {"{\"training\":{\"early_stopping\":{}}}", "training.early_stopping"},
+    {"{\"training\":{\"early_stopping\":{}}}", "training.early_stopping.patience"},
     {"{\"training\":{\"early_stopping\":{\"patience\":0}}}", "training.early_stopping.patience"},
     {"{\"training\":{\"warmup_ratio\":1.01}}", "training.warmup_ratio"},
 };
