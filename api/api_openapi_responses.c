@@ -165,15 +165,19 @@ static bool can_answer(enum who who, const struct api_route *route,
 
 /* ---- the good answers ----------------------------------------------------------------------- */
 
-/* An object or array may stand for bytes that are JSON; a part of them is neither. */
+/* Of a stream's media the schema is that of one event; a part of a file's bytes has none. */
+static json_t *media_schema(const char *media, bool whole) {
+    if (!whole)
+        return json_object();
+    if (strcmp(media, "text/event-stream") == 0)
+        return openapi_ref("schemas", "StreamEvent");
+    return json_pack("{s:s}", "type", strcmp(media, "application/json") == 0 ? "object" : "string");
+}
+
 static void add_media(json_t *content, const char *list, bool whole) {
     char *copy = xstrdup(list), *rest = copy;
     for (char *media; (media = strsep(&rest, ",")) != NULL;) {
-        bool json = strcmp(media, "application/json") == 0;
-        json_t *schema = !whole ? json_object()
-                         : json ? json_pack("{s:s}", "type", "object")
-                                : json_pack("{s:s}", "type", "string");
-        json_t *one = openapi_content(media, schema, NULL);
+        json_t *one = openapi_content(media, media_schema(media, whole), NULL);
         json_object_update(content, one);
         json_decref(one);
     }

@@ -189,6 +189,10 @@ static const char *const schemas[][2] = {
         KEY("type") ONE_OF("'message','metrics'")
         KEY("data") "{'type':'object'}")},
     {"EventList", LIST_OF("Event", "", "")},
+    {"StreamEvent", "{'type':'object','description':'one server-sent event','required':['data'],'properties':{"
+        FIRST("id") TEXT KEY("event") ONLY("'message'")
+        KEY("data") "{'oneOf':[{'const':'[DONE]','description':'the last one'},{'type':'string',"
+            "'contentMediaType':'application/json','contentSchema':" REF("Event") ",'pattern':'^[{]'}]}}}"},
     {"Checkpoint", OBJECT("'id','object','created_at','fine_tuned_model_checkpoint',"
                           "'fine_tuning_job_id','step_number','metrics'",
         FIRST("id") TEXT

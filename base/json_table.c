@@ -62,9 +62,10 @@ static enum err read_text(const json_t *v, const struct json_rule *f, char **out
                              at->path, f->hi);
     for (const char *p = s; f->refused != NULL && *p != '\0'; p++)
         if (strchr(f->refused, *p) != NULL || (unsigned char)*p < 0x20 || *p == 0x7f)
-            return err_set_param(at->em, ERR_INPUT, at->path,
-                                 "%s cannot have control characters or one of %s", at->path,
-                                 f->refused);
+            return err_set_param(
+                at->em, ERR_INPUT, at->path,
+                "%s must be a text without control characters and without any of %s", at->path,
+                f->refused);
     free(*out);
     *out = xstrdup(s);
     return ERR_OK;
@@ -88,6 +89,27 @@ static enum err check_distinct(const json_t *v, const struct json_place *at) {
     return e;
 }
 
+static bool is_item(const json_t *v, const struct json_rule *f) {
+    const char *text = json_string_value(v);
+    return text != NULL && text[0] != '\0' && json_table_characters(text) <= (size_t)f->item_hi;
+}
+
+/* A wrong item is named by its place, but where there might be no array at all. */
+static enum err wrong_texts(const struct json_rule *f, size_t item, const struct json_place *at) {
+    if (f->word != NULL)
+        return err_set_param(at->em, ERR_INPUT, at->path,
+                             "%s must be \"%s\" or an array of %.0f to %.0f strings of 1 to %d "
+                             "characters",
+                             at->path, f->word, f->lo, f->hi, f->item_hi);
+    if (item == SIZE_MAX)
+        return err_set_param(at->em, ERR_INPUT, at->path,
+                             "%s must be an array of %.0f to %.0f strings", at->path, f->lo, f->hi);
+    struct json_place place = {.em = at->em};
+    (void)snprintf(place.path, sizeof place.path, "%.80s[%zu]", at->path, item);
+    return err_set_param(at->em, ERR_INPUT, place.path, "%s must be a string of 1 to %d characters",
+                         place.path, f->item_hi);
+}
+
 static enum err read_texts(const json_t *v, const struct json_rule *f, json_t **out,
                            const struct json_place *at) {
     const char *word = json_string_value(v);
@@ -97,20 +119,10 @@ static enum err read_texts(const json_t *v, const struct json_rule *f, json_t **
     if (f->word != NULL && word != NULL && strcmp(word, f->word) == 0)
         return ERR_OK;
     if (!json_is_array(v) || (double)n < f->lo || (double)n > f->hi)
-        return err_set_param(at->em, ERR_INPUT, at->path,
-                             "%s must be %s%s%san array of %.0f to "
-                             "%.0f strings",
-                             at->path, f->word != NULL ? "\"" : "", f->word != NULL ? f->word : "",
-                             f->word != NULL ? "\" or " : "", f->lo, f->hi);
-    for (size_t i = 0; i < n; i++) {
-        const char *text = json_string_value(json_array_get(v, i));
-        struct json_place item = {.em = at->em};
-        (void)snprintf(item.path, sizeof item.path, "%.80s[%zu]", at->path, i);
-        if (text == NULL || text[0] == '\0' || json_table_characters(text) > (size_t)f->item_hi)
-            return err_set_param(at->em, ERR_INPUT, item.path,
-                                 "%s must be a string of 1 to %d characters", item.path,
-                                 f->item_hi);
-    }
+        return wrong_texts(f, SIZE_MAX, at);
+    for (size_t i = 0; i < n; i++)
+        if (!is_item(json_array_get(v, i), f))
+            return wrong_texts(f, i, at);
     enum err e = f->distinct ? check_distinct(v, at) : ERR_OK;
     if (e == ERR_OK)
         *out = json_deep_copy(v);

@@ -255,7 +255,7 @@ def what_a_create_request_must_have():
         assert a.status == 400 and a.error["param"] == param and "required" in a.error["message"], a.body
     c.refused({"method": {}}, "method.type", "missing", "required")
     c.refused({"method": {"supervised": {}}}, "method.type", "missing", "required")
-    c.refused({"training": {"early_stopping": {"min_delta": 1}}}, "training.early_stopping", "patience")
+    c.refused({"training": {"early_stopping": {"min_delta": 1}}}, "training.early_stopping.patience", "patience")
     c.unchanged()
 
 
