@@ -76,6 +76,7 @@ static const struct {
         "'validation_file':null,'valid':true,'message':null,'training':" REPORT ",'validation':null,"
         "'estimate':" ESTIMATE "}"},
     {"EventList", LIST(EVENT, "")},
+    {"StreamEvent", "{'id':'ftevent-12','data':'[DONE]'}"},
     {"CheckpointList", LIST(CHECKPOINT_OBJECT, IDS("ftckpt-8h3j5k7l9p1o2i4u6y0tab12-40"))},
     {"Model", MODEL_OBJECT},
     {"ModelList", "{'object':'list','data':[" MODEL_OBJECT "]}"},

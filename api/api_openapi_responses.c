@@ -166,18 +166,19 @@ static bool can_answer(enum who who, const struct api_route *route,
 /* ---- the good answers ----------------------------------------------------------------------- */
 
 /* Of a stream's media the schema is that of one event; a part of a file's bytes has none. */
-static json_t *media_schema(const char *media, bool whole) {
+static json_t *media_content(const char *media, bool whole) {
     if (!whole)
-        return json_object();
+        return openapi_content(media, json_object(), NULL);
     if (strcmp(media, "text/event-stream") == 0)
-        return openapi_ref("schemas", "StreamEvent");
-    return json_pack("{s:s}", "type", strcmp(media, "application/json") == 0 ? "object" : "string");
+        return openapi_content(media, openapi_ref("schemas", "StreamEvent"), "StreamEvent");
+    bool json = strcmp(media, "application/json") == 0;
+    return openapi_content(media, json_pack("{s:s}", "type", json ? "object" : "string"), NULL);
 }
 
 static void add_media(json_t *content, const char *list, bool whole) {
     char *copy = xstrdup(list), *rest = copy;
     for (char *media; (media = strsep(&rest, ",")) != NULL;) {
-        json_t *one = openapi_content(media, media_schema(media, whole), NULL);
+        json_t *one = media_content(media, whole);
         json_object_update(content, one);
         json_decref(one);
     }
