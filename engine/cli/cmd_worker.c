@@ -27,6 +27,7 @@ struct worker {
     char *model_dir;
     json_t *result; /* data of the last event of the job in hand */
     struct unsent unsent;
+    const char *out_dir; /* of the job in hand */
 };
 
 /* ---- hooks ---------------------------------------------------------------------------------- */
@@ -47,6 +48,11 @@ static void on_event(void *arg, const struct event *ev) {
 static void on_resolved(void *arg, const json_t *resolved) {
     struct worker *w = arg;
     worker_pipe_send(&w->pipe, "resolved", "resolved", json_deep_copy(resolved));
+}
+
+static void on_saving(void *arg) {
+    const struct worker *w = arg;
+    unsent_save(&w->unsent, w->out_dir);
 }
 
 static enum train_signal on_poll(void *arg) {
@@ -83,18 +89,16 @@ static const char *text_of(const json_t *message, const char *key) {
 }
 
 /* Events that the server before this one may not have read. */
-static void send_again(struct worker *w, const char *out_dir) {
-    json_t *events = unsent_load(out_dir);
-    for (size_t i = 0; i < json_array_size(events); i++)
-        worker_pipe_send(&w->pipe, "event", "event", json_incref(json_array_get(events, i)));
-    if (events != NULL && !worker_pipe_closed(&w->pipe))
-        unsent_remove(out_dir);
-    json_decref(events);
+static void send_again(struct worker *w) {
+    unsent_load(&w->unsent, w->out_dir);
+    for (size_t i = 0; i < json_array_size(w->unsent.events); i++)
+        worker_pipe_send(&w->pipe, "event", "event",
+                         json_incref(json_array_get(w->unsent.events, i)));
 }
 
 static enum err run_job(struct worker *w, const json_t *message, struct err_msg *em) {
     const struct train_hooks hooks = {
-        .arg = w, .event = on_event, .resolved = on_resolved, .poll = on_poll};
+        .arg = w, .event = on_event, .resolved = on_resolved, .saving = on_saving, .poll = on_poll};
     struct job_request request;
     struct train_job job = {
         .model_dir = text_of(message, "model"),
@@ -116,7 +120,8 @@ static enum err run_job(struct worker *w, const json_t *message, struct err_msg 
     e = load_model(w, job.model_dir, em);
     job.model = w->model;
     if (e == ERR_OK) {
-        send_again(w, job.out_dir);
+        w->out_dir = job.out_dir;
+        send_again(w);
         e = train_run(&job, &hooks, em);
     }
     if (worker_pipe_closed(&w->pipe))

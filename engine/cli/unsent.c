@@ -1,4 +1,4 @@
-/* unsent: the last metrics events of a job whose server went away. */
+/* unsent: the last metrics events of a job, for a server that may not have read them. */
 #include "engine/cli/unsent.h"
 
 #include <stdlib.h>
@@ -38,7 +38,7 @@ void unsent_save(const struct unsent *u, const char *out_dir) {
     free(text);
 }
 
-json_t *unsent_load(const char *out_dir) {
+void unsent_load(struct unsent *u, const char *out_dir) {
     char *path = path_of(out_dir);
     char *text = NULL;
     size_t n = 0;
@@ -47,16 +47,11 @@ json_t *unsent_load(const char *out_dir) {
         events = json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL);
     free(text);
     free(path);
+    unsent_clear(u);
     if (json_is_array(events))
-        return events;
-    json_decref(events);
-    return NULL;
-}
-
-void unsent_remove(const char *out_dir) {
-    char *path = path_of(out_dir);
-    (void)unlink(path);
-    free(path);
+        u->events = events;
+    else
+        json_decref(events);
 }
 
 void unsent_clear(struct unsent *u) {

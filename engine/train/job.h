@@ -27,6 +27,9 @@ struct train_hooks {
     /* Called once when "auto" values are known: {"hyperparameters":{n_epochs,batch_size,
      * learning_rate_multiplier},"learning_rate",…,"total_steps"}; borrowed. May be NULL. */
     void (*resolved)(void *arg, const json_t *resolved);
+    /* Called before a resume point is written: what it covers is not reported again. May be NULL.
+     */
+    void (*saving)(void *arg);
     /* Asked between steps and between evaluation batches. */
     enum train_signal (*poll)(void *arg);
 };

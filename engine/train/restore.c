@@ -51,6 +51,8 @@ enum err run_save(struct run *r, struct err_msg *em) {
                               (json_int_t)r->plan.total_steps);
     struct resume_tensor tensors[MAX_TENSORS];
     int n = list_tensors(r, tensors);
+    if (r->hooks->saving != NULL)
+        r->hooks->saving(r->hooks->arg);
     e = resume_save(r->resume_dir, s->step, state, r->dev, tensors, n, em);
     json_decref(state);
     if (e == ERR_OK) {
