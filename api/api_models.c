@@ -153,54 +153,51 @@ enum err api_model_find(const struct api_config *config, struct store *s, const 
 
 /* ---- objects -------------------------------------------------------------------------------- */
 
-static json_t *model_json(const char *name, int64_t created, const char *owner, size_t owner_len) {
-    char *owned_by = xstrndup(owner, owner_len);
-    json_t *o = json_object();
-    json_object_set_new(o, "id", api__string(name));
-    json_object_set_new(o, "object", json_string("model"));
-    json_object_set_new(o, "created", json_integer(created));
-    json_object_set_new(o, "owned_by", api__string(owned_by));
-    free(owned_by);
-    return o;
+static void write_model(struct json_text *w, const char *name, int64_t created, const char *owner) {
+    json_text_open(w, '{');
+    json_text_key(w, "id");
+    json_text_string(w, name);
+    json_text_key(w, "object");
+    json_text_string(w, "model");
+    json_text_key(w, "created");
+    json_text_integer(w, created);
+    json_text_key(w, "owned_by");
+    json_text_string(w, owner);
+    json_text_close(w, '}');
 }
 
 /* owned_by of a base model: the organisation in its name. */
-static json_t *base_json(const char *name, int64_t created) {
+static void write_base(struct json_text *w, const char *name, int64_t created) {
     const char *slash = strchr(name, '/');
-    return slash != NULL ? model_json(name, created, name, (size_t)(slash - name))
-                         : model_json(name, created, "local", 5);
+    char *owner = slash != NULL ? xstrndup(name, (size_t)(slash - name)) : xstrdup("local");
+    write_model(w, name, created, owner);
+    free(owner);
 }
 
-/* A checkpoint may be of a job that has not ended. */
-static json_t *tuned_json(const char *name, const struct job_row *job) {
-    int64_t created = job->finished_at > 0 ? job->finished_at : job->created_at;
-    return model_json(name, created, API_ORGANIZATION, strlen(API_ORGANIZATION));
-}
-
-/* The object of a fine-tuned model, or of one of its checkpoints. */
-static enum err find_tuned(struct api *api, const char *project, const char *name, json_t **out,
-                           struct err_msg *em) {
+/* Writes the object of a fine-tuned model, or of one of its checkpoints, whose job may not have
+ * ended. */
+static enum err write_tuned(struct api *api, const char *project, const char *name,
+                            struct json_text *w, struct err_msg *em) {
     struct job_row job;
     char *folder = NULL;
     enum err e = api__model_open(api->config, api->store, project, name, &job, &folder, em);
     if (e != ERR_OK)
         return e;
-    *out = tuned_json(name, &job);
+    write_model(w, name, job.finished_at > 0 ? job.finished_at : job.created_at, API_ORGANIZATION);
     free(folder);
     job_row_clear(&job);
     return ERR_OK;
 }
 
 /* What other projects let this one use, as far as it still exists. */
-static void add_permitted(struct api *api, const char *project, json_t *data) {
+static void write_permitted(struct api *api, const char *project, struct json_text *w) {
     struct permission_row *rows = NULL;
     int n = 0;
     if (store_permission_list_of(api->store, project, LIMIT_PAGE, &rows, &n, NULL) != ERR_OK)
         return;
     for (int i = 0; i < n; i++) {
-        json_t *model = NULL;
-        if (find_tuned(api, project, rows[i].checkpoint, &model, NULL) == ERR_OK)
-            json_array_append_new(data, model);
+        enum err e = write_tuned(api, project, rows[i].checkpoint, w, NULL);
+        (void)e; /* one that is gone is left out */
         permission_row_clear(&rows[i]);
     }
     free(rows);
@@ -209,44 +206,50 @@ static void add_permitted(struct api *api, const char *project, json_t *data) {
 API_HANDLER(api__models_list) {
     (void)params;
     struct err_msg em = ERR_MSG_INIT;
-    struct job_row *jobs = NULL;
+    struct model_row *tuned = NULL;
     struct model_entry *entries = NULL;
-    int n_jobs = 0, n = 0;
-    if (store_job_list_models(api->store, req->project, &jobs, &n_jobs, &em) != ERR_OK) {
+    struct json_text w;
+    int n_tuned = 0, n = 0;
+    if (store_model_list(api->store, req->project, &tuned, &n_tuned, &em) != ERR_OK) {
         api_error_from(resp, &em);
         return;
     }
-    json_t *data = json_array();
+    api__list_begin(&w);
     model_roots_list(api->config->model_roots, &entries, &n);
     for (int i = 0; i < n; i++)
-        json_array_append_new(data, base_json(entries[i].name, entries[i].created));
+        write_base(&w, entries[i].name, entries[i].created);
     model_roots_free(entries, n);
-    for (int i = 0; i < n_jobs; i++) {
-        json_array_append_new(data, tuned_json(jobs[i].fine_tuned_model, &jobs[i]));
-        job_row_clear(&jobs[i]);
+    for (int i = 0; i < n_tuned; i++) {
+        write_model(&w, tuned[i].name, tuned[i].created_at, API_ORGANIZATION);
+        model_row_clear(&tuned[i]);
     }
-    free(jobs);
-    add_permitted(api, req->project, data);
-    api__ok(resp, json_pack("{s:s, s:o}", "object", "list", "data", data));
+    free(tuned);
+    write_permitted(api, req->project, &w);
+    json_text_close(&w, ']');
+    json_text_close(&w, '}');
+    api__ok_text(resp, &w, false);
 }
 
 API_HANDLER(api__models_get) {
     struct err_msg em = ERR_MSG_INIT;
     const char *name = params->value[0];
-    json_t *model = NULL;
+    struct json_text w;
     enum err e = ERR_NOT_FOUND;
+    json_text_init(&w, LIMIT_JSON_ANSWER);
     if (api__model_is_tuned(name)) {
-        e = find_tuned(api, req->project, name, &model, &em);
+        e = write_tuned(api, req->project, name, &w, &em);
     } else {
         char *dir = model_roots_find(api->config->model_roots, name);
         e = dir != NULL ? ERR_OK : ERR_NOT_FOUND;
-        model = dir != NULL ? base_json(name, model_roots_created(dir)) : NULL;
+        if (dir != NULL)
+            write_base(&w, name, model_roots_created(dir));
         free(dir);
     }
-    if (e == ERR_NOT_FOUND)
+    if (e == ERR_OK)
+        api__ok_text(resp, &w, false);
+    else if (e == ERR_NOT_FOUND)
         api_error(resp, 404, "model_not_found", "model", "The model '%s' does not exist", name);
-    else if (e != ERR_OK)
-        api_error_from(resp, &em);
     else
-        api__ok(resp, model);
+        api_error_from(resp, &em);
+    json_text_clear(&w);
 }

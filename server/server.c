@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/model_roots.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -232,24 +233,17 @@ static void watch_signals(struct server *s) {
     }
 }
 
-static size_t count_models(struct server *s) {
-    struct api_request q = {.method = HTTP_GET, .path = "/v1/models", .project = "default"};
-    struct api_response resp = {0};
-    struct api_params params = {0};
-    const struct api_route *route = api_route_find(&q, &params, &resp);
-    size_t n = 0;
-    if (route != NULL) {
-        route->handle(&s->api, &q, &params, &resp);
-        n = json_array_size(json_object_get(resp.json, "data"));
-    }
-    api_params_clear(&params);
-    api_response_clear(&resp);
+static int count_models(const struct server *s) {
+    struct model_entry *entries = NULL;
+    int n = 0;
+    model_roots_list(s->api_config.model_roots, &entries, &n);
+    model_roots_free(entries, n);
     return n;
 }
 
 static void announce(struct server *s, const struct http_address *at) {
-    size_t models = count_models(s);
-    log_info("server.start", "url=http://%s/v1 data=%s models=%zu device=%s keys=%s", at->text,
+    int models = count_models(s);
+    log_info("server.start", "url=http://%s/v1 data=%s models=%d device=%s keys=%s", at->text,
              s->config->data_dir, models, s->config->device,
              s->keys_exist ? "required" : "none, open to this machine only");
     if (models == 0)

@@ -129,10 +129,6 @@ enum err store_job_last_of(struct store *s, const char *model, struct job_row *o
 /* The first job after row after_seq whose id ends with these eight characters. */
 enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, struct job_row *out,
                           struct err_msg *em) NODISCARD;
-/* All jobs of a project whose fine_tuned_model exists, oldest first. */
-enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
-                               struct err_msg *em) NODISCARD;
-
 /* A job as it is shown: what is stored as JSON stays text, as in job_row, or NULL. */
 struct job_text {
     const char *id, *project, *model, *training_file, *validation_file, *fine_tuned_model;
@@ -201,6 +197,15 @@ enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1],
                           struct err_msg *em) NODISCARD;
 
 /* ---- models and who may use them ------------------------------------------------------------ */
+
+struct model_row {
+    char *name;
+    int64_t created_at; /* the end of the job that made it */
+};
+void model_row_clear(struct model_row *m);
+/* All models of a project that exist, oldest first. */
+enum err store_model_list(struct store *s, const char *project, struct model_row **rows, int *n,
+                          struct err_msg *em) NODISCARD;
 
 /* The model that job j made: with its checkpoints, resume points, result files (but the metrics)
  * and permissions. ERR_CONFLICT while a live job goes on from it or from one of its checkpoints. */

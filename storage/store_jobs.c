@@ -192,22 +192,28 @@ enum err store__job_seq(struct store *s, const char *job_id, int64_t *seq, struc
     return e == ERR_NOT_FOUND ? store__job_not_found(job_id, em) : e;
 }
 
-enum err store_job_list_models(struct store *s, const char *project, struct job_row **rows, int *n,
-                               struct err_msg *em) {
+void model_row_clear(struct model_row *m) {
+    free(m->name);
+    *m = (struct model_row){0};
+}
+
+enum err store_model_list(struct store *s, const char *project, struct model_row **rows, int *n,
+                          struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     bool row = true;
     *rows = NULL;
     *n = 0;
     enum err e = store__query(s, em, &q,
-                              "SELECT " STORE_JOB_COLUMNS " FROM jobs WHERE project = ?1 AND "
-                              "fine_tuned_model IS NOT NULL AND model_deleted = 0 ORDER BY seq",
+                              "SELECT fine_tuned_model, finished_at FROM jobs WHERE project = ?1 "
+                              "AND fine_tuned_model IS NOT NULL AND model_deleted = 0 ORDER BY seq",
                               "s", project);
     while (e == ERR_OK && (e = store__next(s, q, &row, em)) == ERR_OK && row) {
         *rows = store__grow(*rows, *n, sizeof **rows);
-        read_row(q, &(*rows)[(*n)++]);
+        (*rows)[(*n)++] =
+            (struct model_row){.name = store__text(q, 0), .created_at = sqlite3_column_int64(q, 1)};
     }
     for (int i = 0; e != ERR_OK && i < *n; i++)
-        job_row_clear(&(*rows)[i]);
+        model_row_clear(&(*rows)[i]);
     if (e != ERR_OK) {
         free(*rows);
         *rows = NULL;

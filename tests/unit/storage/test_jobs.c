@@ -279,7 +279,8 @@ Test(jobs, old_attempt_changes_nothing) {
 
 Test(jobs, success_stores_what_was_made) {
     char id[STORE_ID_SIZE];
-    struct job_row j, *rows = NULL;
+    struct job_row j;
+    struct model_row *rows = NULL;
     int n = 0;
     json_t *files = json_pack("[s]", "file-y");
     add_running(id);
@@ -296,9 +297,11 @@ Test(jobs, success_stores_what_was_made) {
     cr_expect_gt(j.finished_at, 0);
     job_row_clear(&j);
     cr_expect_eq(store_job_by_end(store, id + strlen(id) - 8, seq, &j, NULL), ERR_NOT_FOUND);
-    cr_assert_eq(store_job_list_models(store, "p", &rows, &n, NULL), ERR_OK);
+    cr_assert_eq(store_model_list(store, "p", &rows, &n, NULL), ERR_OK);
     cr_assert_eq(n, 1);
-    job_row_clear(&rows[0]);
+    cr_expect_str_eq(rows[0].name, "ft:tiny:ffwd::12345678");
+    cr_expect_gt(rows[0].created_at, 0);
+    model_row_clear(&rows[0]);
     free(rows);
     json_decref(files);
 }
