@@ -13,6 +13,7 @@
 #include "engine/cli/options.h"
 #include "engine/model/adapter.h"
 #include "engine/model/model.h"
+#include "engine/train/memory.h"
 
 static const char help_text[] =
     "usage: ffwd bench --shape NAME|--model DIR [OPTIONS]\n"
@@ -38,7 +39,8 @@ static const char help_text[] =
     "and attention; gemm_peak_tflops is the speed of the step's matrix products alone, in the "
     "same\n"
     "run on the same shapes; mfu is the ratio of the two. peak_bytes is the resident peak of the\n"
-    "process on a CPU, device memory on an accelerator.\n";
+    "process on a CPU, device memory on an accelerator; planned_bytes what was planned for it\n"
+    "before the first step.\n";
 
 struct bench {
     const char *shape, *model_dir, *device, *dtype_text;
@@ -49,6 +51,7 @@ struct bench {
     struct model *model;
     struct adapter *adapter;
     struct pass *pass;
+    struct memory_plan plan;
     struct profile *profile; /* NULL: not asked for */
     double profiled_seconds; /* of all its steps */
     int64_t steps_done;
@@ -146,11 +149,31 @@ static void make_batch(struct bench *b) {
                                   .keys = b->keys};
 }
 
+/* Known before the first step; peak_bytes is what came of it. */
+static enum err plan_memory(struct bench *b, const struct lora_options *lora,
+                            const struct pass_limits *limits, struct err_msg *em) {
+    struct device_info info;
+    const struct memory_ask ask = {.dev = b->dev,
+                                   .config = model_config(b->model),
+                                   .dtype = b->dtype,
+                                   .lora = lora,
+                                   .training = *limits};
+    enum err e = memory_plan_make(&ask, &b->plan, em);
+    b->dev->ops->info(b->dev, &info);
+    if (e != ERR_OK || strcmp(info.kind, "cpu") != 0)
+        return e;
+    b->plan.process = memory_process(b->model, b->plan.weights);
+    b->plan.total += b->plan.process;
+    return ERR_OK;
+}
+
 static enum err prepare(struct bench *b, struct err_msg *em) {
     const struct lora_options lora = {.rank = (int32_t)b->rank, .alpha = 2 * (float)b->rank};
     int32_t tokens = (int32_t)(b->seq * b->batch);
     const struct pass_limits limits = {tokens, (int32_t)b->batch, tokens, true};
     enum err e = open_model(b, em);
+    if (e == ERR_OK)
+        e = plan_memory(b, &lora, &limits, em);
     if (e == ERR_OK)
         e = adapter_new(b->model, &lora, 1, &b->adapter, em);
     if (e == ERR_OK)
@@ -238,6 +261,8 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
         "step_ms", seconds * 1e3);
     if (j != NULL)
         json_object_set(j, "step_ms_each", b->each);
+    if (j != NULL)
+        json_object_set_new(j, "planned_bytes", memory_plan_json(&b->plan));
     if (j != NULL && profile != NULL)
         json_object_set(j, "profile", profile);
     char *line = j != NULL ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;

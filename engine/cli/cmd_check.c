@@ -15,6 +15,7 @@
 #include "engine/model/config.h"
 #include "engine/text/dataset_model.h"
 #include "engine/train/estimate.h"
+#include "engine/train/memory.h"
 
 static const char help[] =
     "usage: ffwd check --model DIR [OPTIONS] FILE\n"
@@ -278,6 +279,8 @@ static enum err make_estimate(struct check *c, struct err_msg *em) {
     enum err e = cpu ? device_open("cpu", (int)c->o.threads, &dev, em) : ERR_OK;
     if (e == ERR_OK && dev != NULL)
         e = cli_dtype(NULL, dev, &in.dtype, em);
+    in.dev = dev;
+    in.process = cpu ? memory_process(NULL, 0) : 0;
     if (e == ERR_OK)
         e = measure(c, dev, &in, em);
     if (e == ERR_OK)

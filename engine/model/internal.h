@@ -22,8 +22,11 @@ struct model {
     struct device *dev;
     struct model_config cfg;
     enum dtype dtype;
-    void *slab;          /* embedding table and norms */
-    struct tensor embed; /* [vocab, hidden], dtype */
+    void *slab;              /* norms */
+    void *table;             /* a copy of the embedding table; NULL: used where it is mapped */
+    size_t mapped_bytes;     /* of weights that are */
+    struct weights *weights; /* whose mapping they lie in; NULL: none do */
+    struct tensor embed;     /* [vocab, hidden], dtype */
     struct layer *layers;
     struct norm norm;
     struct linear *head; /* [vocab, hidden] */
@@ -67,9 +70,15 @@ enum err adapter_layout(struct model *m, const struct lora_options *o, struct ad
 enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
                       struct err_msg *em) NODISCARD;
 
-/* Bytes that pass_new would take. */
+struct pass_size {
+    size_t bytes;        /* that pass_new takes */
+    size_t scratch;      /* that the device's operations take besides */
+    int32_t eval_tokens; /* of pass_new_inside */
+};
+/* Counts a pass, and one for evaluation inside it: as many as fit of eval->tokens, 0: none. */
 enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
-                    size_t *bytes, struct err_msg *em) NODISCARD;
+                    const struct pass_limits *eval, struct pass_size *out,
+                    struct err_msg *em) NODISCARD;
 
 /* cos and sin of positions 0…n-1, [n, rope_columns / 2] each, into host memory. */
 void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out);

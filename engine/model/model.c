@@ -170,52 +170,65 @@ static enum err load_site(struct model *m, struct weights *w, int layer, enum si
     return e;
 }
 
-/* The table in the model's dtype, moved in pieces; and the head, which a tied model takes from
- * the same tensor. */
+static size_t table_bytes(const struct model *m) {
+    return (size_t)m->cfg.vocab * (size_t)m->cfg.hidden * dtype_size(m->dtype);
+}
+
+/* The table in the model's dtype, moved in pieces. */
+static enum err copy_table(struct model *m, const struct host_tensor *table, struct err_msg *em) {
+    enum { PIECE = 256 };
+    const struct ops *ops = m->dev->ops;
+    int64_t hidden = m->cfg.hidden;
+    size_t row = (size_t)hidden * dtype_size(m->dtype);
+    size_t stored = (size_t)hidden * dtype_size(table->dtype);
+    enum err e = ops->mem_alloc(m->dev, table_bytes(m), &m->table, em);
+    if (e != ERR_OK)
+        return e;
+    void *piece = xmalloc(PIECE * row);
+    for (int64_t r = 0; r < table->rows; r += PIECE) {
+        int64_t n = table->rows - r < PIECE ? table->rows - r : PIECE;
+        convert_elements((const char *)table->data + (size_t)r * stored, table->dtype, piece,
+                         m->dtype, n * hidden);
+        ops->upload(m->dev, (char *)m->table + (size_t)r * row, piece, (size_t)n * row);
+    }
+    free(piece);
+    return ERR_OK;
+}
+
+/* The table stays in its file where the device can read it there, and is copied elsewhere. */
+static enum err place_table(struct model *m, const struct host_tensor *table, struct err_msg *em) {
+    const void *in_place = NULL;
+    if (table->owned == NULL && table->dtype == m->dtype)
+        in_place = m->dev->ops->mem_share(m->dev, table->data, table_bytes(m));
+    m->mapped_bytes = in_place != NULL ? table_bytes(m) : 0;
+    enum err e = in_place != NULL ? ERR_OK : copy_table(m, table, em);
+    void *data = in_place != NULL ? (void *)(uintptr_t)in_place : m->table;
+    m->embed = (struct tensor){data, m->dtype, m->cfg.vocab, m->cfg.hidden, m->cfg.hidden};
+    return e;
+}
+
+/* The table, and the head, which a tied model takes from the same tensor. */
 static enum err load_embedding(struct model *m, struct weights *w, struct err_msg *em) {
     const struct model_config *c = &m->cfg;
     const struct family *f = c->family;
     struct host_tensor table, head;
     enum err e = weights_take(w, f->embed, c->vocab, c->hidden, &table, em);
-    if (e != ERR_OK)
-        return e;
-    enum { PIECE = 256 };
-    size_t row = (size_t)c->hidden * dtype_size(m->dtype);
-    const char *src = table.data;
-    void *piece = xmalloc(PIECE * row);
-    for (int64_t r = 0; r < c->vocab; r += PIECE) {
-        int64_t n = c->vocab - r < PIECE ? c->vocab - r : PIECE;
-        convert_elements(src + (size_t)(r * c->hidden) * dtype_size(table.dtype), table.dtype,
-                         piece, m->dtype, n * c->hidden);
-        m->dev->ops->upload(m->dev, (char *)m->embed.data + (size_t)r * row, piece,
-                            (size_t)n * row);
-    }
-    free(piece);
+    if (e == ERR_OK)
+        e = place_table(m, &table, em);
     head = table;
     if (!c->tied_head) {
         host_tensor_release(&table);
-        e = weights_take(w, f->head, c->vocab, c->hidden, &head, em);
+        head = table;
+        if (e == ERR_OK)
+            e = weights_take(w, f->head, c->vocab, c->hidden, &head, em);
     }
     if (e == ERR_OK) {
         struct linear_spec spec = {.in = c->hidden, .n_parts = 1};
         spec.part[0] = (struct linear_part){head.data, head.dtype, NULL, c->vocab};
         e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, &m->head, em);
-        host_tensor_release(&head);
     }
+    host_tensor_release(&head);
     return e;
-}
-
-static enum err alloc_slab(struct model *m, float **norms, struct err_msg *em) {
-    const struct model_config *c = &m->cfg;
-    size_t norm_bytes = ((size_t)c->layers * 2 + 1) * norm_values(c) * sizeof(float);
-    size_t table = (size_t)c->vocab * (size_t)c->hidden * dtype_size(m->dtype);
-    table = (table + 63) / 64 * 64;
-    enum err e = m->dev->ops->mem_alloc(m->dev, table + norm_bytes, &m->slab, em);
-    if (e != ERR_OK)
-        return e;
-    m->embed = (struct tensor){m->slab, m->dtype, c->vocab, c->hidden, c->hidden};
-    *norms = (float *)((char *)m->slab + table);
-    return ERR_OK;
 }
 
 static enum err load_layer(struct model *m, struct weights *w, int l, float *norms,
@@ -232,9 +245,10 @@ static enum err load_layer(struct model *m, struct weights *w, int l, float *nor
 
 static enum err load_all(struct model *m, struct weights *w, struct err_msg *em) {
     const struct family *f = m->cfg.family;
-    float *norms = NULL;
+    size_t norm_bytes = ((size_t)m->cfg.layers * 2 + 1) * norm_values(&m->cfg) * sizeof(float);
     m->layers = xcalloc((size_t)m->cfg.layers, sizeof *m->layers);
-    enum err e = alloc_slab(m, &norms, em);
+    enum err e = m->dev->ops->mem_alloc(m->dev, norm_bytes, &m->slab, em);
+    float *norms = m->slab;
     if (e == ERR_OK)
         e = load_embedding(m, w, em);
     for (int l = 0; l < m->cfg.layers && e == ERR_OK; l++)
@@ -245,13 +259,20 @@ static enum err load_all(struct model *m, struct weights *w, struct err_msg *em)
     return e != ERR_OK ? e : m->dev->ops->sync(m->dev, em);
 }
 
-static enum err open_from(struct device *dev, const struct model_config *cfg, struct weights *w,
-                          enum dtype dtype, struct model **out, struct err_msg *em) {
+/* Takes w in any case. */
+static enum err open_from(struct device *dev, const struct model_config *cfg,
+                          struct weights *w_take, enum dtype dtype, struct model **out,
+                          struct err_msg *em) {
     struct model *m = xcalloc(1, sizeof *m);
     m->dev = dev;
     m->cfg = *cfg;
     m->dtype = dtype;
-    enum err e = load_all(m, w, em);
+    m->weights = w_take;
+    enum err e = load_all(m, w_take, em);
+    if (e == ERR_OK && m->mapped_bytes == 0) {
+        weights_close(m->weights);
+        m->weights = NULL;
+    }
     if (e != ERR_OK) {
         model_close(m);
         m = NULL;
@@ -267,17 +288,14 @@ enum err model_open(struct device *dev, const char *dir, enum dtype dtype, struc
     *out = NULL;
     enum err e = open_folder(dir, &cfg, &w, em);
     if (e == ERR_OK)
-        e = open_from(dev, &cfg, w, dtype, out, em);
+        return open_from(dev, &cfg, w, dtype, out, em);
     weights_close(w);
     return e;
 }
 
 enum err model_open_random(struct device *dev, const struct model_config *cfg, enum dtype dtype,
                            struct model **out, struct err_msg *em) {
-    struct weights *w = weights_random(dtype);
-    enum err e = open_from(dev, cfg, w, dtype, out, em);
-    weights_close(w);
-    return e;
+    return open_from(dev, cfg, weights_random(dtype), dtype, out, em);
 }
 
 enum err model_open_shape(struct device *dev, const char *shape, enum dtype dtype,
@@ -302,6 +320,9 @@ void model_close(struct model *m) {
         ops->linear_free(m->dev, m->head);
     if (m->slab != NULL)
         ops->mem_free(m->dev, m->slab);
+    if (m->table != NULL)
+        ops->mem_free(m->dev, m->table);
+    weights_close(m->weights);
     free(m->layers);
     free(m);
 }

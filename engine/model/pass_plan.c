@@ -169,6 +169,7 @@ static struct op_shapes largest_shapes(const struct pass *p) {
                           .tokens = p->limits.tokens,
                           .targets = p->limits.targets,
                           .heads = p->limits.training ? c->heads : 0,
+                          .keys = (int64_t)c->kv_heads * c->head_dim,
                           .vocab = c->vocab};
     for (enum site s = 0; p->ad != NULL && s < SITES; s++) {
         int64_t rank = (int64_t)site_parts(c, s) * p->ad->options.rank, in = site_in(c, s);
@@ -206,10 +207,51 @@ static enum err count(struct model *m, struct adapter *ad, const struct pass_lim
                : ERR_OK;
 }
 
-enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
-                    size_t *bytes, struct err_msg *em) {
+/* Bytes of an evaluation of `tokens` tokens in owner's memory; SIZE_MAX: too many to count. */
+static size_t inside_bytes(const struct pass *owner, struct pass_limits limits, int32_t tokens) {
     struct pass *p = NULL;
-    enum err e = count(m, ad, limits, NULL, &p, bytes, em);
+    size_t bytes = 0;
+    limits.tokens = limits.targets = tokens;
+    enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, NULL);
+    pass_free(p);
+    return e == ERR_OK ? bytes : SIZE_MAX;
+}
+
+/* As many tokens, up to `most`, as an evaluation in owner's memory can have. */
+static int32_t inside_tokens(const struct pass *owner, int32_t seqs, int32_t most) {
+    const struct pass_limits limits = {.seqs = seqs};
+    int32_t fits = 0;
+    while (fits < most) {
+        int32_t middle = most - (most - fits) / 2;
+        if (inside_bytes(owner, limits, middle) <= owner->bytes)
+            fits = middle;
+        else
+            most = middle - 1;
+    }
+    return fits;
+}
+
+static size_t scratch_bytes(const struct pass *p) {
+    const struct op_shapes most = largest_shapes(p);
+    return p->m->dev != NULL ? p->m->dev->ops->scratch_bytes(p->m->dev, &most) : 0;
+}
+
+enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
+                    const struct pass_limits *eval, struct pass_size *out, struct err_msg *em) {
+    struct pass *p = NULL;
+    *out = (struct pass_size){0};
+    enum err e = count(m, ad, limits, NULL, &p, &out->bytes, em);
+    if (e == ERR_OK) {
+        p->bytes = out->bytes;
+        out->scratch = scratch_bytes(p);
+        if (eval->tokens > 0) {
+            out->eval_tokens = inside_tokens(p, eval->seqs, eval->tokens);
+            p->limits.tokens = out->eval_tokens;
+            p->limits.training = false;
+            size_t scratch = scratch_bytes(p);
+            out->scratch = scratch > out->scratch ? scratch : out->scratch;
+        }
+    }
     pass_free(p);
     return e;
 }
@@ -238,31 +280,13 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     return ERR_OK;
 }
 
-/* Bytes of an evaluation of `tokens` tokens in owner's memory; SIZE_MAX: too many to count. */
-static size_t inside_bytes(const struct pass *owner, struct pass_limits limits, int32_t tokens) {
-    struct pass *p = NULL;
-    size_t bytes = 0;
-    limits.tokens = limits.targets = tokens;
-    enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, NULL);
-    pass_free(p);
-    return e == ERR_OK ? bytes : SIZE_MAX;
-}
-
 enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, struct pass **out,
                          struct err_msg *em) {
     struct pass *p = NULL;
     size_t bytes = 0;
-    struct pass_limits limits = {.seqs = seqs};
-    int32_t fits = 0, most = *tokens;
     *out = NULL;
-    while (fits < most) {
-        int32_t middle = most - (most - fits) / 2;
-        if (inside_bytes(owner, limits, middle) <= owner->bytes)
-            fits = middle;
-        else
-            most = middle - 1;
-    }
-    limits.tokens = limits.targets = *tokens = fits;
+    *tokens = inside_tokens(owner, seqs, *tokens);
+    const struct pass_limits limits = {*tokens, seqs, *tokens, false};
     enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, em);
     if (e == ERR_OK) {
         const struct op_shapes shapes = largest_shapes(p);

@@ -155,6 +155,7 @@ struct op_shapes {
     int64_t width;  /* widest input of a linear with LoRA and dropout; 0: no dropout */
     int64_t rank;   /* largest Σrank of a linear */
     int64_t heads;  /* 0: no backward pass */
+    int64_t keys;   /* columns of the keys of all heads */
     int64_t dora;   /* most outputs of a part with magnitudes; 0: no DoRA */
     int64_t vocab;  /* rows of the head */
     size_t adapter; /* elements of its flat buffer */
@@ -179,6 +180,9 @@ struct ops {
     void (*mem_free)(struct device *dev, void *p);
     void (*mem_zero)(struct device *dev, void *p, size_t bytes);
     void (*mem_copy)(struct device *dev, void *dst, const void *src, size_t bytes);
+    /* Host memory as device memory, in place and for reading only, as long as the caller keeps it;
+     * NULL where the device cannot read it. */
+    const void *(*mem_share)(struct device *dev, const void *host, size_t bytes);
     /* host may be reused or freed on return */
     void (*upload)(struct device *dev, void *dst, const void *host, size_t bytes);
     enum err (*download)(struct device *dev, void *host, const void *src, size_t bytes,
@@ -188,11 +192,16 @@ struct ops {
     /* Takes the scratch memory that operations of up to these shapes need, so that none of them
      * allocates. Without it, or for larger shapes, the first use allocates. */
     enum err (*reserve)(struct device *dev, const struct op_shapes *most, struct err_msg *em);
+    /* Bytes of that memory. */
+    size_t (*scratch_bytes)(struct device *dev, const struct op_shapes *most);
 
     /* Converts the frozen weights to dtype and packs them as the products want. */
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                            struct linear **out, struct err_msg *em);
     void (*linear_free)(struct device *dev, struct linear *lin);
+    /* Bytes that linear_new takes and keeps for a matrix of this form; weights and biases are not
+     * looked at. */
+    size_t (*linear_bytes)(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 
     /* y [T, Σout] = residual + x Wᵀ + bias + LoRA.  residual NULL: 0; it may not overlap y.
      * lora NULL: base alone. s [T, Σrank] receives drop(x) Aᵀ, needed by the backward pass.

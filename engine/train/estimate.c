@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "engine/model/model_size.h"
+#include "engine/train/memory.h"
 #include "engine/train/cadence.h"
 #include "engine/train/plan.h"
 
@@ -13,11 +13,6 @@
  * within its allowance; the paper's search takes one for each simulated step. */
 #define EVALUATIONS_AUTO 3.0
 #define EVALUATIONS_LINEAR 12.0
-
-/* f32 values kept for each value of the adapter: weight, gradient, two moments; Fast Forward's base
- * and direction. */
-#define STATES 4
-#define STATES_FAST_FORWARD 6
 
 struct counts {
     struct plan plan;
@@ -119,8 +114,8 @@ static json_t *work_json(const struct estimate *in, const struct counts *c, json
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-static enum err size_of(const struct estimate *in, const struct counts *c, struct model_size *out,
-                        struct err_msg *em) {
+static enum err plan_memory(const struct estimate *in, const struct counts *c,
+                            struct memory_plan *out, struct err_msg *em) {
     const struct lora_config *q = &in->request->lora;
     size_t n = json_array_size(q->target_modules);
     const char **targets = calloc(n + 1, sizeof *targets);
@@ -135,32 +130,30 @@ static enum err size_of(const struct estimate *in, const struct counts *c, struc
                                    .use_dora = q->use_dora,
                                    .targets = n > 0 ? targets : NULL,
                                    .n_targets = (int)n};
-    const struct pass_limits limits = {.tokens = c->capacity,
-                                       .seqs = (int32_t)c->plan.batch_size,
-                                       .targets = c->capacity,
-                                       .training = true};
-    enum err e = model_size(in->config, in->dtype, &o, &limits, out, em);
+    const struct memory_ask ask = {
+        .dev = in->dev,
+        .config = in->config,
+        .dtype = in->dtype,
+        .lora = &o,
+        .training = {c->capacity, (int32_t)c->plan.batch_size, c->capacity, true},
+        .eval = {.tokens = plan_eval_capacity(in->cpu, c->longest), .seqs = plan_eval_rows()},
+        .fast_forward = in->request->fast_forward.enabled,
+        .process = in->process,
+    };
+    enum err e = memory_plan_make(&ask, out, em);
     free(targets);
     return e;
-}
-
-static json_t *memory_json(const struct estimate *in, const struct model_size *size) {
-    size_t states = in->request->fast_forward.enabled ? STATES_FAST_FORWARD : STATES;
-    size_t adapter = size->adapter_values * (states * sizeof(float) + dtype_size(in->dtype));
-    return json_pack("{s:I, s:I, s:I, s:I}", "weights", (json_int_t)size->weight_bytes, "adapter",
-                     (json_int_t)adapter, "activations", (json_int_t)size->pass_bytes, "total",
-                     (json_int_t)(size->weight_bytes + adapter + size->pass_bytes));
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
 enum err estimate_make(const struct estimate *in, json_t **out, struct err_msg *em) {
     struct counts c = {0};
-    struct model_size size;
+    struct memory_plan memory;
     *out = NULL;
     enum err e = count(in, &c, em);
     if (e == ERR_OK)
-        e = size_of(in, &c, &size, em);
+        e = plan_memory(in, &c, &memory, em);
     if (e != ERR_OK)
         return e;
     bool exact = in->train->sampled == 0 && (in->valid == NULL || in->valid->sampled == 0);
@@ -183,11 +176,11 @@ enum err estimate_make(const struct estimate *in, json_t **out, struct err_msg *
                    {"tokens_per_epoch", llround(c.train_tokens)},
                    {"tokens", llround(c.epochs * c.train_tokens)},
                    {"evaluations", llround(full_evaluations(in, &c))},
-                   {"trainable_parameters", (int64_t)size.adapter_values}};
+                   {"trainable_parameters", memory.trainable}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     json_object_set_new(o, "learning_rate", json_real(c.plan.learning_rate));
-    json_object_set_new(o, "memory_bytes", memory_json(in, &size));
+    json_object_set_new(o, "memory_bytes", memory_plan_json(&memory));
     *out = work_json(in, &c, o);
     return ERR_OK;
 }

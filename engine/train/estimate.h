@@ -21,6 +21,8 @@ struct estimate {
     const struct dataset_report *train, *valid; /* valid NULL: no validation file */
     enum dtype dtype;                           /* of the frozen weights */
     bool cpu;
+    struct device *dev;      /* NULL: not open here */
+    size_t process;          /* see struct memory_ask */
     double flops_per_second; /* of training on the device; 0: not known */
     const char *basis;       /* how that is known, NULL where it is not */
 };

@@ -15,6 +15,7 @@
 #include "engine/train/evaluate.h"
 #include "engine/train/fast_forward.h"
 #include "engine/train/job.h"
+#include "engine/train/memory.h"
 #include "engine/train/metrics.h"
 #include "engine/train/optimizer.h"
 #include "engine/train/order.h"
@@ -40,6 +41,9 @@ struct run {
     struct row_list full_rows;  /* of valid: full_valid_loss */
     struct dataset *held_from;
     struct plan plan;
+    int32_t longest, capacity; /* tokens of a row, of a packed batch */
+    bool capacity_fixed;       /* by a resume point */
+    struct memory_plan memory;
     json_t *config; /* what a resumed run must have in common */
 
     struct adapter *adapter;
@@ -67,9 +71,11 @@ struct run {
 enum err run_setup(struct run *r, struct err_msg *em) NODISCARD;
 /* Calls the `resolved` hook; when the job starts afresh, also what its first events say. */
 void run_announce(const struct run *r, bool resumed);
-/* setup_memory.c: pass, optimizer, Fast Forward. capacity: tokens of a packed batch as in a resume
- * point, 0: to be chosen. */
-enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;
+/* setup_memory.c: how many tokens a pass has, and what the run takes in all. capacity: tokens of a
+ * packed batch as in a resume point, 0: to be chosen. */
+enum err run_plan_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;
+/* And takes it: pass, optimizer, Fast Forward. */
+enum err run_setup_memory(struct run *r, struct err_msg *em) NODISCARD;
 void run_teardown(struct run *r);
 
 /* step.c and stage.c: each does the part of the step that state.phase names and moves the phase on.

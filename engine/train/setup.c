@@ -146,6 +146,7 @@ static json_t *resolved_json(const struct run *r) {
     json_object_set_new(o, "validation_rows", json_integer(r->full_rows.n));
     json_object_set_new(o, "trainable_parameters",
                         json_integer((json_int_t)adapter_size(r->adapter)));
+    json_object_set_new(o, "memory_bytes", memory_plan_json(&r->memory));
     return o;
 }
 
@@ -177,9 +178,9 @@ void run_announce(const struct run *r, bool resumed) {
         warn_of_rows(r);
         report_message(r->hooks, EVENT_INFO, json_incref(resolved),
                        "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning "
-                       "rate %.3g",
+                       "rate %.3g, %.0f MB of memory at most",
                        (long long)r->train_rows.n, (long long)p->n_epochs, (long long)p->batch_size,
-                       (long long)p->total_steps, p->learning_rate);
+                       (long long)p->total_steps, p->learning_rate, (double)r->memory.total / 1e6);
     }
     json_decref(resolved);
 }

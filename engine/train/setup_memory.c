@@ -17,30 +17,33 @@ static int32_t larger(int32_t a, int32_t b) {
     return a > b ? a : b;
 }
 
-/* The pass for batches of up to *capacity tokens; where that does not fit, half as many, down to
- * the longest row. */
-static enum err open_pass(struct run *r, int32_t longest, int32_t *capacity, bool fixed,
-                          struct err_msg *em) {
+static bool is_cpu(const struct run *r) {
+    return strcmp(r->device.kind, "cpu") == 0;
+}
+
+/* The pass for batches of up to r->capacity tokens; where an accelerator has no room for it, half
+ * as many, down to the longest row. */
+static enum err open_pass(struct run *r, struct err_msg *em) {
     for (;;) {
         const struct pass_limits limits = {
-            .tokens = *capacity,
+            .tokens = r->capacity,
             .seqs = (int32_t)r->plan.batch_size,
-            .targets = *capacity,
+            .targets = r->capacity,
             .training = true,
         };
         enum err e = pass_new(r->job->model, r->adapter, &limits, &r->pass, em);
-        if (e != ERR_NO_MEMORY || fixed || *capacity <= longest)
+        if (e != ERR_NO_MEMORY || r->capacity_fixed || r->capacity <= r->longest)
             return e;
         err_clear(em);
-        *capacity = larger(longest, *capacity / 2);
+        r->capacity = larger(r->longest, r->capacity / 2);
     }
 }
 
 /* The pass for evaluations lies in the training pass, where it fits: nearly always, since that
  * keeps every layer's activations. */
-static enum err open_evaluator(struct run *r, int32_t longest, struct err_msg *em) {
-    bool cpu = strcmp(r->device.kind, "cpu") == 0;
-    int32_t tokens = plan_eval_capacity(cpu, longest), rows = plan_eval_rows();
+static enum err open_evaluator(struct run *r, struct err_msg *em) {
+    int32_t longest = r->longest;
+    int32_t tokens = plan_eval_capacity(is_cpu(r), longest), rows = plan_eval_rows();
     enum err e = pass_new_inside(r->pass, rows, &tokens, &r->eval_pass, em);
     if (e == ERR_OK && tokens < longest) {
         const struct pass_limits limits = {longest, rows, longest, false};
@@ -75,25 +78,69 @@ static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *
                              &r->held, em);
 }
 
-enum err run_setup_memory(struct run *r, int64_t capacity, struct err_msg *em) {
-    const struct training_config *t = &r->job->request->training;
-    int32_t longest = larger(longest_row(r->train), longest_row(r->valid));
-    int32_t chosen = plan_capacity(strcmp(r->device.kind, "cpu") == 0, longest, r->plan.batch_size);
+static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest,
+                         struct memory_plan *out, struct err_msg *em) {
+    bool cpu = is_cpu(r);
+    const struct model *m = r->job->model;
+    struct memory_ask ask = {
+        .dev = r->dev,
+        .config = model_config(m),
+        .dtype = model_dtype(m),
+        .lora = adapter_options(r->adapter),
+        .training = {capacity, (int32_t)r->plan.batch_size, capacity, true},
+        .eval = {.tokens = plan_eval_capacity(cpu, longest), .seqs = plan_eval_rows()},
+        .fast_forward = r->job->request->fast_forward.enabled && r->held_rows.n > 0,
+    };
+    enum err e = memory_plan_make(&ask, out, em);
+    if (e != ERR_OK || !cpu)
+        return e;
+    size_t adapter = (size_t)out->trainable * 2 * sizeof(float); /* in memory already */
+    size_t process = memory_process(m, out->weights);
+    out->process = process > adapter ? process - adapter : 0;
+    out->total += out->process;
+    return ERR_OK;
+}
+
+static bool fits(const struct run *r, const struct memory_plan *p) {
+    return !is_cpu(r) || p->total - model_mapped_bytes(r->job->model) <= r->device.memory_total;
+}
+
+enum err run_plan_memory(struct run *r, int64_t capacity, struct err_msg *em) {
+    r->longest = larger(longest_row(r->train), longest_row(r->valid));
+    r->capacity = plan_capacity(is_cpu(r), r->longest, r->plan.batch_size);
+    r->capacity_fixed = capacity > 0;
     if (capacity > 0)
-        chosen = larger(longest, (int32_t)capacity);
-    enum err e = open_pass(r, longest, &chosen, capacity > 0, em);
+        r->capacity = larger(r->longest, (int32_t)capacity);
+    for (;;) {
+        enum err e = plan_for(r, r->capacity, r->longest, &r->memory, em);
+        if (e != ERR_OK || fits(r, &r->memory))
+            return e;
+        if (r->capacity_fixed || r->capacity <= r->longest)
+            return err_set(em, ERR_NO_MEMORY,
+                           "this job takes %zu bytes of memory (weights %zu, activations of %d "
+                           "tokens %zu), this machine has %zu; a smaller training.max_seq_len or "
+                           "lora.rank takes less",
+                           r->memory.total, r->memory.weights, r->capacity, r->memory.activations,
+                           r->device.memory_total);
+        r->capacity = larger(r->longest, r->capacity / 2);
+    }
+}
+
+enum err run_setup_memory(struct run *r, struct err_msg *em) {
+    const struct training_config *t = &r->job->request->training;
+    enum err e = open_pass(r, em);
     if (e == ERR_OK)
         e = optimizer_init(&r->optimizer, r->dev, r->mem->n, t->weight_decay, t->max_grad_norm, em);
     if (e != ERR_OK)
         return e;
-    r->state.capacity = chosen;
-    batcher_init(&r->batcher, chosen, (int32_t)r->plan.batch_size, t->packing);
-    e = open_evaluator(r, longest, em);
+    r->state.capacity = r->capacity;
+    batcher_init(&r->batcher, r->capacity, (int32_t)r->plan.batch_size, t->packing);
+    e = open_evaluator(r, em);
     if (e != ERR_OK)
         return e;
     order_init(&r->order, &r->train_rows, t->shuffle, r->seed);
-    r->nll = xcalloc((size_t)chosen, sizeof *r->nll);
-    r->correct = xcalloc((size_t)chosen, sizeof *r->correct);
+    r->nll = xcalloc((size_t)r->capacity, sizeof *r->nll);
+    r->correct = xcalloc((size_t)r->capacity, sizeof *r->correct);
     r->step_rows = xcalloc((size_t)r->plan.batch_size, sizeof *r->step_rows);
-    return setup_fast_forward(r, capacity > 0, em);
+    return setup_fast_forward(r, r->capacity_fixed, em);
 }

@@ -28,7 +28,7 @@ train "$work/reference" >"$work/reference.log" 2>"$work/reference.err" || {
     exit 1
 }
 
-for part in ${PARTS:-same kill end fast_forward trajectory worker}; do
+for part in ${PARTS:-same kill end fast_forward trajectory memory worker}; do
     # shellcheck source=/dev/null
     . "tests/train/$part.sh"
 done

@@ -16,6 +16,7 @@
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
+#define THREAD_SCRATCH ((size_t)4 << 20) /* tiles of a thread's products */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -66,6 +67,12 @@ void cpu_mem_free(struct device *dev, void *p) {
     free(p);
 }
 
+static const void *cpu_mem_share(struct device *dev, const void *host, size_t bytes) {
+    (void)dev;
+    (void)bytes;
+    return host;
+}
+
 static void cpu_mem_zero(struct device *dev, void *p, size_t bytes) {
     (void)dev;
     memset(p, 0, bytes);
@@ -104,11 +111,31 @@ static enum err cpu_reserve(struct device *dev, const struct op_shapes *most, st
     return ERR_OK;
 }
 
+static size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* So that a slot grows rarely. */
+static size_t scratch_growth(size_t bytes) {
+    return bytes + bytes / 4;
+}
+
+/* What the large slots grow to, and what is seen in the others. */
+static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most) {
+    const struct cpu *c = cpu_of(dev);
+    size_t tokens = (size_t)most->tokens, lora = tokens * (size_t)most->rank * sizeof(float);
+    size_t keys = tokens * (size_t)most->keys * dtype_size(most->dtype);
+    size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
+    size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
+    size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
+    return scratch_growth(shared) + (size_t)team_size(c->team) * (THREAD_SCRATCH + dropped);
+}
+
 void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
     struct cpu_scratch *s = &c->scratch[worker];
     if (s->size[slot] < bytes) {
         free(s->p[slot]);
-        s->size[slot] = bytes + bytes / 4;
+        s->size[slot] = scratch_growth(bytes);
         s->p[slot] = cpu_block_alloc(s->size[slot]);
         if (!s->p[slot])
             xmalloc(SIZE_MAX / 2); /* ends the process as any exhausted host memory does */
@@ -221,6 +248,7 @@ static const struct ops cpu_ops = {
     .info = cpu_info,
     .mem_alloc = cpu_mem_alloc,
     .mem_free = cpu_mem_free,
+    .mem_share = cpu_mem_share,
     .mem_zero = cpu_mem_zero,
     .mem_copy = cpu_mem_copy,
     .upload = cpu_mem_copy,
@@ -228,8 +256,10 @@ static const struct ops cpu_ops = {
     .sync = cpu_sync,
     .mem_peak = cpu_mem_peak,
     .reserve = cpu_reserve,
+    .scratch_bytes = cpu_scratch_bytes,
     .linear_new = cpu_linear_new,
     .linear_free = cpu_linear_free,
+    .linear_bytes = cpu_linear_bytes,
     .linear_forward = cpu_linear_forward,
     .linear_backward = cpu_linear_backward,
     .dora_norms = cpu_dora_norms,

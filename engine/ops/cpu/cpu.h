@@ -113,6 +113,7 @@ size_t cpu_memory_total(void);
 /* Operations, see ops.h */
 enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                         struct linear **out, struct err_msg *em) NODISCARD;
+size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 void cpu_linear_free(struct device *dev, struct linear *lin);
 void cpu_linear_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
                         const struct adapter_mem *ad, const struct dropout *drop,
@@ -156,6 +157,8 @@ void cpu_rows_scatter(struct device *dev, struct tensor dout, const int32_t *row
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,
                    const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
                    const struct tensor *dx);
+/* Of the logits' gradient that cpu_head_loss holds at a time. */
+size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head);
 enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
                            struct err_msg *em) NODISCARD;
 void cpu_adapter_free(struct device *dev, struct adapter_mem *ad);

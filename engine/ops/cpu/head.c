@@ -131,15 +131,28 @@ static void head_chunk(struct head_run *r) {
     team_run(team, r->dx_rows.count * r->head->backward.count, dx_item, r);
 }
 
+static enum dtype product_type(const struct cpu *c, enum dtype head) {
+    return head == DTYPE_BF16 && c->native_bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+static struct tiling chunks_of(int64_t rows, int64_t vocab, enum dtype type) {
+    int64_t most = CHUNK_BYTES / ((int64_t)dtype_size(type) * vocab);
+    most = most > CHUNK_ROWS ? CHUNK_ROWS : most < CHUNK_ROWS_MIN ? CHUNK_ROWS_MIN : most;
+    return tiling_make(rows, most, 1);
+}
+
+size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head) {
+    enum dtype type = product_type(c, head);
+    return (size_t)(chunks_of(rows, vocab, type).size * vocab) * dtype_size(type);
+}
+
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,
                    const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
                    const struct tensor *dx) {
     struct cpu *c = cpu_of(dev);
-    enum dtype type = head->dtype == DTYPE_BF16 && c->native_bf16 ? DTYPE_BF16 : DTYPE_F32;
+    enum dtype type = product_type(c, head->dtype);
     int64_t stride = head->out; /* the packed products refuse others */
-    int64_t most = CHUNK_BYTES / ((int64_t)dtype_size(type) * stride);
-    most = most > CHUNK_ROWS ? CHUNK_ROWS : most < CHUNK_ROWS_MIN ? CHUNK_ROWS_MIN : most;
-    struct tiling chunks = tiling_make(x.rows, most, 1);
+    struct tiling chunks = chunks_of(x.rows, head->out, type);
     struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL, .grad_scale = grad_scale};
     r.cols = head->forward[0];
     size_t rows = (size_t)chunks.size;

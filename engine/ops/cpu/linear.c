@@ -14,23 +14,36 @@ struct copy_run {
     int64_t first; /* row of lin where the part begins */
 };
 
-/* Copies rows of a part, by way of f32 where the types differ, and measures them. */
+static void copy_row(const struct copy_run *r, const void *src, void *dst, float *buf) {
+    const struct linear *lin = r->lin;
+    enum dtype from = r->part->weight_dtype;
+    if (from == lin->dtype)
+        memcpy(dst, src, (size_t)lin->in * dtype_size(from));
+    else
+        cpu_narrow(r->c, lin->dtype, dst, cpu_widen(r->c, from, src, lin->in, buf), lin->in);
+}
+
+/* Copies rows of a part, by way of f32 where the types differ, and measures them; a borrowed matrix
+ * is measured only. */
 static void copy_rows(void *arg, int64_t first, int64_t count, int worker) {
     struct copy_run *r = arg;
-    struct cpu *c = r->c;
-    int64_t in = r->lin->in, from = (int64_t)dtype_size(r->part->weight_dtype);
-    int64_t to = (int64_t)dtype_size(r->lin->dtype);
-    const char *src = (const char *)r->part->weight + first * in * from;
-    char *dst = (char *)r->lin->weight + (r->first + first) * r->lin->stride * to;
-    float *buf = cpu_scratch_f32(c, worker, SLOT_ROW, in);
-    for (int64_t i = 0; i < count; i++, src += in * from, dst += r->lin->stride * to) {
-        if (r->part->weight_dtype == r->lin->dtype)
-            memcpy(dst, src, (size_t)(in * to));
-        else
-            cpu_narrow(c, r->lin->dtype, dst, cpu_widen(c, r->part->weight_dtype, src, in, buf),
-                       in);
-        r->lin->squares[r->first + first + i] =
-            (float)c->k->sumsq(cpu_widen(c, r->lin->dtype, dst, in, buf), in);
+    struct linear *lin = r->lin;
+    int64_t from = lin->in * (int64_t)dtype_size(r->part->weight_dtype);
+    int64_t to = lin->stride * (int64_t)dtype_size(lin->dtype);
+    float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, lin->in);
+    for (int64_t i = first; i < first + count; i++) {
+        char *dst = (char *)lin->weight + (r->first + i) * to;
+        if (!lin->borrowed)
+            copy_row(r, (const char *)r->part->weight + i * from, dst, buf);
+        const float *row = cpu_widen(r->c, lin->dtype, dst, lin->in, buf);
+        lin->squares[r->first + i] = (float)r->c->k->sumsq(row, lin->in);
+    }
+}
+
+static void copy_parts(struct cpu *c, struct linear *lin, const struct linear_spec *spec) {
+    for (int i = 0; i < spec->n_parts; i++) {
+        struct copy_run r = {c, lin, &spec->part[i], lin->first[i]};
+        cpu_for_rows(c, spec->part[i].out, lin->in, copy_rows, &r);
     }
 }
 
@@ -101,6 +114,13 @@ static struct packed **pack_tiles(struct cpu *c, struct linear *lin, int part, i
     return NULL;
 }
 
+static void drop_plain(struct linear *lin) {
+    if (!lin->borrowed)
+        free(lin->weight);
+    lin->weight = NULL;
+    lin->borrowed = false;
+}
+
 /* Packs what can be packed; the plain matrix is given up if nothing needs it any more. */
 static void pack(struct cpu *c, struct linear *lin, bool forward_only) {
     bool all = true;
@@ -112,10 +132,8 @@ static void pack(struct cpu *c, struct linear *lin, bool forward_only) {
         lin->packed_backward = pack_tiles(c, lin, -1, lin->backward.count);
         all = all && lin->packed_backward;
     }
-    if (!all)
-        return;
-    cpu_mem_free(&c->base, lin->weight);
-    lin->weight = NULL;
+    if (all)
+        drop_plain(lin);
 }
 
 /* ---- packing for tiles.h -------------------------------------------------------------------- */
@@ -151,10 +169,8 @@ static void pack_for_tiles(struct cpu *c, struct linear *lin, bool forward_only)
         lin->tiled_backward = tile_matrix(c, lin, -1);
         all = all && lin->tiled_backward;
     }
-    if (!all)
-        return;
-    cpu_mem_free(&c->base, lin->weight);
-    lin->weight = NULL;
+    if (all)
+        drop_plain(lin);
 }
 
 /* Columns `first` … of a packed matrix whose shared dimension is k. */
@@ -199,33 +215,60 @@ static struct linear *describe(const struct cpu *c, const struct linear_spec *sp
     return lin;
 }
 
+/* Memory for the plain matrix, and the matrix in it. */
+static enum err copy_plain(struct cpu *c, struct linear *lin, const struct linear_spec *spec,
+                           struct err_msg *em) {
+    size_t bytes;
+    lin->borrowed = false;
+    lin->stride = tensor_stride(lin->dtype, lin->in);
+    if (!mem_mul((size_t)lin->out, (size_t)lin->stride, &bytes) ||
+        !mem_mul(bytes, dtype_size(lin->dtype), &bytes))
+        return err_set(em, ERR_NO_MEMORY, "a matrix of %lld x %lld elements does not fit in memory",
+                       (long long)lin->out, (long long)lin->in);
+    enum err e = cpu_mem_alloc(&c->base, bytes, &lin->weight, em);
+    if (e == ERR_OK)
+        copy_parts(c, lin, spec);
+    return e;
+}
+
+/* Packed straight from where the matrix lies, if it lies there as one and in the right type; else
+ * from a copy. */
+static enum err make_packed(struct cpu *c, struct linear *lin, const struct linear_spec *spec,
+                            struct err_msg *em) {
+    enum err e = ERR_OK;
+    lin->borrowed = spec->n_parts == 1 && spec->part[0].weight_dtype == lin->dtype;
+    if (lin->borrowed) {
+        lin->weight = (void *)(uintptr_t)spec->part[0].weight;
+        lin->stride = lin->in;
+        copy_parts(c, lin, spec);
+    } else {
+        e = copy_plain(c, lin, spec, em);
+    }
+    if (e == ERR_OK && c->tiles)
+        pack_for_tiles(c, lin, spec->forward_only);
+    else if (e == ERR_OK)
+        pack(c, lin, spec->forward_only);
+    return e == ERR_OK && lin->borrowed ? copy_plain(c, lin, spec, em) : e;
+}
+
+static bool packs(const struct cpu *c, enum dtype dtype) {
+    if (c->tiles)
+        return dtype == DTYPE_BF16;
+    return dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32;
+}
+
 enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                         struct linear **out, struct err_msg *em) {
     struct cpu *c = cpu_of(dev);
     struct linear *lin = describe(c, spec, dtype);
     *out = NULL;
-    size_t bytes;
-    enum err e = ERR_NO_MEMORY;
-    if (!mem_mul((size_t)lin->out, (size_t)lin->stride, &bytes) ||
-        !mem_mul(bytes, dtype_size(dtype), &bytes))
-        err_set(em, e, "a matrix of %lld x %lld elements does not fit in memory",
-                (long long)lin->out, (long long)lin->in);
-    else
-        e = cpu_mem_alloc(dev, bytes, &lin->weight, em);
+    lin->squares = xcalloc((size_t)lin->out, sizeof *lin->squares);
+    copy_bias(lin, spec);
+    enum err e = packs(c, dtype) ? make_packed(c, lin, spec, em) : copy_plain(c, lin, spec, em);
     if (e != ERR_OK) {
-        free(lin);
+        cpu_linear_free(dev, lin);
         return e;
     }
-    lin->squares = xcalloc((size_t)lin->out, sizeof *lin->squares);
-    for (int i = 0; i < spec->n_parts; i++) {
-        struct copy_run r = {c, lin, &spec->part[i], lin->first[i]};
-        cpu_for_rows(c, spec->part[i].out, lin->in, copy_rows, &r);
-    }
-    copy_bias(lin, spec);
-    if (c->tiles && dtype == DTYPE_BF16)
-        pack_for_tiles(c, lin, spec->forward_only);
-    else if (!c->tiles && (dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32))
-        pack(c, lin, spec->forward_only);
     *out = lin;
     return ERR_OK;
 }
@@ -237,6 +280,7 @@ static void free_tiles(struct packed **tiles, int64_t count) {
 }
 
 void cpu_linear_free(struct device *dev, struct linear *lin) {
+    (void)dev;
     if (!lin)
         return;
     for (int i = 0; i < lin->n_parts; i++) {
@@ -245,10 +289,47 @@ void cpu_linear_free(struct device *dev, struct linear *lin) {
     }
     free(lin->tiled_backward);
     free_tiles(lin->packed_backward, lin->backward.count);
-    cpu_mem_free(dev, lin->weight);
+    drop_plain(lin);
     free(lin->bias);
     free(lin->squares);
     free(lin);
+}
+
+/* ---- counting ------------------------------------------------------------------------------- */
+
+/* Of one direction; 0: it cannot be packed. */
+static size_t packed_bytes(struct cpu *c, const struct tiling *t, int64_t k, enum dtype dtype) {
+    size_t sum = 0;
+    if (c->tiles)
+        return tile_packed_size(k, t->n);
+    for (int64_t i = 0; i < t->count; i++) {
+        size_t bytes = primitives_packed_bytes(c, c->tile_rows, tiling_count(t, i), k, dtype);
+        if (bytes == 0)
+            return 0;
+        sum += bytes;
+    }
+    return sum;
+}
+
+size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype) {
+    struct cpu *c = cpu_of(dev);
+    struct linear *lin = describe(c, spec, dtype);
+    bool plain = !packs(c, dtype);
+    size_t bytes = (size_t)lin->out * sizeof *lin->squares;
+    for (int i = 0; packs(c, dtype) && i < lin->n_parts; i++) {
+        size_t part = packed_bytes(c, &lin->forward[i], lin->in, dtype);
+        plain = plain || part == 0;
+        bytes += part;
+    }
+    if (packs(c, dtype) && !spec->forward_only) {
+        size_t backward = packed_bytes(c, &lin->backward, lin->out, dtype);
+        plain = plain || backward == 0;
+        bytes += backward;
+    }
+    if (plain)
+        bytes += (size_t)lin->out * (size_t)lin->stride * dtype_size(dtype);
+    free(lin);
+    return bytes;
 }
 
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,

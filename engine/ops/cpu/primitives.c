@@ -262,6 +262,14 @@ static const dnnl_memory_desc_t *preferred_layout(struct primitives *p, int64_t 
     return e->primitive ? &e->weights : NULL;
 }
 
+size_t primitives_packed_bytes(struct cpu *c, int64_t m_max, int64_t n, int64_t k,
+                               enum dtype dtype) {
+    if (n % PRIMITIVE_UNIT || k % PRIMITIVE_UNIT)
+        return 0;
+    const dnnl_memory_desc_t *layout = preferred_layout(c->primitives, m_max, n, k, dtype);
+    return layout ? dnnl_memory_desc_get_size(layout) : 0;
+}
+
 static bool reorder(struct primitives *p, int worker, const dnnl_memory_desc_t *from,
                     const void *src, const dnnl_memory_desc_t *to, void *dst) {
     dnnl_primitive_desc_t desc = NULL;

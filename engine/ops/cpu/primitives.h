@@ -35,6 +35,9 @@ bool primitives_run(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, 
 /* op(b) [k, n] for products of up to m_max rows; NULL if such products are not possible. */
 struct packed *primitives_pack(struct cpu *c, int worker, int64_t m_max, int64_t n, int64_t k,
                                struct operand b);
+/* Bytes of the data of such a packed matrix; 0 where that would be NULL. */
+size_t primitives_packed_bytes(struct cpu *c, int64_t m_max, int64_t n, int64_t k,
+                               enum dtype dtype);
 /* Back to a dense [k, n] matrix. */
 bool primitives_unpack(struct cpu *c, int worker, const struct packed *w, int64_t n, int64_t k,
                        enum dtype dtype, void *to);

@@ -107,11 +107,14 @@ void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes);
 enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
                        struct err_msg *em);
 enum err cuda_sync(struct device *dev, struct err_msg *em);
+const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes);
 size_t cuda_mem_peak(const struct device *dev);
 enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em);
 
 /* ---- linear.c ---- */
 
+size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most);
+size_t cuda_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 enum err cuda_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                          struct linear **out, struct err_msg *em);
 void cuda_linear_free(struct device *dev, struct linear *lin);

@@ -86,6 +86,15 @@ static void load(struct cuda *c, struct linear *lin, const struct linear_spec *s
     }
 }
 
+size_t cuda_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype) {
+    size_t out = 0;
+    (void)dev;
+    for (int i = 0; i < spec->n_parts; i++)
+        out += (size_t)spec->part[i].out;
+    return round_up(out * (size_t)weight_stride(dtype, spec->in) * dtype_size(dtype)) +
+           round_up(out * sizeof(float));
+}
+
 enum err cuda_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                          struct linear **out, struct err_msg *em) {
     struct cuda *c = cuda_of(dev);

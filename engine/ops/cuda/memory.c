@@ -61,6 +61,13 @@ void cuda_mem_free(struct device *dev, void *p) {
     cuda_check(c, cudaFree(p), "cudaFree"); /* waits for the work that uses it */
 }
 
+const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes) {
+    (void)dev;
+    (void)host;
+    (void)bytes;
+    return NULL;
+}
+
 size_t cuda_mem_peak(const struct device *dev) {
     return ((const struct cuda *)(const void *)dev)->peak;
 }
@@ -160,9 +167,9 @@ static size_t bytes_of(int64_t a, int64_t b, size_t size) {
     return mem_mul((size_t)a, (size_t)b, &n) && mem_mul(n, size, &n) ? n : SIZE_MAX;
 }
 
-enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em) {
-    struct cuda *c = cuda_of(dev);
-    size_t size = dtype_size(most->dtype), need[SLOT_COUNT];
+static void scratch_needs(const struct op_shapes *most, size_t need[SLOT_COUNT]) {
+    size_t size = dtype_size(most->dtype);
+    memset(need, 0, SLOT_COUNT * sizeof *need);
     need[SLOT_DROPPED] = bytes_of(most->tokens, most->width, size);
     need[SLOT_SHRUNK] = bytes_of(most->tokens, most->rank, size);
     need[SLOT_LOGITS] =
@@ -171,11 +178,27 @@ enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct e
     need[SLOT_NORMS] = most->dora ? cuda_dora_bytes(most->rank, most->dora) : 0;
     need[SLOT_PARTIALS] = cuda_sumsq_bytes();
     need[SLOT_PRODUCT] = PRODUCT_WORKSPACE;
+}
+
+enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    size_t need[SLOT_COUNT];
+    scratch_needs(most, need);
     enum err e = cuda_fault_return(c, em);
     for (int slot = 0; slot < SLOT_COUNT && e == ERR_OK; slot++)
         if (need[slot] > 0)
             e = scratch_grow(c, (enum cuda_slot)slot, need[slot], em);
     return e;
+}
+
+size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most) {
+    size_t need[SLOT_COUNT], sum = 0;
+    (void)dev;
+    scratch_needs(most, need);
+    for (int slot = 0; slot < SLOT_COUNT; slot++)
+        if (!mem_add(sum, need[slot], &sum))
+            return SIZE_MAX;
+    return sum;
 }
 
 void cuda_memory_close(struct cuda *c) {

@@ -34,8 +34,15 @@ Test(estimate, counted_sizes_are_those_that_are_taken) {
             const struct pass_limits limits = {tokens, 3, tokens, true};
             cr_assert_eq(adapter_new(m, &options[i], 1, &ad, &em), ERR_OK, "%s", em.text);
             cr_assert_eq(pass_new(m, ad, &limits, &pass, &em), ERR_OK, "%s", em.text);
-            cr_assert_eq(model_size(model_config(m), DTYPE_F32, &options[i], &limits, &size, &em),
+            const struct pass_limits eval = {.tokens = 4 * tokens, .seqs = 9};
+            int32_t inside_tokens = eval.tokens;
+            struct pass *inside;
+            cr_assert_eq(pass_new_inside(pass, eval.seqs, &inside_tokens, &inside, &em), ERR_OK);
+            cr_assert_eq(model_size(dev, model_config(m), DTYPE_F32, &options[i], &limits, &eval,
+                                    &size, &em),
                          ERR_OK);
+            cr_expect_eq(size.eval_tokens, inside_tokens);
+            pass_free(inside);
             cr_expect_eq(size.pass_bytes, pass_bytes(pass));
             cr_expect_eq(size.adapter_values, adapter_size(ad));
             pass_free(pass);
