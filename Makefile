@@ -291,8 +291,13 @@ $(B)/tests/bench/%: tests/bench/%.c
 bench: all $(B)/tests/bench/sse_readers $(bench_server) ## CPU benchmarks as JSON
 	@tests/bench/run.sh $(B)
 
-bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT into a virtual environment)
+ifdef GROWTH
+bench-cpu: all
+	@python3 tests/bench/growth.py $(B) --json $(B)/bench-growth.json $(BENCH)
+else
+bench-cpu: all ## ffwd and PEFT side by side on this CPU (installs PEFT); GROWTH=1: how a step grows
 	@tests/bench/cpu.sh $(B) $(BENCH)
+endif
 
 bench-server: all $(bench_server) ## the HTTP service beside a bare libmicrohttpd on libuv, as JSON
 	@tests/bench/run.sh $(B) server

@@ -34,6 +34,8 @@ static const char help_text[] =
     "  --profile       as many steps again with a clock around each operation: a table on "
     "standard\n"
     "                  error, and \"profile\" in the JSON line\n"
+    "  --evaluation    as many evaluations of the same tokens again: \"evaluation_ms\", and for\n"
+    "                  comparison \"forward_ms\", a step's own forward pass with the loss alone\n"
     "\n"
     "tokens_per_s is that of the median step; model_tflops counts 4 FLOPs per weight and token,\n"
     "and attention; gemm_peak_tflops is the speed of the step's matrix products alone, in the "
@@ -45,7 +47,7 @@ static const char help_text[] =
 struct bench {
     const char *shape, *model_dir, *device, *dtype_text;
     int64_t seq, batch, rank, threads, steps;
-    bool help, want_profile;
+    bool help, want_profile, want_evaluation;
     struct device *dev;
     enum dtype dtype;
     struct model *model;
@@ -55,7 +57,8 @@ struct bench {
     struct profile *profile; /* NULL: not asked for */
     double profiled_seconds; /* of all its steps */
     int64_t steps_done;
-    json_t *each; /* milliseconds of the timed steps */
+    json_t *each;                               /* milliseconds of the timed steps */
+    double evaluation_seconds, forward_seconds; /* best; 0: not asked for */
     float *m, *v, *nll;
     struct host_batch host;
     int32_t *ids, *pos, *seq_start, *rows, *targets;
@@ -74,6 +77,7 @@ static enum err read_options(struct bench *b, int argc, char **argv, struct err_
         {.name = "--threads", .number = &b->threads, .lo = 1, .hi = LIMIT_THREADS},
         {.name = "--steps", .number = &b->steps, .lo = 1, .hi = 100000},
         {.name = "--profile", .flag = &b->want_profile},
+        {.name = "--evaluation", .flag = &b->want_evaluation},
     };
     *b = (struct bench){.device = "auto", .seq = 512, .batch = 4, .rank = 16, .steps = 5};
     enum err e =
@@ -229,6 +233,32 @@ static enum err measure(struct bench *b, double *median, struct err_msg *em) {
     return e;
 }
 
+static enum err time_forward(struct bench *b, struct pass *pass, double *best, struct err_msg *em) {
+    double start = clock_mono();
+    enum err e = pass_eval(pass, &b->host, b->nll, NULL, em);
+    double seconds = clock_mono() - start;
+    *best = *best == 0 || seconds < *best ? seconds : *best;
+    return e;
+}
+
+/* As Fast Forward measures, and in the places that a step keeps its activations in: turn by turn,
+ * so that both see the same machine. */
+static enum err measure_evaluations(struct bench *b, struct err_msg *em) {
+    struct pass *inside;
+    int32_t tokens = b->host.n_tokens;
+    double ignored = 0;
+    enum err e = pass_new_inside(b->pass, b->host.n_seqs, &tokens, &inside, em);
+    if (e == ERR_OK)
+        e = time_forward(b, inside, &ignored, em);
+    for (int64_t i = 0; i < b->steps && e == ERR_OK; i++) {
+        e = time_forward(b, inside, &b->evaluation_seconds, em);
+        if (e == ERR_OK)
+            e = time_forward(b, b->pass, &b->forward_seconds, em);
+    }
+    pass_free(inside);
+    return e;
+}
+
 /* The steps again, each operation timed. */
 static enum err measure_operations(struct bench *b, struct err_msg *em) {
     enum err e = ERR_OK;
@@ -265,6 +295,10 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
         json_object_set_new(j, "planned_bytes", memory_plan_json(&b->plan));
     if (j != NULL && profile != NULL)
         json_object_set(j, "profile", profile);
+    if (j != NULL && b->want_evaluation) {
+        json_object_set_new(j, "evaluation_ms", json_real(1e3 * b->evaluation_seconds));
+        json_object_set_new(j, "forward_ms", json_real(1e3 * b->forward_seconds));
+    }
     char *line = j != NULL ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
     json_decref(j);
     if (line == NULL)
@@ -284,7 +318,9 @@ static enum err run(struct bench *b, struct err_msg *em) {
     size_t peak = b->dev->ops->mem_peak(b->dev); /* before the products are timed on their own */
     struct bench_bounds bounds = {0};
     json_t *profile = NULL;
-    if (b->want_profile)
+    if (b->want_evaluation)
+        e = measure_evaluations(b, em);
+    if (e == ERR_OK && b->want_profile)
         e = measure_operations(b, em);
     if (e == ERR_OK && b->want_profile)
         e = profile_bandwidth(b->dev, &bounds.bytes, em);

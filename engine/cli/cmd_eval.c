@@ -1,6 +1,7 @@
 /* ffwd eval: loss of a model, with or without an adapter, on every row of a data file.
  *
- * Each row goes through the model alone, so that its numbers do not depend on its neighbours. */
+ * Rows are packed, in the file's order, into batches of thousands of tokens. A row's numbers do not
+ * depend on its neighbours beyond rounding: it attends to itself only, and sums are of its own. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,9 @@ static const char help_text[] =
 
 /* Values of one --logits answer: 8 GiB of memory. */
 #define LOGITS_MAX ((int64_t)1 << 31)
+/* A batch: enough that reading the weights costs little beside the products. */
+#define BATCH_TOKENS 8192
+#define BATCH_ROWS 1024
 
 struct eval {
     const char *model_dir, *adapter_dir, *data, *device, *dtype_text;
@@ -42,9 +46,14 @@ struct eval {
     struct dataset *rows;
     struct pass *pass;
     struct ids ids, labels;
-    int32_t max_tokens, max_targets; /* of any row */
-    int32_t *pos, *target_rows, *target_ids;
+    int32_t longest, capacity, max_rows; /* tokens of a row, tokens and rows of a batch */
+    struct host_batch batch;
+    int32_t *batch_ids, *pos, *target_rows, *target_ids; /* [capacity] */
+    int32_t *seq_start, *first_target;                   /* [max_rows + 1] */
+    int64_t first_row;                                   /* of the batch */
     float *nll, *logit_values;
+    int64_t tokens; /* of all rows so far; labels */
+    double total;
 };
 
 static enum err read_options(struct eval *v, int argc, char **argv, struct err_msg *em) {
@@ -88,56 +97,70 @@ static enum err open_rows(struct eval *v, struct err_msg *em) {
     options.every_row = true;
     e = dataset_open(v->data, &options, &v->rows, NULL, em);
     for (int64_t i = 0; e == ERR_OK && i < dataset_rows(v->rows); i++) {
-        int32_t tokens = dataset_row_tokens(v->rows, i), trained = dataset_row_trained(v->rows, i);
-        v->max_tokens = tokens > v->max_tokens ? tokens : v->max_tokens;
-        v->max_targets = trained > v->max_targets ? trained : v->max_targets;
+        int32_t tokens = dataset_row_tokens(v->rows, i);
+        v->longest = tokens > v->longest ? tokens : v->longest;
     }
     return e;
 }
 
+/* Logits are of the first rows of a batch: each row is one then. Where a large batch does not fit,
+ * half of it may. */
 static enum err open_pass(struct eval *v, struct err_msg *em) {
-    const struct pass_limits limits = {v->max_tokens, 1, v->max_targets, false};
-    size_t n = (size_t)v->max_tokens;
-    int64_t logit_rows = v->logits < v->max_tokens ? v->logits : v->max_tokens;
+    int32_t capacity = v->logits == 0 && v->longest < BATCH_TOKENS ? BATCH_TOKENS : v->longest;
+    v->max_rows = v->logits == 0 ? BATCH_ROWS : 1;
+    for (;;) {
+        const struct pass_limits limits = {capacity, v->max_rows, capacity, false};
+        enum err e = pass_new(v->model, v->adapter, &limits, &v->pass, em);
+        v->capacity = capacity;
+        if (e != ERR_NO_MEMORY || capacity == v->longest)
+            return e;
+        err_clear(em);
+        capacity = capacity / 2 > v->longest ? capacity / 2 : v->longest;
+    }
+}
+
+static enum err open_batch(struct eval *v, struct err_msg *em) {
+    int64_t logit_rows = v->logits < v->longest ? v->logits : v->longest;
     int64_t values = logit_rows * model_config(v->model)->vocab;
     if (values > LOGITS_MAX)
         return err_set(em, ERR_USAGE, "--logits %lld: too many values for a vocabulary of %d",
                        (long long)v->logits, model_config(v->model)->vocab);
+    enum err e = open_pass(v, em);
+    if (e != ERR_OK)
+        return e;
+    size_t n = (size_t)v->capacity, rows = (size_t)v->max_rows + 1;
+    v->batch_ids = xcalloc(n, sizeof *v->batch_ids);
     v->pos = xcalloc(n, sizeof *v->pos);
     v->target_rows = xcalloc(n, sizeof *v->target_rows);
     v->target_ids = xcalloc(n, sizeof *v->target_ids);
     v->nll = xcalloc(n, sizeof *v->nll);
+    v->seq_start = xcalloc(rows, sizeof *v->seq_start);
+    v->first_target = xcalloc(rows, sizeof *v->first_target);
     if (values > 0)
         v->logit_values = xcalloc((size_t)values, sizeof *v->logit_values);
-    return pass_new(v->model, v->adapter, &limits, &v->pass, em);
+    v->batch = (struct host_batch){.ids = v->batch_ids,
+                                   .pos = v->pos,
+                                   .seq_start = v->seq_start,
+                                   .target_rows = v->target_rows,
+                                   .target_ids = v->target_ids};
+    return ERR_OK;
 }
 
-/* Row number `row` as a batch of its own. */
-static enum err make_batch(struct eval *v, int64_t row, int32_t seq_start[2],
-                           struct host_batch *out, struct err_msg *em) {
-    int32_t targets = 0;
-    enum err e = dataset_read(v->rows, row, &v->ids, &v->labels, em);
-    if (e != ERR_OK)
-        return e;
-    int32_t n = (int32_t)v->ids.len;
+/* Appends the row that was read to the batch. */
+static void add_row(struct eval *v) {
+    struct host_batch *b = &v->batch;
+    int32_t first = b->n_tokens, n = (int32_t)v->ids.len;
     for (int32_t i = 0; i < n; i++) {
-        v->pos[i] = i;
+        v->batch_ids[first + i] = v->ids.data[i];
+        v->pos[first + i] = i;
         if (i == 0 || v->labels.data[i] == LABEL_IGNORE)
             continue;
-        v->target_rows[targets] = i - 1;
-        v->target_ids[targets++] = v->labels.data[i];
+        v->target_rows[b->n_targets] = first + i - 1;
+        v->target_ids[b->n_targets++] = v->labels.data[i];
     }
-    seq_start[0] = 0;
-    seq_start[1] = n;
-    *out = (struct host_batch){.n_tokens = n,
-                               .n_seqs = 1,
-                               .n_targets = targets,
-                               .ids = v->ids.data,
-                               .pos = v->pos,
-                               .seq_start = seq_start,
-                               .target_rows = v->target_rows,
-                               .target_ids = v->target_ids};
-    return ERR_OK;
+    b->n_tokens = first + n;
+    v->seq_start[++b->n_seqs] = b->n_tokens;
+    v->first_target[b->n_seqs] = b->n_targets;
 }
 
 static enum err print_logits(struct eval *v, const struct host_batch *b, struct err_msg *em) {
@@ -155,46 +178,67 @@ static enum err print_logits(struct eval *v, const struct host_batch *b, struct 
     return ERR_OK;
 }
 
-static enum err eval_row(struct eval *v, int64_t row, int64_t *tokens, double *nll,
-                         struct err_msg *em) {
-    struct host_batch b;
-    int32_t seq_start[2];
+static enum err print_row(struct eval *v, int32_t row, struct err_msg *em) {
+    int32_t first = v->first_target[row], n = v->first_target[row + 1] - first;
     double sum = 0;
-    enum err e = make_batch(v, row, seq_start, &b, em);
-    if (e == ERR_OK)
-        e = pass_eval(v->pass, &b, v->nll, NULL, em);
-    if (e != ERR_OK)
-        return e;
-    for (int32_t i = 0; i < b.n_targets; i++)
+    enum err e = ERR_OK;
+    for (int32_t i = first; i < first + n; i++)
         sum += v->nll[i];
     if (!isfinite(sum))
         return err_set(em, ERR_DIVERGED, "row %lld: the loss is not a finite number",
-                       (long long)row + 1);
-    printf("{\"tokens\":%d,\"nll\":%.12g", b.n_targets, sum);
+                       (long long)(v->first_row + row) + 1);
+    printf("{\"tokens\":%d,\"nll\":%.12g", n, sum);
     if (v->logits > 0)
-        e = print_logits(v, &b, em);
+        e = print_logits(v, &v->batch, em);
     puts("}");
-    *tokens += b.n_targets;
-    *nll += sum;
+    v->tokens += n;
+    v->total += sum;
     return e;
 }
 
+/* Runs the batch, prints its rows and empties it. */
+static enum err eval_batch(struct eval *v, struct err_msg *em) {
+    struct host_batch *b = &v->batch;
+    if (b->n_seqs == 0)
+        return ERR_OK;
+    enum err e = pass_eval(v->pass, b, v->nll, NULL, em);
+    for (int32_t row = 0; row < b->n_seqs && e == ERR_OK; row++)
+        e = print_row(v, row, em);
+    v->first_row += b->n_seqs;
+    b->n_tokens = b->n_seqs = b->n_targets = 0;
+    return e;
+}
+
+static enum err eval_rows(struct eval *v, struct err_msg *em) {
+    enum err e = ERR_OK;
+    for (int64_t i = 0; e == ERR_OK && i < dataset_rows(v->rows); i++) {
+        e = dataset_read(v->rows, i, &v->ids, &v->labels, em);
+        if (e == ERR_OK && v->ids.len > (size_t)v->longest)
+            e = err_set(em, ERR_CONFLICT, "row %lld changed while the file was read",
+                        (long long)i + 1);
+        if (e == ERR_OK && (v->batch.n_seqs == v->max_rows ||
+                            (int32_t)v->ids.len > v->capacity - v->batch.n_tokens))
+            e = eval_batch(v, em);
+        if (e == ERR_OK)
+            add_row(v);
+    }
+    return e == ERR_OK ? eval_batch(v, em) : e;
+}
+
 static enum err run(struct eval *v, struct err_msg *em) {
-    int64_t tokens = 0;
-    double nll = 0;
     enum err e = open_model(v, em);
     if (e == ERR_OK)
         e = open_rows(v, em);
     if (e == ERR_OK && dataset_rows(v->rows) > 0)
-        e = open_pass(v, em);
-    for (int64_t i = 0; e == ERR_OK && i < dataset_rows(v->rows); i++)
-        e = eval_row(v, i, &tokens, &nll, em);
+        e = open_batch(v, em);
+    if (e == ERR_OK)
+        e = eval_rows(v, em);
     if (e != ERR_OK)
         return e;
     printf("{\"total\":{\"examples\":%lld,\"tokens\":%lld,\"nll\":%.12g,\"loss\":",
-           (long long)dataset_rows(v->rows), (long long)tokens, nll);
-    if (tokens > 0)
-        printf("%.12g}}\n", nll / (double)tokens);
+           (long long)dataset_rows(v->rows), (long long)v->tokens, v->total);
+    if (v->tokens > 0)
+        printf("%.12g}}\n", v->total / (double)v->tokens);
     else
         puts("null}}");
     if (fflush(stdout) != 0 || ferror(stdout))
@@ -211,7 +255,10 @@ static void eval_clear(struct eval *v) {
     device_close(v->dev);
     ids_clear(&v->ids);
     ids_clear(&v->labels);
+    free(v->batch_ids);
     free(v->pos);
+    free(v->seq_start);
+    free(v->first_target);
     free(v->target_rows);
     free(v->target_ids);
     free(v->nll);
