@@ -70,6 +70,9 @@ enum err adapter_layout(struct model *m, const struct lora_options *o, struct ad
 enum err adapter_plan(struct model *m, const struct lora_options *o, struct adapter **out,
                       struct err_msg *em) NODISCARD;
 
+/* Bytes of the frozen weights on dev, the table included; dev may be NULL. */
+size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype);
+
 struct pass_size {
     size_t bytes;        /* that pass_new takes */
     size_t scratch;      /* that the device's operations take besides */

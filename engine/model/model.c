@@ -259,6 +259,19 @@ static enum err load_all(struct model *m, struct weights *w, struct err_msg *em)
     return e != ERR_OK ? e : m->dev->ops->sync(m->dev, em);
 }
 
+/* Said before the first weight is read, not by the system's killer in the middle. The table may
+ * stay in its file. */
+static enum err check_room(const struct model *m, struct err_msg *em) {
+    struct device_info info;
+    size_t bytes = model_weight_bytes(m->dev, &m->cfg, m->dtype);
+    m->dev->ops->info(m->dev, &info);
+    if (bytes - table_bytes(m) <= info.memory_total)
+        return ERR_OK;
+    return err_set(em, ERR_NO_MEMORY,
+                   "the model's weights in %s take %zu bytes of memory, this device has %zu",
+                   dtype_name(m->dtype), bytes, info.memory_total);
+}
+
 /* Takes w in any case. */
 static enum err open_from(struct device *dev, const struct model_config *cfg,
                           struct weights *w_take, enum dtype dtype, struct model **out,
@@ -268,7 +281,9 @@ static enum err open_from(struct device *dev, const struct model_config *cfg,
     m->cfg = *cfg;
     m->dtype = dtype;
     m->weights = w_take;
-    enum err e = load_all(m, w_take, em);
+    enum err e = check_room(m, em);
+    if (e == ERR_OK)
+        e = load_all(m, w_take, em);
     if (e == ERR_OK && m->mapped_bytes == 0) {
         weights_close(m->weights);
         m->weights = NULL;

@@ -21,7 +21,7 @@ static size_t site_bytes(struct device *dev, const struct model_config *c, enum 
 }
 
 /* The table and the head are two even where they are tied: the product has its own form. */
-static size_t weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
+size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
     const struct linear_spec head = {.in = c->hidden, .n_parts = 1, .part = {{.out = c->vocab}}};
     size_t norms = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden;
     size_t bytes = (size_t)c->vocab * (size_t)c->hidden * dtype_size(dtype) +
@@ -38,7 +38,7 @@ enum err model_size(struct device *dev, const struct model_config *cfg, enum dty
     struct model m = {.dev = dev, .cfg = *cfg, .dtype = dtype};
     struct adapter *ad = NULL;
     struct pass_size pass = {0};
-    *out = (struct model_size){.weight_bytes = weight_bytes(dev, cfg, dtype)};
+    *out = (struct model_size){.weight_bytes = model_weight_bytes(dev, cfg, dtype)};
     enum err e = adapter_layout(&m, o, &ad, &out->adapter_values, em);
     if (e == ERR_OK)
         e = pass_count(&m, ad, limits, eval, &pass, em);

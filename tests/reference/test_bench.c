@@ -128,3 +128,25 @@ Test(bench, wrong_use_is_exit_code_2) {
         cr_expect_null(j);
     }
 }
+
+/* 30 GB of weights in f32, packed twice or not: more than the machine has, said at once. */
+Test(bench, a_model_that_does_not_fit_is_refused_before_it_is_made) {
+    json_t *j;
+    if ((double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) > 28e9) {
+        puts("SKIP: this machine may hold llama-3-8b in f32");
+        return;
+    }
+    cr_expect_eq(run("--device cpu --dtype f32 --shape llama-3-8b 2>/dev/null", &j), 22);
+    cr_expect_null(j);
+}
+
+Test(bench, evaluations_are_timed_beside_a_step) {
+    json_t *j;
+    cr_assert_eq(run("--model " CASE " --device cpu --dtype f32 --seq 32 --batch 3 --rank 2 "
+                     "--threads 1 --steps 3 --evaluation",
+                     &j),
+                 0);
+    cr_expect(get(j, "evaluation_ms") > 0 && get(j, "evaluation_ms") < get(j, "step_ms"));
+    cr_expect(get(j, "forward_ms") > 0 && get(j, "forward_ms") < get(j, "step_ms"));
+    json_decref(j);
+}
