@@ -148,6 +148,22 @@ static enum err take_part(const struct model_config *c, struct weights *w, int l
     return ERR_OK;
 }
 
+/* Makes the product of these host tensors; counts what stays in the file. */
+static enum err make_linear(struct model *m, struct linear_spec *spec,
+                            const struct host_tensor *weight, struct linear **out,
+                            struct err_msg *em) {
+    const struct ops *ops = m->dev->ops;
+    struct linear_spec copied = *spec;
+    spec->stays = true;
+    for (int i = 0; i < spec->n_parts; i++)
+        spec->stays = spec->stays && weight[i].owned == NULL;
+    enum err e = ops->linear_new(m->dev, spec, m->dtype, out, em);
+    if (e == ERR_OK)
+        m->mapped_bytes += ops->linear_bytes(m->dev, &copied, m->dtype) -
+                           ops->linear_bytes(m->dev, spec, m->dtype);
+    return e;
+}
+
 /* The matrices and biases of a site as one product. */
 static enum err load_site(struct model *m, struct weights *w, int layer, enum site site,
                           struct linear **out, struct err_msg *em) {
@@ -162,7 +178,7 @@ static enum err load_site(struct model *m, struct weights *w, int layer, enum si
                                             site_part_out(c, site, i)};
     }
     if (e == ERR_OK)
-        e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, out, em);
+        e = make_linear(m, &spec, weight, out, em);
     for (int i = 0; i < spec.n_parts; i++) {
         host_tensor_release(&weight[i]);
         free(bias[i]);
@@ -225,7 +241,7 @@ static enum err load_embedding(struct model *m, struct weights *w, struct err_ms
     if (e == ERR_OK) {
         struct linear_spec spec = {.in = c->hidden, .n_parts = 1};
         spec.part[0] = (struct linear_part){head.data, head.dtype, NULL, c->vocab};
-        e = m->dev->ops->linear_new(m->dev, &spec, m->dtype, &m->head, em);
+        e = make_linear(m, &spec, &head, &m->head, em);
     }
     host_tensor_release(&head);
     return e;

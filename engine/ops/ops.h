@@ -94,7 +94,7 @@ struct dropout {
 /* Up to LINEAR_PARTS frozen matrices that share their input, as one product: q|k|v, gate|up. */
 #define LINEAR_PARTS 3
 struct linear_part {
-    const void *weight; /* host memory, [out, in] in weight_dtype; read during linear_new only */
+    const void *weight; /* host memory, [out, in] in weight_dtype; see linear_spec.stays */
     enum dtype weight_dtype;
     const float *bias; /* host, [out] f32, or NULL */
     int64_t out;
@@ -104,6 +104,7 @@ struct linear_spec {
     int n_parts;
     struct linear_part part[LINEAR_PARTS];
     bool forward_only; /* no input gradient will be asked for */
+    bool stays;        /* the weights' memory outlives the linear and may be used where it is */
 };
 struct linear; /* opaque; owned by the caller, freed by linear_free */
 
@@ -199,8 +200,8 @@ struct ops {
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                            struct linear **out, struct err_msg *em);
     void (*linear_free)(struct device *dev, struct linear *lin);
-    /* Bytes that linear_new takes and keeps for a matrix of this form; weights and biases are not
-     * looked at. */
+    /* Bytes that linear_new takes and keeps for a matrix of this form; what weights and biases hold
+     * is not looked at. */
     size_t (*linear_bytes)(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 
     /* y [T, Σout] = residual + x Wᵀ + bias + LoRA.  residual NULL: 0; it may not overlap y.

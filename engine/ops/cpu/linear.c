@@ -231,24 +231,39 @@ static enum err copy_plain(struct cpu *c, struct linear *lin, const struct linea
     return e;
 }
 
-/* Packed straight from where the matrix lies, if it lies there as one and in the right type; else
- * from a copy. */
+/* Whether the matrix lies in the caller's memory as one and in the right type. */
+static bool lies_ready(const struct linear_spec *spec, enum dtype dtype) {
+    return spec->n_parts == 1 && spec->part[0].weight_dtype == dtype;
+}
+
+static void borrow(struct cpu *c, struct linear *lin, const struct linear_spec *spec) {
+    lin->borrowed = true;
+    lin->weight = (void *)(uintptr_t)spec->part[0].weight;
+    lin->stride = lin->in;
+    copy_parts(c, lin, spec);
+}
+
+/* Packed straight from where the matrix lies, where it lies ready; else from a copy. */
 static enum err make_packed(struct cpu *c, struct linear *lin, const struct linear_spec *spec,
                             struct err_msg *em) {
     enum err e = ERR_OK;
-    lin->borrowed = spec->n_parts == 1 && spec->part[0].weight_dtype == lin->dtype;
-    if (lin->borrowed) {
-        lin->weight = (void *)(uintptr_t)spec->part[0].weight;
-        lin->stride = lin->in;
-        copy_parts(c, lin, spec);
-    } else {
+    if (lies_ready(spec, lin->dtype))
+        borrow(c, lin, spec);
+    else
         e = copy_plain(c, lin, spec, em);
-    }
     if (e == ERR_OK && c->tiles)
         pack_for_tiles(c, lin, spec->forward_only);
     else if (e == ERR_OK)
         pack(c, lin, spec->forward_only);
     return e == ERR_OK && lin->borrowed ? copy_plain(c, lin, spec, em) : e;
+}
+
+static enum err make_plain(struct cpu *c, struct linear *lin, const struct linear_spec *spec,
+                           struct err_msg *em) {
+    if (!spec->stays || !lies_ready(spec, lin->dtype))
+        return copy_plain(c, lin, spec, em);
+    borrow(c, lin, spec);
+    return ERR_OK;
 }
 
 static bool packs(const struct cpu *c, enum dtype dtype) {
@@ -264,7 +279,7 @@ enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum
     *out = NULL;
     lin->squares = xcalloc((size_t)lin->out, sizeof *lin->squares);
     copy_bias(lin, spec);
-    enum err e = packs(c, dtype) ? make_packed(c, lin, spec, em) : copy_plain(c, lin, spec, em);
+    enum err e = packs(c, dtype) ? make_packed(c, lin, spec, em) : make_plain(c, lin, spec, em);
     if (e != ERR_OK) {
         cpu_linear_free(dev, lin);
         return e;
@@ -326,7 +341,7 @@ size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum
         plain = plain || backward == 0;
         bytes += backward;
     }
-    if (plain)
+    if (plain && (packs(c, dtype) || !spec->stays || !lies_ready(spec, dtype)))
         bytes += (size_t)lin->out * (size_t)lin->stride * dtype_size(dtype);
     free(lin);
     return bytes;

@@ -19,7 +19,7 @@ struct linear {
     int64_t first[LINEAR_PARTS + 1]; /* first row of a part; the last is out */
     enum dtype dtype;
     void *weight;   /* [out, stride], the parts one below the other; NULL: packed */
-    bool borrowed;  /* while packing: weight lies in the memory of linear_new's caller */
+    bool borrowed;  /* weight lies in the memory of linear_new's caller */
     int64_t stride; /* elements between rows of weight */
     float *bias;    /* [out], or NULL */
     float *squares; /* [out] squared norms of the rows */

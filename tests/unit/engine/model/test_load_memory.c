@@ -145,7 +145,7 @@ static void load(const char *stored, enum dtype dtype) {
                  keeps >> 20);
     cr_expect(held > keeps - MARGIN && held < keeps + MARGIN, "%s: %zu MB are held, not %zu",
               stored, held >> 20, keeps >> 20);
-    cr_expect_eq(model_mapped_bytes(m), converted ? 0 : table);
+    cr_expect(converted ? model_mapped_bytes(m) == 0 : model_mapped_bytes(m) >= table);
     size_t largest = (size_t)VOCAB * HIDDEN * (safetensors_dtype_bits(stored) / 8);
     cr_expect_lt(w.file - file, largest + MARGIN, "%s: %zu MB of the file at once", stored,
                  (w.file - file) >> 20);
