@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -57,7 +58,7 @@ struct bench {
     struct profile *profile; /* NULL: not asked for */
     double profiled_seconds; /* of all its steps */
     int64_t steps_done;
-    json_t *each;                               /* milliseconds of the timed steps */
+    json_t *each, *processor; /* milliseconds of the timed steps; of all threads in them */
     double evaluation_seconds, forward_seconds; /* best; 0: not asked for */
     float *m, *v, *nll;
     struct host_batch host;
@@ -219,12 +220,23 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+/* Of this process: what a step takes of it says something even on a machine that is busy. */
+static double processor_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static enum err measure(struct bench *b, double *median, struct err_msg *em) {
     double *seconds = xcalloc((size_t)b->steps, sizeof *seconds), warm_up;
     b->each = json_array();
+    b->processor = json_array();
     enum err e = step(b, &warm_up, em);
-    for (int64_t i = 0; i < b->steps && e == ERR_OK; i++)
+    for (int64_t i = 0; i < b->steps && e == ERR_OK; i++) {
+        double before = processor_seconds();
         e = step(b, &seconds[i], em);
+        json_array_append_new(b->processor, json_real(1e3 * (processor_seconds() - before)));
+    }
     for (int64_t i = 0; i < b->steps; i++)
         json_array_append_new(b->each, json_real(1e3 * seconds[i]));
     qsort(seconds, (size_t)b->steps, sizeof *seconds, by_value);
@@ -292,6 +304,8 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
     if (j != NULL)
         json_object_set(j, "step_ms_each", b->each);
     if (j != NULL)
+        json_object_set(j, "step_processor_ms_each", b->processor);
+    if (j != NULL)
         json_object_set_new(j, "planned_bytes", memory_plan_json(&b->plan));
     if (j != NULL && profile != NULL)
         json_object_set(j, "profile", profile);
@@ -340,6 +354,7 @@ static void bench_clear(struct bench *b) {
     if (b->m != NULL)
         b->dev->ops->mem_free(b->dev, b->m);
     json_decref(b->each);
+    json_decref(b->processor);
     profile_free(b->profile);
     pass_free(b->pass);
     adapter_free(b->adapter);

@@ -1,7 +1,8 @@
 """How a training step on this CPU grows: with the sequence, the batch, the rank and the model.
 
-One axis at a time, each point a process of its own (`ffwd bench`). A point's growth is how often
-its time is that of the point before, over how often its size is: 1 is linear, above 1 is worse.
+One axis at a time, each point a process of its own (`ffwd bench`) on one thread. A point's growth is
+how often the processor time of its best step is that of the point before, over how often its size
+is: 1 is linear, above 1 is worse. Processor time, because it is nearly the same on a busy machine.
 Beside it the growth of the arithmetic, which says what part of that is attention's square. Prints
 a table and writes the same as JSON. Points for which no time or memory is left are named.
 usage: growth.py BUILD_DIR [--axes sequence,batch,rank,model] [--dtype bf16|f32] [--threads N]
@@ -40,7 +41,7 @@ def options():
     parser.add_argument("build")
     parser.add_argument("--axes", default="sequence,batch,rank,model")
     parser.add_argument("--dtype", default="bf16")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--seconds", type=float, default=1500)
@@ -102,7 +103,7 @@ def bench(o, work, setting):
 def row_of(axis, value, setting, r):
     tokens = setting["seq"] * setting["batch"]
     return {"axis": axis, "value": value, **setting, "tokens": tokens, "step_ms": r["step_ms"],
-            "best_ms": min(r["step_ms_each"]), "tokens_per_s": r["tokens_per_s"],
+            "best_ms": min(r["step_processor_ms_each"]), "tokens_per_s": r["tokens_per_s"],
             "gflop": r["model_tflops"] * r["step_ms"], "mfu": r["mfu"],
             "peak_bytes": r["peak_bytes"], "planned_bytes": r["planned_bytes"]["total"],
             "weights_bytes": r["planned_bytes"]["weights"]}
@@ -122,7 +123,8 @@ def add_growth(row, before):
 def print_row(row):
     growth = f"{row['growth']:.2f} | {row['work_growth']:.2f}" if "growth" in row else "– | –"
     rate = row["gflop"] / row["best_ms"]
-    print(f"| {row['axis']} | {row['value']} | {row['tokens_per_s']:.0f} | {row['best_ms']:.0f} "
+    print(f"| {row['axis']} | {row['value']} | {1e3 * row['tokens'] / row['best_ms']:.0f} "
+          f"| {row['best_ms']:.0f} "
           f"| {1e3 * rate:.0f} | {growth} | {row['peak_bytes'] / 1e6:.0f} "
           f"| {row['peak_bytes'] / row['planned_bytes']:.2f} |", flush=True)
 
@@ -155,7 +157,7 @@ def main():
     print(f"{o.dtype}, {o.threads} threads, load {load:.1f} at the start; commit {commit}; "
           f"unless varied: {BASE['shape']}, sequence {BASE['seq']}, batch {BASE['batch']} "
           f"(1 for the sequence), rank {BASE['rank']}\n")
-    print("| axis | value | tokens/s | best step ms | GFLOP/s | growth | of the work | peak MB "
+    print("| axis | value | tokens/s | step, ms of processor | GFLOP/s | growth | of the work | peak MB "
           "| of plan |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     with tempfile.TemporaryDirectory(prefix="ffwd-growth-") as work:
