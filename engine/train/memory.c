@@ -34,8 +34,8 @@ json_t *memory_plan_json(const struct memory_plan *p) {
                      (json_int_t)p->total);
 }
 
-/* Code, kernels and tables that only the first steps bring in. */
-#define FIRST_STEPS ((size_t)8 << 20)
+/* Code and tables that only the first steps bring in. */
+#define FIRST_STEPS ((size_t)4 << 20)
 
 static size_t resident(void) {
     long long pages = 0;

@@ -16,7 +16,9 @@
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
-#define THREAD_SCRATCH ((size_t)4 << 20) /* tiles of a thread's products */
+#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products, by tiles.h */
+#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* by oneDNN, */
+#define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -128,7 +130,9 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
     size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
-    return scratch_growth(shared) + (size_t)team_size(c->team) * (THREAD_SCRATCH + dropped);
+    size_t thread = dropped + (c->tiles ? TILES_SCRATCH : PRODUCTS_SCRATCH);
+    bool written = !c->tiles && (most->dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32);
+    return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
 }
 
 void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
