@@ -64,6 +64,8 @@ static void pack_item(void *arg, int64_t item, int worker) {
     r->e->pack(packed_at(r, r->vp, kv, row), dense, n, r->width);
 }
 
+#define WHOLE 16 /* lanes of the kernels */
+
 /* Turns a row of scores for keys [k0, k0 + n) into exp(scale · s - max), rescales what was summed
  * before, and rounds the row to the products' type. state: running maximum and sum. */
 static void softmax_row(const struct attention_run *r, int64_t query, int64_t k0, int64_t n,
@@ -72,8 +74,9 @@ static void softmax_row(const struct attention_run *r, int64_t query, int64_t k0
     struct range seen = range_in(keys_seen(r->a, query), k0, n);
     int64_t first = seen.first, end = seen.end;
     memset(s, 0, (size_t)first * sizeof *s);
-    memset(s + end, 0, (size_t)(n - end) * sizeof *s);
     if (first < end) {
+        for (; end % WHOLE != 0; end++) /* exp is 0 there; no kernel ends within a vector */
+            s[end] = -INFINITY;
         float max = r->a->scale * k->max(s + first, end - first);
         max = max <= state[0] ? state[0] : max;
         float sum = k->exp_sum(s + first, r->a->scale, max, end - first);
@@ -83,6 +86,7 @@ static void softmax_row(const struct attention_run *r, int64_t query, int64_t k0
         state[0] = max;
         state[1] = state[1] * keep + sum;
     }
+    memset(s + end, 0, (size_t)(n - end) * sizeof *s);
     cpu_narrow(r->c, r->e->dtype, p, s, n);
 }
 

@@ -183,17 +183,21 @@ static void gemm_piece(struct cpu *c, int worker, int64_t m, int64_t n, int64_t 
         product_widened(c, worker, m, n, k, a, b, out, ldc, accumulate);
 }
 
+/* Splitting the other side of so few rows or columns into planes costs more than an f32 product. */
+#define SKINNY 64
+
 void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct operand a,
           struct operand b, float *out, int64_t ldc, bool accumulate) {
     if (m <= 0 || n <= 0)
         return;
-    if (c->tiles) {
+    bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
+    bool skinny = m <= SKINNY || n <= SKINNY;
+    if (c->tiles && !(f32 && skinny)) {
         struct tensor to = {out, DTYPE_F32, m, n, ldc};
         struct product p = {{{a, b, k}}, 1, NULL, accumulate ? &to : NULL, to};
         tile_product(c, worker, &p);
         return;
     }
-    bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
     bool primitives = b.packed || (f32 ? c->product == CPU_PRODUCT_PRIMITIVES : c->native_bf16);
     int64_t depth = primitives && !b.packed ? PRIMITIVE_DEPTH : k;
     for (int64_t k0 = 0; k0 < k; k0 += depth)

@@ -163,11 +163,6 @@ static inline __attribute__((always_inline)) void load_b(const char *b) {
     _tile_loadd(7, b + 1024, 64);
 }
 
-static inline __attribute__((always_inline)) void fetch(const char *b) {
-    for (int i = 0; i < TILE_BYTES; i += 64)
-        __builtin_prefetch(b + i);
-}
-
 static void add_term(const struct tile_term *t) {
     const char *a = t->a, *b = t->b;
     for (int64_t s = 0; s < t->steps; s++, a += t->a_step, b += TILE_BYTES) {
@@ -179,7 +174,6 @@ static void add_term(const struct tile_term *t) {
         _tile_loadd(5, a + t->a_half, (size_t)t->a_row);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
-        fetch(b + TILE_BYTES);
     }
 }
 

@@ -10,7 +10,7 @@
 #include "engine/ops/cpu/tiles.h"
 
 #define PANEL_BYTES ((int64_t)1 << 20)        /* of the right side of a chunk */
-#define PANEL_BYTES_NARROW ((int64_t)1 << 17) /* for few rows: packed, then hardly read */
+#define PANEL_BYTES_NARROW ((int64_t)1 << 19) /* for few rows */
 #define NARROW 64
 
 /* One term as the current chunk sees it. */
