@@ -14,6 +14,8 @@
 #include "base/mem.h"
 
 #define ID_RANDOM 24
+#define LOCK_WAIT_MS 2000
+#define LOCK_PAUSE_MS 20
 
 /* Each setting, and what reading it back must give. */
 static const struct {
@@ -107,13 +109,25 @@ static bool ended_cleanly(const struct store *s) {
     return clean;
 }
 
+/* A server that was killed while it started a process leaves its lock to that process until exec.
+ */
+static bool lock_within(int fd, int ms) {
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK || ms <= 0)
+            return false;
+        (void)usleep(LOCK_PAUSE_MS * 1000);
+        ms -= LOCK_PAUSE_MS;
+    }
+    return true;
+}
+
 static enum err take_lock(struct store *s, struct err_msg *em) {
     char *path = xasprintf("%s/lock", s->dir);
     enum err e = ERR_OK;
     s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (s->lock_fd < 0)
         e = err_set_errno(em, errno, "cannot open %s", path);
-    else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0)
+    else if (!lock_within(s->lock_fd, LOCK_WAIT_MS))
         e = errno == EWOULDBLOCK
                 ? err_set(em, ERR_CONFLICT, "%s is in use by another ffwd-server", s->dir)
                 : err_set_errno(em, errno, "cannot lock %s", path);

@@ -277,7 +277,7 @@ def a_hundred_creates_with_one_key_are_one_job():
     def create(headers):
         a = s.post("/v1/fine_tuning/jobs", body, headers=headers)
         found.append((a.status, a.json()["id"]))
-    threads = [threading.Thread(target=create, args=([("Idempotency-Key", "once")],))
+    threads = [threading.Thread(target=create, args=([("Idempotency-Key", "once")],), daemon=True)
                for _ in range(100)]
     for t in threads:
         t.start()

@@ -125,7 +125,7 @@ def dry_runs_at_once_are_bounded_and_all_answered():
     def collect():
         for c in clients:
             answers.append(c.answer())
-    reader = threading.Thread(target=collect)
+    reader = threading.Thread(target=collect, daemon=True)
     reader.start()
     while reader.is_alive():
         most = max(most, len(checks(s)))

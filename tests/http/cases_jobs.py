@@ -152,7 +152,7 @@ def drain_lets_the_job_stop_and_go_on():
     c = s.connect()
     c.send(request("GET", f"/v1/fine_tuning/jobs/{job}/events?stream=true"))
     seen = []
-    reader = threading.Thread(target=lambda: seen.extend(read_stream(c)))
+    reader = threading.Thread(target=lambda: seen.extend(read_stream(c)), daemon=True)
     reader.start()
     until(lambda: seen)
     start = time.time()
@@ -256,7 +256,7 @@ def nothing_acknowledged_is_lost():
                 time.sleep(0.05)  # no answer: not acknowledged
 
     over = threading.Event()
-    threads = [threading.Thread(target=client) for _ in range(4)]
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(4)]
     for t in threads:
         t.start()
     for n in range(6):

@@ -63,7 +63,7 @@ def reconnects_under_load_have_no_gap():
         if seen != [e["id"] for e in s.events(job)]:
             wrong.append(seed)
 
-    threads = [threading.Thread(target=follow, args=(n,)) for n in range(8)]
+    threads = [threading.Thread(target=follow, args=(n,), daemon=True) for n in range(8)]
     for t in threads:
         t.start()
     times = []

@@ -65,7 +65,7 @@ def upload_in_parts_in_any_order_at_once():
         ids[i] = part(s, upload, pieces[i])
     order = list(range(len(pieces)))
     random.Random(1).shuffle(order)
-    threads = [threading.Thread(target=send, args=(i,)) for i in order]
+    threads = [threading.Thread(target=send, args=(i,), daemon=True) for i in order]
     for t in threads:
         t.start()
     for t in threads:
