@@ -99,10 +99,17 @@ void api_check_answer(struct api_check *c, enum err e, const struct err_msg *em,
 enum err api_check_request(struct store *s, const char *model, const json_t *body, json_t **out,
                            struct err_msg *em) NODISCARD;
 
+struct delivery_row;
+/* The answer to the request that made a delivery, a test. status: what the endpoint answered; 0:
+ * nothing, and `error` says why. */
+void api_delivery_answer(const struct delivery_row *d, int64_t status, const char *error,
+                         struct api_response *resp);
+
 struct api_response {
-    int status; /* 0 as long as there is `work` or `check` */
+    int status; /* 0 as long as there is `work`, `check` or `delivery` */
     struct api_work *work;
     struct api_check *check;
+    char delivery[STORE_ID_SIZE]; /* a webhook whose outcome is the answer; "": none */
     enum api_body kind;
     json_t *json;               /* API_BODY_JSON */
     char *text;                 /* API_BODY_TEXT */

@@ -105,7 +105,8 @@ bool api__model_is_tuned(const char *model);
 
 /* The bodies of requests; job_request_table is another one. */
 extern const struct json_table api__upload_create_table, api__upload_complete_table,
-    api__permission_create_table, api__webhook_create_table, api__job_update_table;
+    api__permission_create_table, api__webhook_create_table, api__webhook_update_table,
+    api__webhook_rotate_table, api__webhook_test_table, api__job_update_table;
 
 /* ---- handlers ------------------------------------------------------------------------------- */
 
@@ -149,6 +150,8 @@ API_HANDLER(api__webhooks_get);
 API_HANDLER(api__webhooks_delete);
 API_HANDLER(api__webhooks_rotate);
 API_HANDLER(api__webhooks_test);
+API_HANDLER(api__webhooks_update);
+API_HANDLER(api__webhooks_event_types);
 API_HANDLER(api__system_health);
 API_HANDLER(api__system_ready);
 API_HANDLER(api__system_metrics);

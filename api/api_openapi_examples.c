@@ -44,7 +44,8 @@
 #define PERMISSION "{'object':'checkpoint.permission','id':'" PERMISSION_ID "','created_at':1767225800," \
     "'project_id':'team-b'}"
 #define ENDPOINT "'object':'webhook_endpoint','id':'" ENDPOINT_ID "','created_at':1767225600," \
-    "'url':'https://example.org/ffwd','status':'enabled','disabled_reason':null"
+    "'updated_at':1767225600,'name':'ci','url':'https://example.org/ffwd','event_types':['fine_tuning.job.failed']," \
+    "'signing_secret_hint':'whsec_...LaSw','status':'enabled','disabled_reason':null"
 #define UPLOAD "'id':'" UPLOAD_ID "','object':'upload','bytes':120064,'created_at':1767225600," \
     "'expires_at':1767229200,'filename':'train.jsonl','purpose':'fine-tune'"
 #define LIST(items, more) "{'object':'list','data':[" items "],'has_more':false" more "}"
@@ -84,13 +85,18 @@ static const struct {
     {"PermissionCreate", "{'project_ids':['team-b']}"},
     {"PermissionList", LIST(PERMISSION, IDS(PERMISSION_ID))},
     {"PermissionDeleted", DELETED(PERMISSION_ID, "checkpoint.permission")},
-    {"WebhookCreate", "{'url':'https://example.org/ffwd'}"},
+    {"WebhookCreate", "{'url':'https://example.org/ffwd','name':'ci','event_types':['fine_tuning.job.failed']}"},
+    {"WebhookUpdate", "{'name':'ci'}"},
+    {"WebhookRotate", "{'keep_old_secret_active_for_24_hours':true}"},
     {"Webhook", "{" ENDPOINT "}"},
-    {"WebhookSecret", "{" ENDPOINT ",'secret':'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'}"},
-    {"WebhookList", LIST("{" ENDPOINT "}", "")},
-    {"WebhookDeleted", DELETED(ENDPOINT_ID, "webhook_endpoint")},
-    {"WebhookDelivery", "{'id':'wh_3r5t7y9u1i3o5p7a9s1d3f5g','object':'webhook_delivery',"
-        "'webhook_endpoint_id':'" ENDPOINT_ID "','type':'ffwd.webhook.test'}"},
+    {"WebhookSecret", "{" ENDPOINT ",'signing_secret':'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw'}"},
+    {"WebhookList", LIST("{" ENDPOINT "}", IDS(ENDPOINT_ID))},
+    {"WebhookDeleted", DELETED(ENDPOINT_ID, "webhook_endpoint.deleted")},
+    {"WebhookTestRequest", "{'event_type':'fine_tuning.job.failed'}"},
+    {"WebhookTest", "{'id':'wh_3r5t7y9u1i3o5p7a9s1d3f5g','object':'webhook_endpoint.test',"
+        "'webhook_endpoint_id':'" ENDPOINT_ID "','event_type':'fine_tuning.job.failed','status_code':200,'success':true}"},
+    {"WebhookEventTypes", "{'object':'list','data':['fine_tuning.job.succeeded','fine_tuning.job.failed',"
+        "'fine_tuning.job.cancelled']}"},
     {"Status", "{'status':'ready'}"},
 };
 

@@ -31,9 +31,14 @@
 /* A part of a request: other keys are refused. */
 #define CLOSED(required, properties) \
     "{'type':'object','additionalProperties':false,'required':[" required "],'properties':{" properties "}}"
+#define WEBHOOK_TYPES "'fine_tuning.job.succeeded','fine_tuning.job.failed','fine_tuning.job.cancelled'"
+#define WEBHOOK_REQUIRED \
+    "'id','object','created_at','updated_at','name','url','signing_secret_hint','event_types','status'," \
+    "'disabled_reason'"
 #define WEBHOOK_FIELDS \
-    FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint'") KEY("created_at") TIME KEY("url") TEXT \
-    KEY("status") ONE_OF("'enabled','disabled'") KEY("disabled_reason") TEXT_OR_NULL
+    FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint'") KEY("created_at") TIME KEY("updated_at") TIME \
+    KEY("name") TEXT KEY("url") TEXT KEY("signing_secret_hint") TEXT \
+    KEY("event_types") ARRAY(ONE_OF(WEBHOOK_TYPES)) KEY("status") ONE_OF("'enabled','disabled'") KEY("disabled_reason") TEXT_OR_NULL
 #define LIST_OF(name, more_required, more) \
     OBJECT("'object','data','has_more'" more_required, \
            FIRST("object") ONLY("'list'") KEY("data") ARRAY(REF(name)) KEY("has_more") FLAG more)
@@ -220,14 +225,17 @@ static const char *const schemas[][2] = {
         KEY("first_id") TEXT_OR_NULL KEY("last_id") TEXT_OR_NULL)},
     {"PermissionDeleted", OBJECT("'id','object','deleted'",
         FIRST("id") TEXT KEY("object") ONLY("'checkpoint.permission'") KEY("deleted") ONLY("true"))},
-    {"Webhook", OBJECT("'id','object','created_at','url','status','disabled_reason'", WEBHOOK_FIELDS)},
-    {"WebhookSecret", OBJECT("'id','object','created_at','url','status','disabled_reason','secret'",
-        WEBHOOK_FIELDS KEY("secret") TEXT)},
-    {"WebhookList", LIST_OF("Webhook", "", "")},
+    {"Webhook", OBJECT(WEBHOOK_REQUIRED, WEBHOOK_FIELDS)},
+    {"WebhookSecret", OBJECT(WEBHOOK_REQUIRED ",'signing_secret'", WEBHOOK_FIELDS KEY("signing_secret") TEXT)},
+    {"WebhookList", LIST_OF("Webhook", ",'first_id','last_id'",
+        KEY("first_id") TEXT_OR_NULL KEY("last_id") TEXT_OR_NULL)},
+    {"WebhookEventTypes", OBJECT("'object','data'",
+        FIRST("object") ONLY("'list'") KEY("data") ARRAY(ONE_OF(WEBHOOK_TYPES)))},
     {"WebhookDeleted", OBJECT("'id','object','deleted'",
-        FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint'") KEY("deleted") ONLY("true"))},
-    {"WebhookDelivery", OBJECT("'id','object','webhook_endpoint_id','type'",
-        FIRST("id") TEXT KEY("object") ONLY("'webhook_delivery'") KEY("webhook_endpoint_id") TEXT KEY("type") TEXT)},
+        FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint.deleted'") KEY("deleted") ONLY("true"))},
+    {"WebhookTest", OBJECT("'id','object','webhook_endpoint_id','event_type','status_code','success'",
+        FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint.test'") KEY("webhook_endpoint_id") TEXT
+        KEY("event_type") TEXT KEY("status_code") COUNT KEY("success") ONLY("true"))},
 
     {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT)},
 };
@@ -236,7 +244,8 @@ static const char *const schemas[][2] = {
 json_t *openapi_schemas(void) {
     static const struct json_table *const bodies[] = {
         &job_request_table,          &api__job_update_table,        &api__upload_create_table,
-        &api__upload_complete_table, &api__permission_create_table, &api__webhook_create_table};
+        &api__upload_complete_table, &api__permission_create_table, &api__webhook_create_table,
+        &api__webhook_update_table,  &api__webhook_rotate_table,    &api__webhook_test_table};
     json_t *all = json_object();
     for (size_t i = 0; i < sizeof schemas / sizeof schemas[0]; i++)
         json_object_set_new(all, schemas[i][0], json_table_parse(schemas[i][1]));

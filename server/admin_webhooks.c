@@ -43,7 +43,8 @@ static json_t *create(struct store *store, const json_t *request) {
         (void)err_set(&em, ERR_USAGE, "a project has 1 to %d bytes", ADMIN_NAME_MAX);
         return failure(&em);
     }
-    if (store_webhook_create(store, project, text_of(request, "url"), secret, &row, &em) != ERR_OK)
+    const struct webhook_settings settings = {.url = text_of(request, "url")};
+    if (store_webhook_create(store, project, &settings, secret, &row, &em) != ERR_OK)
         return failure(&em);
     json_t *out = json_pack("{s:o, s:s}", "row", row_json(&row), "secret", secret);
     sodium_memzero(secret, sizeof secret);
@@ -81,8 +82,8 @@ static json_t *rotate(struct store *store, const json_t *request) {
 static json_t *test(struct store *store, const json_t *request) {
     struct err_msg em = ERR_MSG_INIT;
     char delivery[STORE_ID_SIZE];
-    if (store_webhook_test(store, project_of(request), text_of(request, "id"), delivery, &em) !=
-        ERR_OK)
+    if (store_webhook_test(store, project_of(request), text_of(request, "id"), WEBHOOK_TEST_TYPE,
+                           delivery, &em) != ERR_OK)
         return failure(&em);
     return json_pack("{s:s}", "delivery", delivery);
 }

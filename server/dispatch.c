@@ -17,6 +17,7 @@
 #include "server/metrics.h"
 #include "server/respond.h"
 #include "server/server.h"
+#include "server/webhooks.h"
 
 /* Read and dropped, so that the client reads our refusal: also of a JSON body just too large. */
 #define SMALL_BODY (LIMIT_JSON_BODY + LIMIT_JSON_BODY / 16)
@@ -191,6 +192,10 @@ enum MHD_Result dispatch_finish(struct request *r) {
         r->route->handle(&s->api, &q, &r->params, &resp);
     if (resp.check != NULL) {
         dry_runs_add(http_dry_runs(r->http), r, resp.check);
+        return MHD_YES;
+    }
+    if (resp.delivery[0] != '\0') {
+        webhooks_wait(s->webhooks, r, resp.delivery);
         return MHD_YES;
     }
     if (resp.work == NULL)

@@ -89,8 +89,8 @@ static void free_all(struct server *s) {
 static void on_stop_timer(uv_timer_t *timer) {
     struct server *s = timer->data;
     double seconds = clock_mono() - s->stop_since;
-    bool idle =
-        streams_count(s->streams) == 0 && !http_busy(s->http) && !background_busy(s->background);
+    bool idle = streams_count(s->streams) == 0 && !http_busy(s->http) &&
+                !background_busy(s->background) && !webhooks_busy(s->webhooks);
     streams_end(s->streams);
     http_cut(s->http, seconds > CUT_SECONDS);
     if (idle && (http_connections(s->http) == 0 || seconds > CUT_SECONDS + 1))
@@ -106,6 +106,7 @@ void server_drained(struct server *s) {
     s->stop_since = clock_mono();
     http_quiesce(s->http);
     background_stop(s->background);
+    webhooks_quiesce(s->webhooks);
     streams_end(s->streams);
     (void)uv_timer_start(&s->stop_timer, on_stop_timer, STOP_MS, STOP_MS);
 }

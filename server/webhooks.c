@@ -2,6 +2,7 @@
 #include "server/webhooks.h"
 
 #include <jansson.h>
+#include <microhttpd.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "server/http.h"
 #include "server/post.h"
+#include "server/request.h"
 #include "server/server.h"
 #include "server/webhook_sign.h"
 #include "storage/store_webhooks.h"
@@ -26,7 +29,16 @@ struct webhooks {
     struct post *post;
     uv_timer_t timer;
     struct sending *sending;
+    struct waiter *waiters;
     double hold_until;
+};
+
+/* A request that waits for a delivery's first attempt. */
+struct waiter {
+    struct waiter *next;
+    struct request *request;
+    char delivery_id[STORE_ID_SIZE];
+    double until;
 };
 
 struct sending {
@@ -60,7 +72,7 @@ static enum err record(struct webhooks *w, const struct delivery_row *d,
                        r->status >= 300 && r->status < 400 ? "; redirects are not followed" : "");
     log_warn("webhook.failed", "id=%s endpoint=%s attempt=%lld status=%lld error=%s", d->id,
              d->endpoint_id, (long long)attempts, (long long)r->status, text);
-    bool over = attempts >= WEBHOOK_ATTEMPTS || r->status == GONE;
+    bool over = attempts >= WEBHOOK_ATTEMPTS || r->status == GONE || delivery_is_test(d);
     int64_t delay = webhooks_delay(attempts, randombytes_random());
     int64_t asked = r->retry_after < LONGEST_WAIT ? r->retry_after : LONGEST_WAIT;
     enum err e =
@@ -70,6 +82,58 @@ static enum err record(struct webhooks *w, const struct delivery_row *d,
         e = store_webhook_disable(store, d->endpoint_id, "the endpoint answered 410 Gone", em);
     return e;
 }
+
+/* ---- requests that wait --------------------------------------------------------------------- */
+
+/* The request's `late` is filled. */
+static void waiter_end(struct webhooks *w, struct waiter *waiter) {
+    struct request *r = waiter->request;
+    for (struct waiter **p = &w->waiters; *p != NULL; p = &(*p)->next)
+        if (*p == waiter) {
+            *p = waiter->next;
+            break;
+        }
+    free(waiter);
+    r->is_late = true;
+    r->suspended = false;
+    MHD_resume_connection(r->mhd);
+    http_wake(r->http);
+}
+
+static void tell_waiter(struct webhooks *w, const struct delivery_row *d,
+                        const struct post_result *result) {
+    for (struct waiter *waiter = w->waiters; waiter != NULL; waiter = waiter->next)
+        if (strcmp(waiter->delivery_id, d->id) == 0) {
+            api_delivery_answer(d, result->status, result->error, &waiter->request->late);
+            waiter_end(w, waiter);
+            return;
+        }
+}
+
+static void end_late_waiters(struct webhooks *w) {
+    for (struct waiter *waiter = w->waiters, *next; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (clock_mono() < waiter->until)
+            continue;
+        api_error(&waiter->request->late, 400, "webhook_busy", "webhook_endpoint_id",
+                  "The endpoint is still sent other events; the sample event comes after them.");
+        waiter_end(w, waiter);
+    }
+}
+
+bool webhooks_busy(const struct webhooks *w) {
+    return w->waiters != NULL;
+}
+
+void webhooks_quiesce(struct webhooks *w) {
+    while (w->waiters != NULL) {
+        api_error(&w->waiters->request->late, 503, "shutting_down", NULL,
+                  "The server is shutting down.");
+        waiter_end(w, w->waiters);
+    }
+}
+
+/* ---- sending -------------------------------------------------------------------------------- */
 
 static void sending_free(struct sending *s) {
     for (struct sending **p = &s->webhooks->sending; *p != NULL; p = &(*p)->next)
@@ -94,11 +158,10 @@ static void on_done(void *arg, const struct post_result *result) {
         log_info("webhook.sent", "id=%s endpoint=%s type=%s object=%s", s->delivery.id,
                  s->delivery.endpoint_id, s->delivery.type, s->delivery.object_id);
     }
+    tell_waiter(w, &s->delivery, result);
     sending_free(s);
     look(w);
 }
-
-/* ---- sending -------------------------------------------------------------------------------- */
 
 static char *body_of(const struct delivery_row *d) {
     json_t *o =
@@ -173,7 +236,20 @@ static void look(struct webhooks *w) {
     free(rows);
 }
 
+void webhooks_wait(struct webhooks *w, struct request *r, const char *delivery_id) {
+    struct waiter *waiter = xcalloc(1, sizeof *waiter);
+    double seconds = (double)w->server->config->limits.webhook_seconds;
+    *waiter =
+        (struct waiter){.next = w->waiters, .request = r, .until = clock_mono() + 2 * seconds + 1};
+    (void)snprintf(waiter->delivery_id, sizeof waiter->delivery_id, "%s", delivery_id);
+    w->waiters = waiter;
+    r->suspended = true;
+    MHD_suspend_connection(r->mhd);
+    look(w);
+}
+
 static void on_timer(uv_timer_t *timer) {
+    end_late_waiters(timer->data);
     look(timer->data);
 }
 

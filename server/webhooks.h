@@ -11,10 +11,12 @@
 #ifndef FFWD_SERVER_WEBHOOKS_H
 #define FFWD_SERVER_WEBHOOKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
 
+struct request;
 struct server;
 struct webhooks;
 
@@ -25,6 +27,12 @@ struct webhooks;
 int64_t webhooks_delay(int64_t attempts, uint32_t random);
 
 enum err webhooks_open(struct server *s, struct webhooks **out, struct err_msg *em) NODISCARD;
+/* The request waits until the delivery was tried; what came of it is the answer. */
+void webhooks_wait(struct webhooks *w, struct request *r, const char *delivery_id);
+/* Does a request wait? */
+bool webhooks_busy(const struct webhooks *w);
+/* Answers the requests that wait: the server stops. */
+void webhooks_quiesce(struct webhooks *w);
 /* Gives up what is under way. */
 void webhooks_close(struct webhooks *w);
 /* After the loop has ended. */

@@ -167,6 +167,22 @@ static const char *const steps[] = {
     " UPDATE job_counts SET jobs = jobs - 1 WHERE status = old.status;"
     " INSERT INTO job_counts VALUES (new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1;"
     " END;",
+
+    /* events: bits of enum webhook_event, in the order of the ends in enum job_status. */
+    "ALTER TABLE webhook_endpoints ADD COLUMN name TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE webhook_endpoints ADD COLUMN events INTEGER NOT NULL DEFAULT 7;"
+    "ALTER TABLE webhook_endpoints ADD COLUMN updated_at INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE webhook_endpoints SET updated_at = created_at;"
+    "DROP TRIGGER jobs_ended;"
+    "CREATE TRIGGER jobs_ended AFTER UPDATE OF status ON jobs"
+    " WHEN new.status >= 4 AND old.status < 4 BEGIN"
+    " INSERT INTO webhook_deliveries(id, endpoint_seq, event_id, type, object_id, created_at,"
+    "  next_at)"
+    " SELECT 'wh_' || lower(hex(randomblob(12))), seq, 'evt_' || lower(hex(randomblob(12))),"
+    "  'fine_tuning.job.' || CASE new.status WHEN 4 THEN 'succeeded' WHEN 5 THEN 'failed'"
+    "  ELSE 'cancelled' END, new.id, new.finished_at, new.finished_at"
+    " FROM webhook_endpoints WHERE project = new.project AND disabled_at = 0"
+    " AND (events >> (new.status - 4)) & 1; END;",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
 

@@ -13,14 +13,20 @@
 
 #define SECRET_BYTES 32
 #define KEPT_SECONDS (30 * 86400) /* a delivery that is over */
-#define ENDPOINT "id, project, url, created_at, disabled_at, disabled_reason"
+#define ENDPOINT                                                                                   \
+    "id, project, url, created_at, disabled_at, disabled_reason, name, events, updated_at, "       \
+    "substr(secret, -4)"
 #define DELIVERY                                                                                   \
     "d.id, e.id, d.event_id, e.url, e.secret, "                                                    \
     "CASE WHEN e.old_secret_until > unixepoch() THEN e.old_secret END, d.type, d.object_id, "      \
     "d.error, d.created_at, d.next_at, d.attempts, d.http_status, d.status"
 
+const char *const webhook_event_names[WEBHOOK_EVENTS] = {
+    "fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"};
+
 void webhook_row_clear(struct webhook_row *w) {
     free(w->project);
+    free(w->name);
     free(w->url);
     free(w->disabled_reason);
     *w = (struct webhook_row){0};
@@ -40,6 +46,10 @@ void delivery_row_clear(struct delivery_row *d) {
     *d = (struct delivery_row){0};
 }
 
+bool delivery_is_test(const struct delivery_row *d) {
+    return strcmp(d->object_id, d->endpoint_id) == 0;
+}
+
 static void read_endpoint(sqlite3_stmt *q, struct webhook_row *w) {
     *w = (struct webhook_row){
         .project = store__text(q, 1),
@@ -47,8 +57,14 @@ static void read_endpoint(sqlite3_stmt *q, struct webhook_row *w) {
         .created_at = sqlite3_column_int64(q, 3),
         .disabled_at = sqlite3_column_int64(q, 4),
         .disabled_reason = store__text(q, 5),
+        .name = store__text(q, 6),
+        .events = (unsigned)sqlite3_column_int(q, 7),
+        .updated_at = sqlite3_column_int64(q, 8),
     };
     store__id(q, 0, w->id);
+    char *end = store__text(q, 9);
+    (void)snprintf(w->secret_end, sizeof w->secret_end, "%s", end);
+    free(end);
 }
 
 static void read_delivery(sqlite3_stmt *q, struct delivery_row *d) {
@@ -102,12 +118,13 @@ static enum err check_url(const char *url, struct err_msg *em) {
     return ERR_OK;
 }
 
-enum err store_webhook_create(struct store *s, const char *project, const char *url,
+enum err store_webhook_create(struct store *s, const char *project,
+                              const struct webhook_settings *settings,
                               char secret[WEBHOOK_SECRET_SIZE], struct webhook_row *out,
                               struct err_msg *em) {
     int changes = 0;
     *out = (struct webhook_row){0};
-    enum err e = check_url(url, em);
+    enum err e = check_url(settings->url, em);
     if (e == ERR_OK)
         e = store_begin(s, em);
     if (e != ERR_OK)
@@ -115,14 +132,17 @@ enum err store_webhook_create(struct store *s, const char *project, const char *
     make_secret(secret);
     store_new_id("whe_", out->id);
     out->project = xstrdup(project);
-    out->url = xstrdup(url);
-    out->created_at = clock_unix();
+    out->name = xstrdup(settings->name != NULL ? settings->name : "");
+    out->url = xstrdup(settings->url);
+    out->events = settings->events != 0 ? settings->events : WEBHOOK_ALL;
+    out->created_at = out->updated_at = clock_unix();
+    (void)snprintf(out->secret_end, sizeof out->secret_end, "%s", secret + strlen(secret) - 4);
     e = store__run(s, em, &changes,
-                   "INSERT INTO webhook_endpoints(id, project, url, secret, created_at) "
-                   "SELECT ?1, ?2, ?3, ?4, ?5 WHERE "
+                   "INSERT INTO webhook_endpoints(id, project, url, secret, created_at, "
+                   "updated_at, name, events) SELECT ?1, ?2, ?3, ?4, ?5, ?5, ?7, ?8 WHERE "
                    "(SELECT count(*) FROM webhook_endpoints WHERE project = ?2) < ?6",
-                   "ssssii", out->id, project, url, secret, out->created_at,
-                   (int64_t)LIMIT_WEBHOOKS);
+                   "ssssiisi", out->id, project, out->url, secret, out->created_at,
+                   (int64_t)LIMIT_WEBHOOKS, out->name, (int64_t)out->events);
     if (e == ERR_OK && changes == 0)
         e = err_set(em, ERR_LIMIT, "a project can have at most %d webhook endpoints",
                     LIMIT_WEBHOOKS);
@@ -132,6 +152,29 @@ enum err store_webhook_create(struct store *s, const char *project, const char *
         sodium_memzero(secret, WEBHOOK_SECRET_SIZE);
     }
     return e;
+}
+
+enum err store_webhook_update(struct store *s, const char *project, const char *id,
+                              const struct webhook_settings *settings, struct err_msg *em) {
+    int changes = 0;
+    enum err e = settings->url != NULL ? check_url(settings->url, em) : ERR_OK;
+    if (e == ERR_OK)
+        e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    e = store__run(s, em, &changes,
+                   "UPDATE webhook_endpoints SET name = ifnull(?3, name), url = ifnull(?4, url), "
+                   "events = ifnull(nullif(?5, 0), events), "
+                   "disabled_at = iif(?4 IS NULL, disabled_at, 0), "
+                   "disabled_reason = iif(?4 IS NULL, disabled_reason, NULL), "
+                   "updated_at = iif((name, url, events) IS (ifnull(?3, name), ifnull(?4, url), "
+                   "ifnull(nullif(?5, 0), events)) AND (disabled_at = 0 OR ?4 IS NULL), "
+                   "updated_at, ?6) WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
+                   "ssssii", id, project, settings->name, settings->url, (int64_t)settings->events,
+                   clock_unix());
+    if (e == ERR_OK && changes == 0)
+        e = no_endpoint(id, em);
+    return store__end(s, e, em);
 }
 
 enum err store_webhook_list(struct store *s, const char *project, struct webhook_row **rows, int *n,
@@ -200,8 +243,8 @@ enum err store_webhook_rotate(struct store *s, const char *project, const char *
     make_secret(secret);
     e = store__run(s, em, &changes,
                    "UPDATE webhook_endpoints SET old_secret = secret, old_secret_until = ?3, "
-                   "secret = ?4 WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
-                   "ssis", id, project, old_until, secret);
+                   "secret = ?4, updated_at = ?5 WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
+                   "ssisi", id, project, old_until, secret, clock_unix());
     if (e == ERR_OK && changes == 0)
         e = no_endpoint(id, em);
     e = store__end(s, e, em);
@@ -230,7 +273,7 @@ enum err store_webhook_disable(struct store *s, const char *id, const char *reas
 
 /* ---- deliveries ----------------------------------------------------------------------------- */
 
-enum err store_webhook_test(struct store *s, const char *project, const char *id,
+enum err store_webhook_test(struct store *s, const char *project, const char *id, const char *type,
                             char delivery_id[STORE_ID_SIZE], struct err_msg *em) {
     char event_id[STORE_ID_SIZE];
     int changes = 0;
@@ -241,10 +284,10 @@ enum err store_webhook_test(struct store *s, const char *project, const char *id
     store_new_id("evt_", event_id);
     e = store__run(s, em, &changes,
                    "INSERT INTO webhook_deliveries(id, endpoint_seq, event_id, type, object_id, "
-                   "created_at, next_at) SELECT ?3, seq, ?4, 'ffwd.webhook.test', id, ?5, ?5 "
+                   "created_at, next_at) SELECT ?3, seq, ?4, ?6, id, ?5, ?5 "
                    "FROM webhook_endpoints WHERE id = ?1 AND (?2 IS NULL OR project = ?2) "
                    "AND disabled_at = 0",
-                   "ssssi", id, project, delivery_id, event_id, clock_unix());
+                   "ssssis", id, project, delivery_id, event_id, clock_unix(), type);
     if (e == ERR_OK && changes == 0)
         e = err_set(em, ERR_NOT_FOUND, "No webhook endpoint %s is in use", id);
     return store__end(s, e, em);

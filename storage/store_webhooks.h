@@ -14,18 +14,37 @@
 #define WEBHOOK_OVERLAP_SECONDS 86400 /* that a secret signs after it was replaced */
 #define WEBHOOK_SECRET_SIZE 64        /* "whsec_" + base64 of 32 random bytes, and room */
 
+/* What an endpoint can be told, as bits. */
+enum webhook_event { WEBHOOK_SUCCEEDED = 1, WEBHOOK_FAILED = 2, WEBHOOK_CANCELLED = 4 };
+#define WEBHOOK_EVENTS 3
+#define WEBHOOK_ALL 7
+extern const char *const webhook_event_names[WEBHOOK_EVENTS]; /* of bit 0, 1, … */
+
 struct webhook_row {
     char id[STORE_ID_SIZE];
-    char *project, *url;
-    int64_t created_at, disabled_at; /* disabled_at 0: in use */
-    char *disabled_reason;           /* NULL: in use */
+    char *project, *name, *url;
+    char secret_end[8]; /* its last characters, to tell secrets apart */
+    unsigned events;
+    int64_t created_at, updated_at, disabled_at; /* disabled_at 0: in use */
+    char *disabled_reason;                       /* NULL: in use */
 };
 void webhook_row_clear(struct webhook_row *w);
 
-/* secret receives "whsec_…", shown once. ERR_INPUT if url is not one to send to, ERR_LIMIT past
+/* What its owner says about an endpoint. NULL, 0: nothing. */
+struct webhook_settings {
+    const char *name, *url;
+    unsigned events;
+};
+
+/* secret receives "whsec_…", shown once. ERR_INPUT if the url is not one to send to, ERR_LIMIT past
  * LIMIT_WEBHOOKS of a project. */
-enum err store_webhook_create(struct store *s, const char *project, const char *url,
+enum err store_webhook_create(struct store *s, const char *project,
+                              const struct webhook_settings *settings,
                               char secret[WEBHOOK_SECRET_SIZE], struct webhook_row *out,
+                              struct err_msg *em) NODISCARD;
+/* A url, even the same one, puts a disabled endpoint to use again. */
+enum err store_webhook_update(struct store *s, const char *project, const char *id,
+                              const struct webhook_settings *settings,
                               struct err_msg *em) NODISCARD;
 /* project NULL: any, here and below. Oldest first. */
 enum err store_webhook_list(struct store *s, const char *project, struct webhook_row **rows, int *n,
@@ -42,9 +61,10 @@ enum err store_webhook_rotate(struct store *s, const char *project, const char *
 /* Nothing more is sent to it; what waits is given up. */
 enum err store_webhook_disable(struct store *s, const char *id, const char *reason,
                                struct err_msg *em) NODISCARD;
-/* Adds a delivery of type ffwd.webhook.test; its id goes to delivery_id. */
-enum err store_webhook_test(struct store *s, const char *project, const char *id,
+/* Adds a delivery of this type about the endpoint itself; its id goes to delivery_id. */
+enum err store_webhook_test(struct store *s, const char *project, const char *id, const char *type,
                             char delivery_id[STORE_ID_SIZE], struct err_msg *em) NODISCARD;
+#define WEBHOOK_TEST_TYPE "ffwd.webhook.test"
 
 enum delivery_status { DELIVERY_PENDING, DELIVERY_DONE, DELIVERY_FAILED };
 
@@ -57,6 +77,8 @@ struct delivery_row {
     enum delivery_status status;
 };
 void delivery_row_clear(struct delivery_row *d);
+/* A test is about its endpoint, and is tried once. */
+bool delivery_is_test(const struct delivery_row *d);
 
 /* Of each endpoint the delivery that has been due for longest: new array of *n. */
 enum err store_delivery_due(struct store *s, int64_t now, struct delivery_row **rows, int *n,

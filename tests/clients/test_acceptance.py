@@ -298,17 +298,16 @@ def test_09_top_level_hyperparameters_are_those_of_the_method(service, strict, t
 
 def test_10_webhooks_unwrap(service, strict, train, receiver):  # noqa: F811
     url, got = receiver
-    endpoint = ask(service, "POST", "/v1/webhook_endpoints", json.dumps({"url": url}).encode(),
-                   {"Content-Type": "application/json"})[2]
+    endpoint = strict.webhooks.create(url=url, name="acceptance", event_types=["fine_tuning.job.succeeded"])
     job = wait(strict, strict.fine_tuning.jobs.create(model=BASE, training_file=train, extra_body=SHORT).id)
     end = time.time() + 30
     while not got and time.time() < end:
         time.sleep(0.05)
     body, headers = got[0]
-    event = strict.webhooks.unwrap(body, headers, secret=endpoint["secret"])
+    event = strict.webhooks.unwrap(body, headers, secret=endpoint.signing_secret)
     assert type(event).__name__ == "FineTuningJobSucceededWebhookEvent"
     assert event.data.id == job.id and event.type == "fine_tuning.job.succeeded" and event.id.startswith("evt_")
-    ask(service, "DELETE", f"/v1/webhook_endpoints/{endpoint['id']}")
+    assert strict.webhooks.delete(endpoint.id).deleted
 
 
 def test_11_names_of_models_with_colons_and_slashes(service, strict, train, done):

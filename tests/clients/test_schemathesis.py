@@ -15,6 +15,7 @@ import urllib.request
 import pytest
 
 from conftest import BASE, BUILD, ROOT, Server
+from test_webhooks import receiving
 
 FAKE = ROOT / "tests" / "http" / "fake_worker.py"
 JOBS = "/v1/fine_tuning/jobs"
@@ -85,12 +86,12 @@ include-operation-id = "cancelFineTuningJob"
 parameters = {{ "path.fine_tuning_job_id" = {{ dictionary = "jobs_to_cancel", probability = 0.8 }} }}
 
 # Whether these are accepted depends on what the server has: files and models that exist, a job or
-# upload that has not ended, parts with the bytes of the upload, room for an endpoint.
+# upload that has not ended, parts with the bytes of the upload, room for an endpoint, an answer of one.
 [[operations]]
 include-operation-id = ["createFineTuningJob", "updateFineTuningJob", "cancelFineTuningJob",
                         "pauseFineTuningJob", "resumeFineTuningJob", "addUploadPart",
-                        "completeUpload", "cancelUpload", "createWebhookEndpoint", "deleteModel",
-                        "deleteFile"]
+                        "completeUpload", "cancelUpload", "createWebhookEndpoint", "testWebhookEndpoint",
+                        "deleteModel", "deleteFile"]
 checks.positive_data_acceptance.enabled = false
 
 # A part is refused for its size before the form's other fields are seen.
@@ -119,9 +120,12 @@ def closed(node, open_=OPEN, inside=False):
 class Prepared:
     """A server with a key and one of everything, some of it to be deleted."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, endpoint):
+        self.endpoint = endpoint
         self.config = folder / "config.json"
-        self.config.write_text(json.dumps({"limits": {"retry_seconds": 0, "idle_seconds": 5}}))
+        self.config.write_text(json.dumps({
+            "webhook_allow": ["127.0.0.1"],
+            "limits": {"retry_seconds": 0, "idle_seconds": 5, "webhook_seconds": 1}}))
         self.server = Server(folder, "--engine", FAKE, "--config", self.config)
         self.key = self.command("keys", "create", "--name", "fuzz").strip()
         self.pools = {}
@@ -185,7 +189,7 @@ class Prepared:
         stopped, checkpoint = self.checkpoint()
         uploads = [self.json("POST", "/v1/uploads", {"filename": "t", "purpose": "fine-tune", "bytes": 1 << 20,
                                                      "mime_type": "text/plain"})["id"] for _ in range(8)]
-        endpoints = [self.json("POST", "/v1/webhook_endpoints", {"url": f"http://127.0.0.1:9/{i}"})["id"]
+        endpoints = [self.json("POST", "/v1/webhook_endpoints", {"url": f"{self.endpoint}{i}"})["id"]
                      for i in range(8)]
         names = [j["fine_tuned_model"] for j in done]
         self.pools = {
@@ -226,9 +230,10 @@ UNREACHED = {("POST", "/v1/uploads/{upload_id}/complete")}
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    p = Prepared(tmp_path_factory.mktemp("schemathesis"))
-    yield p
-    p.server.stop()
+    with receiving() as (url, _):
+        p = Prepared(tmp_path_factory.mktemp("schemathesis"), url)
+        yield p
+        p.server.stop()
 
 
 def test_what_the_document_says_holds(prepared, tmp_path):

@@ -10,15 +10,16 @@ import pytest
 
 from callers import Caller, methods
 from conftest import BASE, DATA
+from test_webhooks import receiver, server  # noqa: F401: a server that may send to this machine
 
 TRAIN, VALID = DATA / "orders-train.jsonl", DATA / "orders-valid.jsonl"
-RESOURCES = ("files", "uploads", "fine_tuning", "models")
+RESOURCES = ("files", "uploads", "fine_tuning", "models", "webhooks")
 ABSENT = {"files": "file-nothere", "jobs": "ftjob-nothere", "upload": "upload_nothere"}
 
 
 @pytest.fixture(params=["sync-plain", "async-plain", "sync-raw", "async-raw", "sync-streaming",
                         "async-streaming"])
-def call(request, server):
+def call(request, server):  # noqa: F811
     caller = Caller(*request.param.split("-"), base_url=server.url + "/v1")
     yield caller
     caller.close()
@@ -216,7 +217,46 @@ def models(call, model, checkpoint):
             assert e.code == "model_not_found" and e.param == "model"
 
 
-def test_every_method(call):
+def webhooks(call, receiver):  # noqa: F811
+    url, got = receiver
+    ends = ["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+    assert call("webhooks.event_types.list").data == ends
+    made = [call("webhooks.create", url=url, name=f"n{i}", event_types=ends[:i]) for i in (1, 2, 3)]
+    assert [w.event_types for w in made] == [ends[:1], ends[:2], ends] and made[0].name == "n1"
+    first, last = made[0], made[-1]
+    assert first.signing_secret.endswith(first.signing_secret_hint[-4:]) and first.updated_at == first.created_at
+    assert call("webhooks.retrieve", first.id).name == "n1"
+    listed = [w.id for w in call.all("webhooks.list", limit=1)]
+    assert listed == [w.id for w in made[::-1]]
+    assert [w.id for w in call("webhooks.list", after=last.id, limit=1).data] == [made[1].id]
+    changed = call("webhooks.update", first.id, name="other", event_types=ends[2:])
+    assert changed.name == "other" and changed.event_types == ends[2:] and changed.url == url
+    assert call("webhooks.update", first.id, url=url + "x").url == url + "x"
+    for type in ends:
+        result = call("webhooks.test", last.id, event_type=type)
+        assert result.success and result.status_code == 204 and result.event_type == type
+        event = call("webhooks.unwrap", *got[-1], secret=last.signing_secret)
+        assert event.type == type and event.data.id == last.id == result.webhook_endpoint_id
+    old, kept = last.signing_secret, call("webhooks.rotate_secret", last.id, keep_old_secret_active_for_24_hours=True)
+    call("webhooks.test", last.id, event_type=ends[0])
+    for secret in (old, kept.signing_secret):
+        call("webhooks.verify_signature", *got[-1], secret=secret)
+    only = call("webhooks.rotate_secret", last.id).signing_secret
+    call("webhooks.test", last.id, event_type=ends[0])
+    call("webhooks.verify_signature", *got[-1], secret=only)
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        call("webhooks.verify_signature", *got[-1], secret=kept.signing_secret)
+    e = call.refused(openai.BadRequestError, "webhooks.create", url=url, name="x", event_types=["batch.completed"])
+    assert e.param == "event_types" and "fine_tuning.job.failed" in e.message
+    for w in made:
+        gone = call("webhooks.delete", w.id)
+        assert gone.deleted and gone.id == w.id and gone.object == "webhook_endpoint.deleted"
+    for name, more in (("retrieve", {}), ("delete", {}), ("update", {"name": "x"}), ("rotate_secret", {}),
+                       ("test", {"event_type": ends[0]})):
+        call.refused(openai.NotFoundError, "webhooks." + name, first.id, **more)
+
+
+def test_every_method(call, receiver):  # noqa: F811
     files(call)
     uploads(call)
     train, valid = (call("files.create", file=f, purpose="fine-tune").id for f in (TRAIN, VALID))
@@ -231,6 +271,7 @@ def test_every_method(call):
     checkpoint = lists(call, job, other)
     permissions(call, checkpoint)
     graders(call)
+    webhooks(call, receiver)
     models(call, done.fine_tuned_model, checkpoint)
     missing = {m for r in RESOURCES for m in methods(call.client, r)} - call.called
     assert not missing, missing

@@ -1,5 +1,6 @@
 """What the server sends, unwrapped by the openai SDK."""
 
+import contextlib
 import http.server
 import json
 import threading
@@ -28,8 +29,9 @@ def client(server):
                          _strict_response_validation=True)
 
 
-@pytest.fixture()
-def receiver():
+@contextlib.contextmanager
+def receiving():
+    """An endpoint on this machine that accepts everything: (its URL, what it got)."""
     got = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -44,6 +46,12 @@ def receiver():
     threading.Thread(target=http_server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{http_server.server_address[1]}/", got
     http_server.shutdown()
+
+
+@pytest.fixture()
+def receiver():
+    with receiving() as r:
+        yield r
 
 
 def call(server, path, body=None):
@@ -71,13 +79,13 @@ def test_the_sdk_unwraps_each_end_of_a_job(server, client, receiver):
         time.sleep(0.05)
     events = {}
     for body, headers in got:
-        event = client.webhooks.unwrap(body, headers, secret=endpoint["secret"])
+        event = client.webhooks.unwrap(body, headers, secret=endpoint["signing_secret"])
         events[event.data.id] = event
         payload = json.loads(body)
         assert type(event).model_validate(payload) == event, "unwrap alone checks no field"
         assert set(payload) == {"object", "id", "type", "created_at", "data"} and set(payload["data"]) == {"id"}
         with pytest.raises(openai.InvalidWebhookSignatureError):
-            client.webhooks.unwrap(body + b" ", headers, secret=endpoint["secret"])
+            client.webhooks.unwrap(body + b" ", headers, secret=endpoint["signing_secret"])
     for job, kind in ((good, "Succeeded"), (failing, "Failed"), (cancelled, "Cancelled")):
         event = events[job.id]
         assert type(event).__name__ == f"FineTuningJob{kind}WebhookEvent"
@@ -89,13 +97,10 @@ def test_both_secrets_unwrap_while_they_are_rotated(server, client, receiver):
     url, got = receiver
     endpoint = call(server, "/v1/webhook_endpoints", {"url": url})
     path = f"/v1/webhook_endpoints/{endpoint['id']}"
-    rotated = call(server, path + "/rotate")
+    rotated = call(server, path + "/rotate_secret", {"keep_old_secret_active_for_24_hours": True})
     call(server, path + "/test")
-    deadline = time.time() + 30
-    while not got and time.time() < deadline:
-        time.sleep(0.05)
     body, headers = got[0]
-    for secret in (endpoint["secret"], rotated["secret"]):
+    for secret in (endpoint["signing_secret"], rotated["signing_secret"]):
         client.webhooks.verify_signature(body, headers, secret=secret)
     with pytest.raises(openai.InvalidWebhookSignatureError):
         client.webhooks.verify_signature(body, headers, secret="whsec_" + "A" * 43 + "=")

@@ -37,9 +37,10 @@ ROUTES = [
     (PERMISSIONS, {"GET": None, "POST": J}),
     (PERMISSIONS + "/{permission}", {"DELETE": None}),
     (HOOKS, {"POST": J, "GET": None}),
-    (HOOKS + "/{hook}", {"GET": None, "DELETE": None}),
-    (HOOKS + "/{hook}/rotate", {"POST": J}),
+    (HOOKS + "/{hook}", {"GET": None, "POST": J, "DELETE": None}),
+    (HOOKS + "/{hook}/rotate_secret", {"POST": J}),
     (HOOKS + "/{hook}/test", {"POST": J}),
+    ("/v1/webhook_event_types", {"GET": None}),
     ("/healthz", {"GET": None}),
     ("/readyz", {"GET": None}),
     ("/metrics", {"GET": None}),
@@ -133,7 +134,8 @@ UNKNOWN = [
     ("DELETE", "/v1/fine_tuning/checkpoints/{}/permissions/cp_x", None, "checkpoint", *CHECKPOINT_404),
     ("GET", HOOKS + "/{}", None, "hook", *HOOK_404),
     ("DELETE", HOOKS + "/{}", None, "hook", *HOOK_404),
-    ("POST", HOOKS + "/{}/rotate", b"", "hook", *HOOK_404),
+    ("POST", HOOKS + "/{}", b'{"name":"x"}', "hook", *HOOK_404),
+    ("POST", HOOKS + "/{}/rotate_secret", b"", "hook", *HOOK_404),
     ("POST", HOOKS + "/{}/test", b"", "hook", *HOOK_404),
 ]
 
@@ -213,7 +215,7 @@ def places_in_a_list_that_are_not_there():
             assert end["data"] == [] and end["has_more"] is False, end
     for path, name, value in (("/v1/files", "order", "up"), ("/v1/files", "order", "ascending"),
                               (JOBS, "metadata", "x"), (JOBS, "metadata[", "x"),
-                              (f"{JOBS}/{job}/events", "stream", "yes")):
+                              (f"{JOBS}/{job}/events", "stream", "yes"), (HOOKS, "limit", "x")):
         envelope(s.get(f"{path}?{name}={value}"), 400, param=name.strip("["))
     for id in ("ftevent-nothere", others[0]["id"]):
         a = s.get(f"{JOBS}/{job}/events?stream=true", headers=[("Last-Event-ID", id)])
@@ -238,7 +240,8 @@ def posts(s, have):
             ("POST", JOBS, '{"model":"tiny","training_file":"%s"}' % have["file"]),
             ("PATCH", f"{JOBS}/{have['job']}", '{"priority":1}'),
             ("POST", PERMISSIONS.format(**have), '{"project_ids":["a"]}'),
-            ("POST", HOOKS, '{"url":"https://example.org/"}')]
+            ("POST", HOOKS, '{"url":"https://example.org/"}'),
+            ("POST", f"{HOOKS}/{have['hook']}", '{"name":"x"}')]
 
 
 def one_of_each(s):

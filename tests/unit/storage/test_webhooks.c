@@ -9,7 +9,9 @@ static void add_endpoint(const char *project, char id[STORE_ID_SIZE]) {
     struct err_msg em = ERR_MSG_INIT;
     struct webhook_row w;
     char secret[WEBHOOK_SECRET_SIZE];
-    cr_assert_eq(store_webhook_create(store, project, "https://example.com/", secret, &w, &em),
+    cr_assert_eq(store_webhook_create(store, project,
+                                      &(struct webhook_settings){.url = "https://example.com/"},
+                                      secret, &w, &em),
                  ERR_OK, "%s", em.text);
     (void)snprintf(id, STORE_ID_SIZE, "%s", w.id);
     webhook_row_clear(&w);
@@ -77,8 +79,9 @@ Test(webhooks, attempts_are_kept_and_given_up) {
     char endpoint[STORE_ID_SIZE], id[STORE_ID_SIZE];
     struct delivery_row d;
     add_endpoint("p", endpoint);
-    cr_expect_eq(store_webhook_test(store, "q", endpoint, id, NULL), ERR_NOT_FOUND);
-    cr_assert_eq(store_webhook_test(store, "p", endpoint, id, NULL), ERR_OK);
+    cr_expect_eq(store_webhook_test(store, "q", endpoint, WEBHOOK_TEST_TYPE, id, NULL),
+                 ERR_NOT_FOUND);
+    cr_assert_eq(store_webhook_test(store, "p", endpoint, WEBHOOK_TEST_TYPE, id, NULL), ERR_OK);
     int64_t later = clock_unix() + 1000;
     cr_assert_eq(store_delivery_attempted(store, id, DELIVERY_PENDING, later, 500, "e", NULL),
                  ERR_OK);
@@ -94,7 +97,8 @@ Test(webhooks, attempts_are_kept_and_given_up) {
     cr_assert_eq(store_delivery_get(store, NULL, id, &d, NULL), ERR_OK);
     cr_expect_eq(d.status, DELIVERY_FAILED);
     delivery_row_clear(&d);
-    cr_expect_eq(store_webhook_test(store, "p", endpoint, id, NULL), ERR_NOT_FOUND);
+    cr_expect_eq(store_webhook_test(store, "p", endpoint, WEBHOOK_TEST_TYPE, id, NULL),
+                 ERR_NOT_FOUND);
 }
 
 Test(webhooks, endpoints_are_created_rotated_and_deleted) {
@@ -102,11 +106,14 @@ Test(webhooks, endpoints_are_created_rotated_and_deleted) {
     char first[WEBHOOK_SECRET_SIZE], second[WEBHOOK_SECRET_SIZE], id[STORE_ID_SIZE];
     struct delivery_row d;
     int n = 0;
-    cr_assert_eq(store_webhook_create(store, "p", "https://example.com/", first, &w, NULL), ERR_OK);
+    cr_assert_eq(store_webhook_create(store, "p",
+                                      &(struct webhook_settings){.url = "https://example.com/"},
+                                      first, &w, NULL),
+                 ERR_OK);
     cr_expect_eq(store_webhook_rotate(store, "q", w.id, 0, second, NULL), ERR_NOT_FOUND);
     cr_assert_eq(store_webhook_rotate(store, "p", w.id, clock_unix() + 100, second, NULL), ERR_OK);
     cr_expect_str_neq(first, second);
-    cr_assert_eq(store_webhook_test(store, NULL, w.id, id, NULL), ERR_OK);
+    cr_assert_eq(store_webhook_test(store, NULL, w.id, WEBHOOK_TEST_TYPE, id, NULL), ERR_OK);
     cr_assert_eq(due(&d), 1);
     cr_expect_str_eq(d.secret, second);
     cr_expect_str_eq(d.old_secret, first);
@@ -128,10 +135,13 @@ Test(webhooks, a_project_has_so_many_and_no_strange_ones) {
     struct webhook_row w;
     char id[STORE_ID_SIZE], secret[WEBHOOK_SECRET_SIZE];
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
-        cr_expect_eq(store_webhook_create(store, "p", wrong[i], secret, &w, NULL), ERR_INPUT, "%s",
-                     wrong[i]);
+        cr_expect_eq(store_webhook_create(store, "p", &(struct webhook_settings){.url = wrong[i]},
+                                          secret, &w, NULL),
+                     ERR_INPUT, "%s", wrong[i]);
     for (int i = 0; i < LIMIT_WEBHOOKS; i++)
         add_endpoint("p", id);
-    cr_expect_eq(store_webhook_create(store, "p", "https://x/", secret, &w, &em), ERR_LIMIT);
+    cr_expect_eq(store_webhook_create(store, "p", &(struct webhook_settings){.url = "https://x/"},
+                                      secret, &w, &em),
+                 ERR_LIMIT);
     add_endpoint("q", id);
 }
