@@ -109,8 +109,7 @@ static bool ended_cleanly(const struct store *s) {
     return clean;
 }
 
-/* A server that was killed while it started a process leaves its lock to that process until exec.
- */
+/* A server killed while it started a process leaves its lock to that process until exec. */
 static bool lock_within(int fd, int ms) {
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno != EWOULDBLOCK || ms <= 0)
