@@ -37,20 +37,21 @@ SHORT = [
     ("near the best rate", NEOX, 16, 120, {"constant": [1e-2], "linear": [1e-2]}, [("auto", [1e-3], "linear")]),
 ]
 LONG = [
-    ("paper's regime", NEOX, 64, 100, {"constant": [1e-4, 3e-4]},
-     [("auto", [1e-4, 3e-4], "constant"), ("linear", [1e-4, 3e-4], "constant"), ("paper", [3e-4], "constant")]),
-    ("rates", NEOX, 16, 150, {"constant": [1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1], "linear": [3e-3, 1e-2, 3e-2]},
-     [("auto", [1e-5, 1e-4, 1e-3, 1e-2, 1e-1], "linear")]),
-    ("batch 4", NEOX, 4, 200, {"constant": [1e-3, 3e-3, 1e-2], "linear": [3e-3, 1e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
-    ("batch 64", NEOX, 64, 60, {"constant": [3e-3, 1e-2, 3e-2], "linear": [1e-2, 3e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
-    ("batch 512", NEOX, 512, 16, {"constant": [1e-2, 3e-2], "linear": [1e-2, 3e-2]}, [("auto", [1e-5, 1e-2], "linear")]),
-    ("Llama", LLAMA, 16, 100, {"constant": [1e-3, 3e-3, 1e-2], "linear": [3e-3, 1e-2]}, [("auto", [1e-5, 3e-3], "linear")]),
+    ("paper's regime", NEOX, 64, 30, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
+    ("searches", NEOX, 64, 30, {"constant": [1e-4]},
+     [("auto", [1e-4], "constant"), ("linear", [1e-4], "constant"), ("paper", [1e-4], "constant")]),
+    ("rates", NEOX, 16, 40, {"constant": [1e-4, 1e-3, 5e-3, 1e-2, 5e-2], "linear": [1e-2]},
+     [("auto", [1e-4, 1e-3, 5e-3, 5e-2], "constant"), ("auto", [1e-5], "linear")]),
+    ("batch 4", NEOX, 4, 150, {"constant": [1e-4, 5e-3]}, [("auto", [1e-4, 5e-3], "constant")]),
+    ("batch 64", NEOX, 64, 30, {"constant": [5e-3]}, [("auto", [5e-3], "constant")]),
+    ("batch 512", NEOX, 512, 8, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
+    ("Llama", LLAMA, 16, 60, {"constant": [1e-4, 3e-3]}, [("auto", [1e-4, 3e-3], "constant")]),
 ]
 
 
 class Bench:
-    def __init__(self, build, work):
-        self.ffwd, self.work = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work)
+    def __init__(self, build, work, threads):
+        self.ffwd, self.work, self.threads = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work), str(threads)
 
     def run(self, model, train, valid, config):
         """Curve [(step, training FLOPs, Fast Forward FLOPs, seconds, loss)] and stages of one run."""
@@ -62,7 +63,7 @@ class Bench:
         settings.write_text(json.dumps(config))
         subprocess.run(["rm", "-rf", str(out)], check=True)
         done = subprocess.run([str(self.ffwd), "train", "--model", str(model), "--train", str(train), "--valid", str(held),
-                               "--config", str(settings), "--out", str(out)], stdout=subprocess.PIPE, text=True)
+                               "--config", str(settings), "--out", str(out), "--threads", self.threads], stdout=subprocess.PIPE, text=True)
         events = [json.loads(line) for line in done.stdout.splitlines()]
         if done.returncode == 21:  # a rate so high that nothing is finite is a result too
             return {"status": "diverged", "curve": [], "stages": []}
@@ -143,6 +144,10 @@ def median(values):
     return None if m in (None, float("inf")) else round(m, 4)
 
 
+def worst(values):
+    return None if None in values else round(max(values), 4)
+
+
 def fraction(run):
     total = run["flops"]["training"] + run["flops"]["fast_forward"] if run["curve"] else 1.0
     return run["flops"]["fast_forward"] / total if run["curve"] else 0.0
@@ -154,19 +159,19 @@ def summary(runs):
     groups = {}
     for r in runs:
         groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
-    keys = sorted({(r["case"], r["arm"], r["rate"]) for r in runs if r["arm"] != "plain"})
-    for case, arm, rate in keys:
+    keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"})
+    for case, arm, rate, schedule in keys:
         same, tuned, last, share = [], [], [], []
         for (c, _, _), group in groups.items():
             if c != case:
                 continue
             plain = [r for r in group if r["arm"] == "plain" and r["curve"]]
-            for run in (r for r in group if r["arm"] == arm and r["rate"] == rate):
+            for run in (r for r in group if (r["arm"], r["rate"], r["schedule"]) == (arm, rate, schedule)):
                 share.append(fraction(run))
                 for p in plain:
-                    if p["rate"] == rate and p["schedule"] == ("constant" if p["schedule"] == "constant" else run["schedule"]):
+                    if (p["rate"], p["schedule"]) == (rate, schedule):
                         s = saving(p, run)
-                        same.append((p["schedule"], s["flops_lora"] if s and s["reached"] else None))
+                        same.append(s["flops_lora"] if s and s["reached"] else None)
                 constant = [p for p in plain if p["schedule"] == "constant"]
                 if constant:
                     s = saving(min(constant, key=best), run)
@@ -177,17 +182,15 @@ def summary(runs):
                     budget = cost(goal["curve"][-1], "lora") * 1.0001
                     ends = [p[4] for p in run["curve"] if cost(p, "lora") <= budget]
                     last.append(ends[-1] / goal["curve"][-1][4] - 1 if ends else None)
-        line = {"case": case, "search": arm, "start_rate": rate, "runs": len(share), "stages_share": median(share)}
-        for schedule in ("constant", "linear"):
-            ratios = [v for s, v in same if s == schedule]
-            if ratios:
-                line[f"flops_to_plain_{schedule}_of_that_rate"] = median(ratios)
-                line[f"reached_plain_{schedule}_of_that_rate"] = f"{sum(v is not None for v in ratios)}/{len(ratios)}"
+        line = {"case": case, "search": arm, "start_rate": rate, "schedule": schedule, "runs": len(share),
+                "stages_share": median(share)}
+        if same:
+            line |= {"flops_to_plain_of_that_rate": median(same), "worst": worst(same),
+                     "reached": f"{sum(v is not None for v in same)}/{len(same)}"}
         if tuned:
-            line["flops_to_tuned_constant"] = median(tuned)
-            line["reached_tuned_constant"] = f"{sum(v is not None for v in tuned)}/{len(tuned)}"
+            line |= {"flops_to_best_constant": median(tuned), "reached_best_constant": f"{sum(v is not None for v in tuned)}/{len(tuned)}"}
         if last:
-            line["loss_above_tuned_linear_at_equal_flops"] = median(last)
+            line["loss_above_best_linear_at_equal_flops"] = median(last)
         lines.append(line)
     return lines
 
@@ -227,6 +230,7 @@ def main():
     ap.add_argument("--tasks", default=",".join(tasks.TASKS))
     ap.add_argument("--seeds")
     ap.add_argument("--out", type=pathlib.Path)
+    ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--model", type=pathlib.Path)
     ap.add_argument("--train", type=pathlib.Path)
     ap.add_argument("--valid", type=pathlib.Path)
@@ -237,7 +241,7 @@ def main():
         ap.error("--model and --train go together")
     a.seeds = a.seeds or ("1,2,3" if a.suite == "long" or a.model else "1")
     with tempfile.TemporaryDirectory(prefix="ffwd-bench-") as work:
-        bench = Bench(a.build, work)
+        bench = Bench(a.build, work, a.threads)
         if a.model:
             runs = own_data(bench, a)
         else:
