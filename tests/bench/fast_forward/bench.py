@@ -2,7 +2,8 @@
 """What Fast Forward saves, by the paper's protocol: a plain run, its best held-out loss, and the FLOPs after which runs
 with Fast Forward have that loss; both see the same rows in the same order.
 
-    python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--out FILE]
+    python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--cases NAMES] [--out FILE]
+    python3 tests/bench/fast_forward/bench.py --merge FILE... [--out FILE]
     python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE]
                                               [--settings FILE] [--seeds 0,1,2] [--arms plain,auto,linear,paper]
 
@@ -33,8 +34,8 @@ LLAMA, NEOX = "examples/models/ffwd-tiny", "examples/models/ffwd-tiny-neox"
 
 # name, model, batch, steps, plain rates, arms: (search, start rates, schedule). The best constant rate is near 0.01.
 SHORT = [
-    ("paper's regime", NEOX, 64, 60, {"constant": [2e-4]}, [("auto", [2e-4], "constant"), ("linear", [2e-4], "constant")]),
-    ("near the best rate", NEOX, 16, 120, {"constant": [1e-2], "linear": [1e-2]}, [("auto", [1e-3], "linear")]),
+    ("paper's regime", NEOX, 64, 30, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
+    ("near the best rate", NEOX, 16, 60, {"constant": [5e-3]}, [("auto", [5e-3], "constant")]),
 ]
 LONG = [
     ("paper's regime", NEOX, 64, 30, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
@@ -222,9 +223,24 @@ def commit():
     return subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
 
 
+def machine():
+    """The processor's name and how many of it."""
+    names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {len(names)} CPUs"
+
+
+def finish(result, runs, out):
+    result["summary"] = summary(runs)
+    for line in result["summary"]:
+        print(json.dumps(line))
+    if out:
+        out.write_text(json.dumps(result | {"runs": runs}) + "\n")
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("build")
+    ap.add_argument("build", nargs="?")
+    ap.add_argument("--merge", type=pathlib.Path, nargs="+", help="no runs: the summary of those in these files")
     ap.add_argument("--suite", choices=["short", "long"], default="short")
     ap.add_argument("--cases", help="only these cases of the suite, by commas")
     ap.add_argument("--tasks", default=",".join(tasks.TASKS))
@@ -240,6 +256,12 @@ def main():
     if (a.model is None) != (a.train is None):
         ap.error("--model and --train go together")
     a.seeds = a.seeds or ("1,2,3" if a.suite == "long" or a.model else "1")
+    if (a.merge is None) == (a.build is None):
+        ap.error("either BUILD_DIR or --merge")
+    if a.merge:
+        parts = [json.loads(f.read_text()) for f in a.merge]
+        finish(parts[0] | {"summary": None}, [r for part in parts for r in part["runs"]], a.out)
+        return
     with tempfile.TemporaryDirectory(prefix="ffwd-bench-") as work:
         bench = Bench(a.build, work, a.threads)
         if a.model:
@@ -247,12 +269,7 @@ def main():
         else:
             cases = [c for c in (LONG if a.suite == "long" else SHORT) if a.cases is None or c[0] in a.cases.split(",")]
             runs = suite(bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), sys.stderr)
-    result = {"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(),
-              "machine": platform.processor() or platform.machine(), "summary": summary(runs)}
-    for line in result["summary"]:
-        print(json.dumps(line))
-    if a.out:
-        a.out.write_text(json.dumps(result | {"runs": runs}) + "\n")
+    finish({"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(), "machine": machine()}, runs, a.out)
 
 
 if __name__ == "__main__":
