@@ -34,7 +34,7 @@ static bool pays(const struct cadence *c, const struct cadence_run *run,
     double went = (double)stage->tau * run->training_flops / (double)run->step;
     double gain = stage->loss_before - stage->loss_after;
     double training_gain = c->loss - stage->loss_before;
-    if (stage->raised_rate)
+    if (stage->found_rate)
         return true;
     if (!(went >= cost) || !(gain > 0.0))
         return false;

@@ -2,12 +2,12 @@
  *
  * What:    the first stage comes early. A stage pays when it went further than training would have
  *          gone for its FLOPs, and lowered the loss by more per FLOP than the steps since the last
- *          stage did: consecutive L(0) tell what those were worth. It pays as well when it raised
- *          the learning rate. After a stage that paid the next comes with the next interval, else
- *          the wait doubles. Those that did not pay have an allowance, a small part of the
- *          run's FLOPs that grows with the run; where it is used up, no stage comes until it has
- *          grown. So a run costs little more than one without Fast Forward, wherever it is stopped.
- * Owns, Threads, Errors: none; pure functions of plain values.
+ *          stage did: consecutive L(0) tell what those were worth. It pays as well when it found
+ *          another learning rate. After a stage that paid the next comes with the next interval,
+ * else the wait doubles. Those that did not pay have an allowance, a small part of the run's FLOPs
+ * that grows with the run; where it is used up, no stage comes until it has grown. So a run costs
+ * little more than one without Fast Forward, wherever it is stopped. Owns, Threads, Errors: none;
+ * pure functions of plain values.
  */
 #ifndef FFWD_ENGINE_TRAIN_CADENCE_H
 #define FFWD_ENGINE_TRAIN_CADENCE_H
@@ -38,7 +38,7 @@ struct cadence_run {
 struct cadence_stage {
     int64_t tau, evaluations;
     double loss_before, loss_after; /* NaN or infinite: not finite */
-    bool raised_rate;
+    bool found_rate;
 };
 
 void cadence_init(struct cadence *c);

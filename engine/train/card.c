@@ -73,8 +73,8 @@ static void add_settings(struct text *t, const struct card *c) {
     add_row(t, "batch size", "%lld", (long long)c->plan->batch_size);
     add_row(t, "learning rate", "%g, %s, %lld warm-up steps", c->plan->learning_rate,
             job_lr_schedule_names[tr->lr_schedule], (long long)c->plan->warmup_steps);
-    if (c->state->rate_raised > 0.0)
-        add_row(t, "learning rate raised by Fast Forward", "to %g", c->state->rate_raised);
+    if (c->state->rate_found > 0.0)
+        add_row(t, "learning rate found by Fast Forward", "%g", c->state->rate_found);
     add_row(t, "weight decay", "%g", tr->weight_decay);
     add_row(t, "gradient norm at most", "%g", tr->max_grad_norm);
     add_row(t, "sequence length at most", "%d", c->max_seq_len);

@@ -48,9 +48,9 @@ void fast_forward_after_update(struct fast_forward *ff) {
 }
 
 /* w = base + tau · direction; tau 0 restores base bit for bit. */
-static void move_to(struct fast_forward *ff, int64_t tau) {
+static void move_to(struct fast_forward *ff, double tau) {
     const struct adapter_mem *ad = ff->adapter;
-    if (tau == 0)
+    if (tau == 0.0)
         ff->dev->ops->mem_copy(ff->dev, ad->w, ff->base, ad->n * sizeof(float));
     else
         ff->dev->ops->vec_axpy(ff->dev, ad->w, ff->base, (float)tau, ff->direction, ad->n);
@@ -65,7 +65,7 @@ struct trial {
 static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em) {
     struct trial *t = arg;
     struct measurement m = MEASUREMENT_NONE;
-    move_to(t->ff, tau);
+    move_to(t->ff, (double)tau);
     enum err e = held_set_measure(t->ff->evaluator, t->ff->held, &m, em);
     *loss = m.loss;
     t->accuracy_last = m.accuracy;
@@ -91,7 +91,7 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
     *out = (struct fast_forward_stage){0};
     ff->dev->ops->mem_copy(ff->dev, ff->base, ff->adapter->w, ff->adapter->n * sizeof(float));
     enum err e = line_search_run(&search, &out->search, em);
-    move_to(ff, e == ERR_OK ? out->search.tau : 0);
+    move_to(ff, e == ERR_OK ? (double)out->search.tau : 0.0);
     if (e != ERR_OK)
         return e;
     double accuracy = out->search.tau == 0 ? trial.accuracy_before : trial.accuracy_best;
@@ -99,5 +99,26 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
         accuracy = trial.accuracy_last;
     out->best = (struct measurement){out->search.loss_after, accuracy, ff->held->targets};
     out->flops = ff->held->flops * (double)out->search.evaluations;
+    return ERR_OK;
+}
+
+enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
+                          struct fast_forward_stage *out, bool *moved, struct err_msg *em) {
+    struct measurement m = MEASUREMENT_NONE;
+    move_to(ff, tau);
+    enum err e = held_set_measure(ff->evaluator, ff->held, &m, em);
+    *moved = e == ERR_OK && m.loss < below;
+    if (!*moved)
+        move_to(ff, e == ERR_OK ? (double)out->search.tau : 0.0);
+    if (e != ERR_OK)
+        return e;
+    out->search.evaluations++;
+    out->search.not_finite += !isfinite(m.loss);
+    out->flops += ff->held->flops;
+    if (*moved) {
+        out->search.tau = 0;
+        out->search.loss_after = m.loss;
+        out->best = m;
+    }
     return ERR_OK;
 }

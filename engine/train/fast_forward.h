@@ -12,6 +12,7 @@
 #ifndef FFWD_ENGINE_TRAIN_FAST_FORWARD_H
 #define FFWD_ENGINE_TRAIN_FAST_FORWARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/job_request.h"
@@ -47,5 +48,10 @@ void fast_forward_after_update(struct fast_forward *ff);
 /* guess: a tau to start at, 0 if there is none; most: the largest tau to try. */
 enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
                                 struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
+/* After a stage, moves to w + tau · direction (tau in (-1, 0)) instead if the loss there is below
+ * this. *out counts the evaluation either way, and has no simulated steps where *moved. */
+enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
+                          struct fast_forward_stage *out, bool *moved,
+                          struct err_msg *em) NODISCARD;
 
 #endif

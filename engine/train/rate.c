@@ -10,17 +10,19 @@
 /* A rate is raised where a stage went so far, and then by so much at least. */
 #define LEAST_TAU 4
 #define LEAST_RAISE 1.5
-/* Part of the run for which a raised rate holds. */
+/* A rate so many times the automatic one is high. */
+#define HIGH 4.0
+/* Part of the run for which a rate that was found holds. */
 #define HOLD 0.8
 
-double rate_at(const struct rate_plan *plan, double raised, int64_t step) {
-    if (raised == 0.0)
+double rate_at(const struct rate_plan *plan, double found, int64_t step) {
+    if (found == 0.0)
         return plan->given *
                schedule_factor(plan->schedule, step, plan->warmup_steps, plan->total_steps);
     int64_t hold = (int64_t)(HOLD * (double)plan->total_steps);
     if (step <= hold)
-        return raised;
-    return raised * schedule_factor(plan->schedule, step - hold, 0, plan->total_steps - hold);
+        return found;
+    return found * schedule_factor(plan->schedule, step - hold, 0, plan->total_steps - hold);
 }
 
 static int64_t whole(double tau, int64_t most) {
@@ -35,11 +37,20 @@ int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau
     return whole(STEPS_TO_LOWEST * plan->automatic / rate, max_tau);
 }
 
-bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *raised) {
-    double peak = *raised > 0.0 ? *raised : plan->given;
-    double found = rate * (1.0 + (double)tau) / STEPS_TO_LOWEST;
-    if (tau < LEAST_TAU || !(found >= LEAST_RAISE * peak))
+bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *found) {
+    double peak = *found > 0.0 ? *found : plan->given;
+    double best = rate * (1.0 + (double)tau) / STEPS_TO_LOWEST;
+    if (tau < LEAST_TAU || !(best >= LEAST_RAISE * peak))
         return false;
-    *raised = found;
+    *found = best;
     return true;
+}
+
+bool rate_is_high(const struct rate_plan *plan, double rate, double *tau) {
+    *tau = STEPS_TO_LOWEST * plan->automatic / rate - 1.0;
+    return rate >= HIGH * plan->automatic;
+}
+
+double rate_lower(const struct rate_plan *plan) {
+    return plan->automatic;
 }

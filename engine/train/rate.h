@@ -6,7 +6,9 @@
  *          step. A rate that is much too low is raised to it; it then holds until the last part of
  *          the run and falls from there as the schedule says. The automatic rate of the model's
  *          width bounds how far a stage may go, so that neither a jump nor a rate exceeds what is
- *          known to work; a rate near the automatic one or above it is never changed.
+ *          known to work. Steps many times longer than at the automatic rate are looked at from the
+ *          other side: where the loss is clearly lower at a part of the step, the rate becomes the
+ *          automatic one. A rate between is never changed.
  * Owns, Threads, Errors: none; pure functions of plain values.
  */
 #ifndef FFWD_ENGINE_TRAIN_RATE_H
@@ -25,15 +27,22 @@ struct rate_plan {
     enum lr_schedule schedule;
 };
 
-/* raised: the peak that stages made of it; 0: as given. Rate of an optimizer step from 0. */
-double rate_at(const struct rate_plan *plan, double raised, int64_t step);
+/* found: the peak that stages made of it; 0: as given. Rate of an optimizer step from 0. */
+double rate_at(const struct rate_plan *plan, double found, int64_t step);
 
 /* For a stage along a step of this rate: the tau that the automatic rate suggests (≥ 1), and the
  * most that it may go (1…max_tau). */
 int64_t rate_first_tau(const struct rate_plan *plan, double rate);
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau);
 
-/* A stage along a step of this rate kept tau steps: true where *raised became another. */
-bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *raised);
+/* A stage along a step of this rate kept tau steps: true where *found became another. */
+bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *found);
+
+/* True where a step of this rate is so long that a part of it should be looked at: *tau in (-1, 0),
+ * from the end of the step. Where the loss there is below this part of the stage's, rate_lower
+ * gives the rate to go on with. */
+#define RATE_CLEARLY_LOWER 0.9
+bool rate_is_high(const struct rate_plan *plan, double rate, double *tau);
+double rate_lower(const struct rate_plan *plan);
 
 #endif

@@ -38,7 +38,7 @@ static struct rate_plan rate_plan(const struct run *r) {
 
 double run_rate(const struct run *r, int64_t step) {
     const struct rate_plan plan = rate_plan(r);
-    return rate_at(&plan, r->state.rate_raised, step);
+    return rate_at(&plan, r->state.rate_found, step);
 }
 
 /* Where to start: the last stage's tau, for a direction whose length follows the learning rate. */
@@ -61,26 +61,41 @@ static double measured(double loss) {
     return isfinite(loss) ? loss : NAN;
 }
 
+/* Where the step itself was much too long: a part of it, and another rate from now on. */
+static enum err shorten(struct run *r, struct fast_forward_stage *stage, bool *shortened,
+                        struct err_msg *em) {
+    const struct rate_plan plan = rate_plan(r);
+    double tau;
+    *shortened = false;
+    if (!is_auto(r) || !rate_is_high(&plan, r->state.result.learning_rate, &tau))
+        return ERR_OK;
+    double below = RATE_CLEARLY_LOWER * stage->search.loss_after;
+    return fast_forward_try(&r->ff, tau, below, stage, shortened, em);
+}
+
 /* What follows for the rate and for the next stage. */
-static void learn(struct run *r, const struct line_search_result *found) {
+static void learn(struct run *r, const struct line_search_result *found, bool shortened) {
     struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
-    double before = s->rate_raised > 0.0 ? s->rate_raised : plan.given;
+    double before = s->rate_found > 0.0 ? s->rate_found : plan.given;
+    if (shortened)
+        s->rate_found = rate_lower(&plan);
     const struct cadence_run run = so_far(r);
     const struct cadence_stage stage = {
         .tau = found->tau,
         .evaluations = found->evaluations,
         .loss_before = found->loss_before,
         .loss_after = found->loss_after,
-        .raised_rate = rate_learn(&plan, s->result.learning_rate, found->tau, &s->rate_raised),
+        .found_rate =
+            shortened || rate_learn(&plan, s->result.learning_rate, found->tau, &s->rate_found),
     };
     cadence_learn(&s->cadence, &run, &stage);
-    if (stage.raised_rate)
+    if (stage.found_rate)
         report_message(
             r->hooks, EVENT_INFO,
-            json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_raised),
-            "Fast Forward at step %lld: the learning rate is raised from %.3g to %.3g",
-            (long long)s->step, before, s->rate_raised);
+            json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_found),
+            "Fast Forward at step %lld: the learning rate is %s from %.3g to %.3g",
+            (long long)s->step, shortened ? "lowered" : "raised", before, s->rate_found);
 }
 
 static void warn_of_loss(const struct run *r, const struct line_search_result *found) {
@@ -103,7 +118,10 @@ static void warn_of_limit(const struct run *r) {
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
+    bool shortened = false;
     enum err e = fast_forward_stage_run(&r->ff, first_guess(r), most_tau(r), &stage, em);
+    if (e == ERR_OK)
+        e = shorten(r, &stage, &shortened, em);
     if (e != ERR_OK)
         return e;
     const struct line_search_result *found = &stage.search;
@@ -120,7 +138,7 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     s->simulated += found->tau;
     s->evaluations += found->evaluations;
     if (is_auto(r))
-        learn(r, found);
+        learn(r, found, shortened);
     if (found->not_finite > 0)
         warn_of_loss(r, found);
     if (found->tau == r->ff.config.max_steps && found->loss_after < found->loss_before)

@@ -30,7 +30,7 @@ static const struct field fields[] = {
     REAL(seconds),
     INT(ff_last_tau),
     REAL(ff_last_rate),
-    REAL(rate_raised),
+    REAL(rate_found),
     INT(cadence.gap),
     INT(cadence.next),
     REAL(cadence.loss),

@@ -38,7 +38,7 @@ struct run_state {
     double seconds;                         /* spent by this run and those it goes on from */
     int64_t ff_last_tau;                    /* tau of the last stage */
     double ff_last_rate;                    /* and the learning rate of its direction */
-    double rate_raised;                     /* peak that search "auto" made of it; 0: as given */
+    double rate_found;                      /* peak that search "auto" found; 0: as given */
     struct cadence cadence;                 /* of Fast Forward's search "auto" */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */

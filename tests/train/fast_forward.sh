@@ -159,9 +159,19 @@ the_start_hardly_matters() {
     awk -v a="$low" -v b="$middle" 'BEGIN { split(a, x); split(b, y);
         exit !(x[1] > 0.002 && x[1] / y[1] < 2 && y[1] / x[1] < 2 && x[2] / y[2] < 1.1 && y[2] / x[2] < 1.1) }' || return 1
     grep -q 'the learning rate is raised from 0.002 to 0.00[0-9]*","type":"message","data":{"step":3,"learning_rate":0.00' "$work/end.log" &&
-        grep -q 'learning rate raised by Fast Forward | to 0.00' "$work/end/adapter/README.md"
+        grep -q 'learning rate found by Fast Forward | 0.00' "$work/end/adapter/README.md"
 }
 check the_start_hardly_matters the_start_hardly_matters
+
+# A rate of 1: the loss is lower at a part of the step.
+a_rate_far_too_high_is_lowered() {
+    local got
+    got=$(raised_rate 1 auto) || return 1
+    echo "rate and loss: $got"
+    grep -q 'Fast Forward at step 3: the learning rate is lowered from 1 to 0.005"' "$work/end.log" &&
+        awk -v a="$got" 'BEGIN { split(a, x); exit !(x[1] <= 0.005 && x[2] < 4) }'
+}
+check a_rate_far_too_high_is_lowered a_rate_far_too_high_is_lowered
 
 linear_leaves_the_rate_alone() {
     local got

@@ -70,10 +70,10 @@ Test(cadence, stages_that_pay_follow_each_other) {
     cr_assert_eq(stages, 11); /* after steps 3, 6, 12, … 60 */
 }
 
-Test(cadence, a_stage_that_raised_the_rate_pays) {
+Test(cadence, a_stage_that_found_another_rate_pays) {
     struct cadence c;
     const struct cadence_stage s = {
-        .tau = 5, .evaluations = 30, .loss_before = 3, .loss_after = 2.999, .raised_rate = true};
+        .tau = 5, .evaluations = 30, .loss_before = 3, .loss_after = 2.999, .found_rate = true};
     struct cadence_run run = at(6, 1000, 100);
     cadence_init(&c);
     cadence_learn(&c, &run, &s);

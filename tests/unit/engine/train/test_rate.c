@@ -67,3 +67,12 @@ Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
     cr_assert(rate_learn(&plan, 1e-4, rate_most_tau(&plan, 1e-4, 1000), &raised));
     cr_assert_lt(raised, 1.05 * plan.automatic);
 }
+
+Test(rate, long_steps_are_looked_at_from_the_other_side) {
+    double tau;
+    cr_assert_not(rate_is_high(&plan, 5e-3, &tau));
+    cr_assert_not(rate_is_high(&plan, 1.9e-2, &tau));
+    cr_assert(rate_is_high(&plan, 5e-2, &tau));
+    cr_assert_float_eq(tau, -0.7, 1e-12); /* three automatic steps of ten */
+    cr_assert_float_eq(rate_lower(&plan), 5e-3, 0);
+}
