@@ -21,7 +21,8 @@
     "'p95':82,'max':92},'errors':[],'warnings':[],'tokenized_rows':600,'template':'chatml'}"
 #define ESTIMATE "{'exact':true,'hyperparameters':" NUMBERS ",'learning_rate':0.0031,'total_steps':225," \
     "'tokens':120696,'flops':{'training':9.8e11,'fast_forward':9.8e11,'validation':5.5e10}," \
-    "'memory_bytes':{'weights':4725504,'adapter':5644288,'activations':42740032,'total':53109824}," \
+    "'memory_bytes':{'process':19681280,'weights':8693504,'adapter':5644288,'activations':12392448," \
+    "'scratch':10046208,'total':56457728}," \
     "'seconds':25.5,'seconds_basis':'measured on two blocks with random weights'}"
 #define EVENT "{'object':'fine_tuning.job.event','id':'ftevent-12','created_at':1767225660," \
     "'level':'info','message':'Step 20/225: training loss=0.81','type':'metrics'," \

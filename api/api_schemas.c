@@ -136,8 +136,9 @@ static const char *const schemas[][2] = {
         KEY("validation_rows") COUNT KEY("tokens_per_epoch") COUNT KEY("tokens") COUNT
         KEY("evaluations") COUNT KEY("trainable_parameters") COUNT
         KEY("learning_rate") NUMBER
-        KEY("memory_bytes") OBJECT("'weights','adapter','activations','total'",
-            FIRST("weights") COUNT KEY("adapter") COUNT KEY("activations") COUNT KEY("total") COUNT)
+        KEY("memory_bytes") OBJECT("'process','weights','adapter','activations','scratch','total'",
+            FIRST("process") COUNT KEY("weights") COUNT KEY("adapter") COUNT KEY("activations") COUNT
+            KEY("scratch") COUNT KEY("total") COUNT)
         KEY("flops") OBJECT("'training','fast_forward','validation'",
             FIRST("training") NUMBER KEY("fast_forward") NUMBER KEY("validation") NUMBER)
         KEY("seconds") NUMBER_OR_NULL

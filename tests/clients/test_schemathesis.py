@@ -37,6 +37,13 @@ database = "none"
 # A limit on time, place or number is no fault of the request.
 expected-statuses = ["2xx", "304", "404", "416", "422", "429"]
 
+# Ids come from the dictionaries alone: from answers it would learn to delete what others need.
+[phases.coverage.extra-data-sources]
+responses = false
+
+[phases.fuzzing.extra-data-sources]
+responses = false
+
 [phases.stateful]
 max-steps = 6
 
@@ -70,8 +77,8 @@ parameters = {{ "path.model" = {{ dictionary = "models_to_delete", probability =
 [[operations]]
 include-operation-id = "deleteFineTuningCheckpointPermission"
 [operations.parameters]
-"path.permission_id" = {{ dictionary = "permissions", probability = 0.9 }}
-"path.fine_tuned_model_checkpoint" = {{ dictionary = "checkpoints", probability = 0.9 }}
+"path.permission_id" = {{ dictionary = "permissions", probability = 1 }}
+"path.fine_tuned_model_checkpoint" = {{ dictionary = "checkpoints", probability = 1 }}
 
 [[operations]]
 include-operation-id = ["updateFineTuningJob", "pauseFineTuningJob"]

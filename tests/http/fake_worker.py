@@ -287,7 +287,8 @@ def check(arguments):
                          "hyperparameters": {"n_epochs": 1, "batch_size": 2,
                                              "learning_rate_multiplier": 1.0},
                          "flops": {"training": 1e6, "fast_forward": 0.0, "validation": 0.0},
-                         "memory_bytes": {"weights": 1, "adapter": 1, "activations": 1, "total": 3},
+                         "memory_bytes": {"process": 1, "weights": 1, "adapter": 1, "activations": 1,
+                                          "scratch": 0, "total": 4},
                          "seconds": None, "seconds_basis": None,
                          "arguments": [a for a in arguments if not a.startswith("/")]}
     print(json.dumps(o))
