@@ -90,6 +90,11 @@ if [ -f build/libffwd-cuda.so ] && [ -x build/ffwd ]; then
         comm -23 <(nm -D --undefined-only build/libffwd-cuda.so | awk '$1 == "U" && !/@/ {print $2}' | sort) \
             <(nm -D --defined-only build/ffwd | awk '{print $NF}' | sort)
     )
+    # ffwd's own function of the same name would be called instead.
+    while IFS= read -r symbol; do finding "$symbol is in both libffwd-cuda.so and ffwd"; done < <(
+        comm -12 <(nm -D --defined-only build/libffwd-cuda.so | awk '$2 ~ /[TDB]/ {print $3}' | sort) \
+            <(nm -D --defined-only build/ffwd | awk '$2 ~ /[TDB]/ {print $3}' | sort)
+    )
 fi
 
 # ---- ceilings ---------------------------------------------------------------------------------

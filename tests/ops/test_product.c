@@ -26,7 +26,7 @@ struct product_setting {
 static void run_item(void *arg, int64_t item, int worker) {
     struct product_setting *r = arg;
     (void)item;
-    product_run(r->c, worker, &r->p);
+    cpu_product(r->c, worker, &r->p);
 }
 
 /* W [n, k], transposed: as it stands, or packed where the device keeps it so. */

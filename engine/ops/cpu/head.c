@@ -66,7 +66,7 @@ static void logits_item(void *arg, int64_t item, int worker) {
         struct product p = {.n_terms = 1, .bias = bias, .out = {tile, DTYPE_F32, count, n, n}};
         p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),
                                           weight_forward(r->head, 0, item), r->head->in};
-        product_run(r->c, worker, &p);
+        cpu_product(r->c, worker, &p);
         for (int64_t i = 0; i < count; i++)
             reduce_row(r, first + i, item, col, n, tile + i * n);
     }
@@ -118,7 +118,7 @@ static void dx_item(void *arg, int64_t item, int worker) {
                         .out = tensor_rows(tensor_columns(r->dx, col, n), first, count)};
     p.term[0] = (struct product_term){operand_of(tensor_rows(r->e, first, count)),
                                       weight_backward(r->head, tile_col), r->head->out};
-    product_run(r->c, worker, &p);
+    cpu_product(r->c, worker, &p);
 }
 
 static void head_chunk(struct head_run *r) {

@@ -88,7 +88,7 @@ static void dx_item(struct backward_run *r, int worker, int64_t item) {
     if (apart && dx.dtype != DTYPE_F32)
         p.out = (struct tensor){cpu_scratch_f32(r->c, worker, SLOT_TILE, count * n), DTYPE_F32,
                                 count, n, n};
-    product_run(r->c, worker, &p);
+    cpu_product(r->c, worker, &p);
     if (!apart)
         return;
     add_lora_dx(r, worker, first, col, p.out);

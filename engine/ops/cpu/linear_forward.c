@@ -78,7 +78,7 @@ static void forward_tile(struct forward_run *r, int worker, int i, int64_t tile_
         struct operand b = adapter_operand(r->c, r->ad, offset, rank, r->x.dtype);
         p.term[p.n_terms++] = (struct product_term){s, transposed(b), rank};
     }
-    product_run(r->c, worker, &p);
+    cpu_product(r->c, worker, &p);
 }
 
 static void forward_item(void *arg, int64_t item, int worker) {

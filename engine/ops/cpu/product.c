@@ -25,7 +25,7 @@ static bool begin(struct cpu *c, int worker, const struct product *p, float *blo
     return true;
 }
 
-void product_run(struct cpu *c, int worker, const struct product *p) {
+void cpu_product(struct cpu *c, int worker, const struct product *p) {
     if (c->tiles) {
         tile_product(c, worker, p);
         return;

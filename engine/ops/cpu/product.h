@@ -25,7 +25,7 @@ struct product {
     struct tensor out;             /* [m, n] */
 };
 
-void product_run(struct cpu *c, int worker, const struct product *p);
+void cpu_product(struct cpu *c, int worker, const struct product *p);
 
 /* The same by tiles; c->tiles is set. Operands are f32 or bf16. All f32: in planes, with errors
  * as f32 products have; else in bf16. */

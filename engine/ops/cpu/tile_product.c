@@ -1,4 +1,4 @@
-/* tile_product: product_run by the functions of tiles.h.
+/* tile_product: cpu_product by the functions of tiles.h.
  *
  * The shared dimension of the first term is walked in chunks whose right side, packed, stays in
  * the second-level cache; within a chunk, 32 rows at a time meet all columns. A frozen matrix in
