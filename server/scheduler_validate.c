@@ -23,12 +23,33 @@ enum err scheduler__file_path(struct scheduler *sc, const struct job_row *job, c
     return *out != NULL ? ERR_OK : err_set(em, ERR_BUG, "%s is not a file's id", file_id);
 }
 
-static void end_job(struct scheduler *sc, const char *id, const char *code, const char *param,
-                    const char *message) {
+/* The report, where there is one, and what follows from it in one transaction. */
+static enum err judge(struct scheduler *sc, const char *id, const json_t *report,
+                      enum job_status to, const json_t *error, const char *text,
+                      struct err_msg *em) {
+    struct store *store = sc->server->store;
+    enum err e = store_begin(store, em);
+    if (e != ERR_OK)
+        return e;
+    if (report != NULL) {
+        json_t *data = check_report(report);
+        e = store_job_set_data(store, id, data, em);
+        json_decref(data);
+    }
+    if (e == ERR_OK)
+        e = scheduler__move(sc, id, JOB_VALIDATING, to, 0, error,
+                            to == JOB_FAILED ? EVENT_ERROR : EVENT_INFO, text, em);
+    if (e == ERR_OK)
+        return store_commit(store, em);
+    store_rollback(store);
+    return e;
+}
+
+static void end_job(struct scheduler *sc, const char *id, const json_t *report, const char *code,
+                    const char *param, const char *message) {
     struct err_msg em = ERR_MSG_INIT;
     json_t *error = json_pack("{s:s, s:s, s:s?}", "code", code, "message", message, "param", param);
-    enum err e =
-        scheduler__move(sc, id, JOB_VALIDATING, JOB_FAILED, 0, error, EVENT_ERROR, message, &em);
+    enum err e = judge(sc, id, report, JOB_FAILED, error, message, &em);
     json_decref(error);
     if (e != ERR_OK)
         scheduler__failed(sc, e, &em, "job.validate");
@@ -36,17 +57,11 @@ static void end_job(struct scheduler *sc, const char *id, const char *code, cons
 
 static enum err pass_job(struct scheduler *sc, const struct job_row *job, const json_t *report,
                          struct err_msg *em) {
-    bool pause = job->pause_requested;
-    json_t *data = check_report(report);
-    enum err e = store_job_set_data(sc->server->store, job->id, data, em);
-    json_decref(data);
-    if (e != ERR_OK)
-        return e;
-    return scheduler__move(sc, job->id, JOB_VALIDATING, pause ? JOB_PAUSED : JOB_QUEUED, 0, NULL,
-                           EVENT_INFO,
-                           pause ? "Files validated; the job is paused"
-                                 : "Files validated, moving job to queued state",
-                           em);
+    if (job->pause_requested)
+        return judge(sc, job->id, report, JOB_PAUSED, NULL, "Files validated; the job is paused",
+                     em);
+    return judge(sc, job->id, report, JOB_QUEUED, NULL,
+                 "Files validated, moving job to queued state", em);
 }
 
 /* The job may have been cancelled meanwhile. */
@@ -66,15 +81,7 @@ static void files_are_bad(struct scheduler *sc, const char *id, const json_t *re
     const char *param = check_param(report);
     bool valid = strcmp(param, "validation_file") == 0;
     if (!valid && strcmp(param, "training_file") != 0) {
-        end_job(sc, id, "invalid_request", param, em->text);
-        return;
-    }
-    struct err_msg em2 = ERR_MSG_INIT;
-    json_t *data = check_report(report);
-    enum err e = store_job_set_data(sc->server->store, id, data, &em2);
-    json_decref(data);
-    if (e != ERR_OK) {
-        scheduler__failed(sc, e, &em2, "job.validate");
+        end_job(sc, id, NULL, "invalid_request", param, em->text);
         return;
     }
     const char *which = valid ? "validation" : "training";
@@ -82,7 +89,7 @@ static void files_are_bad(struct scheduler *sc, const char *id, const json_t *re
     char *text = empty ? xasprintf("The %s file has 0 example(s), but must have at least 1", which)
                        : xasprintf("The job failed due to an invalid %s file. %s", which, em->text);
     const char *code = valid ? "invalid_validation_file" : "invalid_training_file";
-    end_job(sc, id, empty ? "invalid_n_examples" : code, param, text);
+    end_job(sc, id, report, empty ? "invalid_n_examples" : code, param, text);
     free(text);
 }
 
@@ -98,7 +105,7 @@ static void on_checked(void *arg, enum err e, const struct err_msg *em, const js
     } else if (e != ERR_CANCELLED) {
         log_error("job.validate", "id=%s error=%s", id, em->text);
         char *text = xasprintf("The files could not be checked: %s.", em->text);
-        end_job(sc, id, "server_error", "training_file", text);
+        end_job(sc, id, NULL, "server_error", "training_file", text);
         free(text);
     }
     scheduler_wake(sc);
@@ -160,7 +167,7 @@ void scheduler__validate_next(struct scheduler *sc) {
     e = check_files(sc, &job, &em);
     if (e != ERR_OK) {
         log_error("job.validate", "id=%s error=%s", job.id, em.text);
-        end_job(sc, job.id, e == ERR_INPUT ? "invalid_request" : err_name(e),
+        end_job(sc, job.id, NULL, e == ERR_INPUT ? "invalid_request" : err_name(e),
                 em.param[0] != '\0' ? em.param : "training_file", em.text);
         sc->validate_hold = clock_mono() + 0.2;
     }
