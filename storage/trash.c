@@ -33,8 +33,8 @@ static bool is_quick(const struct stat *st) {
 enum err trash_put(const char *data_dir, const char *path, struct err_msg *em) {
     struct stat st;
     char id[STORE_ID_SIZE];
-    if (lstat(path, &st) != 0 && errno == ENOENT)
-        return ERR_OK;
+    if (lstat(path, &st) != 0)
+        return errno == ENOENT ? ERR_OK : err_set_errno(em, errno, "cannot look at %s", path);
     if (is_quick(&st))
         return file_remove_tree(path, em);
     store_new_id("gone-", id);
