@@ -70,14 +70,14 @@ static enum err record(struct webhooks *w, const struct delivery_row *d,
     else
         (void)snprintf(text, sizeof text, "the endpoint answered %lld%s", (long long)r->status,
                        r->status >= 300 && r->status < 400 ? "; redirects are not followed" : "");
-    log_warn("webhook.failed", "id=%s endpoint=%s attempt=%lld status=%lld error=%s", d->id,
-             d->endpoint_id, (long long)attempts, (long long)r->status, text);
     bool over = attempts >= WEBHOOK_ATTEMPTS || r->status == GONE || delivery_is_test(d);
     int64_t delay = webhooks_delay(attempts, randombytes_random());
     int64_t asked = r->retry_after < LONGEST_WAIT ? r->retry_after : LONGEST_WAIT;
     enum err e =
         store_delivery_attempted(store, d->id, over ? DELIVERY_FAILED : DELIVERY_PENDING,
                                  now + (asked > delay ? asked : delay), r->status, text, em);
+    log_warn("webhook.failed", "id=%s endpoint=%s attempt=%lld status=%lld error=%s", d->id,
+             d->endpoint_id, (long long)attempts, (long long)r->status, text);
     if (e == ERR_OK && r->status == GONE)
         e = store_webhook_disable(store, d->endpoint_id, "the endpoint answered 410 Gone", em);
     return e;
