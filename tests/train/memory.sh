@@ -38,10 +38,16 @@ a_run_takes_what_was_planned() {
         done
     done
 }
-check a_run_takes_what_was_planned a_run_takes_what_was_planned
 
 a_step_of_a_larger_model_takes_what_was_planned() {
     with_peak "$ffwd" bench --shape smollm2-135m --device cpu --dtype bf16 --seq 128 --batch 2 \
         --steps 1 --threads 2 >"$work/memory.log" && kept 0.95 1.05 <"$work/memory.log"
 }
-check a_step_of_a_larger_model_takes_what_was_planned a_step_of_a_larger_model_takes_what_was_planned
+
+for name in a_run_takes_what_was_planned a_step_of_a_larger_model_takes_what_was_planned; do
+    if nm "$ffwd" | grep -q __asan_init; then
+        skip $name "AddressSanitizer's own memory is resident too"
+    else
+        check $name $name
+    fi
+done
