@@ -191,7 +191,10 @@ class Server:
     def ask(self, method, path, body=None, headers=(), kind="application/json"):
         c = self.connect()
         try:
-            c.send(request(method, path, body, headers, kind))
+            try:
+                c.send(request(method, path, body, headers, kind))
+            except BrokenPipeError:
+                pass  # refused before all of it was sent: the answer says why
             return c.answer(method)
         finally:
             c.close()
