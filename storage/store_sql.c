@@ -106,13 +106,19 @@ static enum err first_row(struct store *s, sqlite3_stmt *q, struct err_msg *em) 
     return e == ERR_OK && !row ? ERR_NOT_FOUND : e;
 }
 
+static enum err one_va(struct store *s, struct err_msg *em, sqlite3_stmt **q, const char *sql,
+                       const char *types, va_list values) {
+    enum err e = query_va(s, em, q, sql, types, values);
+    return e == ERR_OK ? first_row(s, *q, em) : e;
+}
+
 enum err store__one(struct store *s, struct err_msg *em, sqlite3_stmt **q, const char *sql,
                     const char *types, ...) {
     va_list values;
     va_start(values, types);
-    enum err e = query_va(s, em, q, sql, types, values);
+    enum err e = one_va(s, em, q, sql, types, values);
     va_end(values);
-    return e == ERR_OK ? first_row(s, *q, em) : e;
+    return e;
 }
 
 enum err store__integer(struct store *s, struct err_msg *em, int64_t *out, const char *sql,
@@ -120,10 +126,8 @@ enum err store__integer(struct store *s, struct err_msg *em, int64_t *out, const
     sqlite3_stmt *q = NULL;
     va_list values;
     va_start(values, types);
-    enum err e = query_va(s, em, &q, sql, types, values);
+    enum err e = one_va(s, em, &q, sql, types, values);
     va_end(values);
-    if (e == ERR_OK)
-        e = first_row(s, q, em);
     if (e != ERR_OK)
         return e;
     *out = sqlite3_column_int64(q, 0);

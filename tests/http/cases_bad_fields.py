@@ -3,9 +3,8 @@
 The table is written by hand from the published API and docs/API.md, not read from the server.
 """
 import json
-import subprocess
 
-from harness import FORM, ROW, Server, form, test, until
+from harness import FORM, ROW, Server, bearer, form, test, until
 
 JOBS = "/v1/fine_tuning/jobs"
 LOW, TEXT = -10**6, "x" * 70000
@@ -294,12 +293,6 @@ def methods_and_integrations_that_are_not_here():
     c.unchanged()
 
 
-def bearer(s, project):
-    run = subprocess.run(s.command("keys", "create", "--project", project, "--data", s.data),
-                         capture_output=True, text=True, check=True)
-    return [("Authorization", "Bearer " + run.stdout.strip())]
-
-
 @test
 def what_a_create_request_names_must_be_there():
     c = Creator()
@@ -325,7 +318,7 @@ def what_a_create_request_names_must_be_there():
 @test
 def another_projects_file_and_model_do_not_exist():
     s = Server()
-    mine, other = bearer(s, "mine"), bearer(s, "other")
+    mine, other = bearer(s.key("mine")), bearer(s.key("other"))
     file, theirs = s.upload(headers=mine), s.upload(headers=other)
     made = s.post(JOBS, {"model": "tiny", "training_file": theirs}, headers=other).json()["id"]
     ended = until(lambda: (j := s.get(f"{JOBS}/{made}", headers=other).json())["finished_at"] and j)

@@ -2,11 +2,10 @@
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 
-from harness import FORM, Server, alone, form, test, until
+from harness import FORM, Server, alone, bearer, form, test, until
 
 
 def act(s, job, action, want=200):
@@ -148,10 +147,7 @@ def projects_take_turns_and_priority_goes_first():
     s = Server()
     keys = {}
     for name in ("many", "few"):
-        run = subprocess.run(s.command("keys", "create", "--project", name, "--data", s.data),
-                             capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        keys[name] = [("Authorization", "Bearer " + re.search(r"sk-ffwd-\S+", run.stdout)[0])]
+        keys[name] = bearer(s.key(name))
     files = {n: s.upload(headers=h) for n, h in keys.items()}
 
     def create(project, how):
@@ -305,9 +301,7 @@ def checkpoints_of_another_project_need_a_permission():
     s = Server()
     keys = {}
     for name in ("owner", "guest"):
-        run = subprocess.run(s.command("keys", "create", "--project", name, "--data", s.data),
-                             capture_output=True, text=True)
-        keys[name] = [("Authorization", "Bearer " + re.search(r"sk-ffwd-\S+", run.stdout)[0])]
+        keys[name] = bearer(s.key(name))
     files = {n: s.upload(headers=h) for n, h in keys.items()}
 
     def create(project, model, want=200):

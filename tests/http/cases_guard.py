@@ -1,10 +1,9 @@
 """Raw bytes: requests that two parsers could read differently, and clients that are slow."""
 import select
 import socket
-import subprocess
 import time
 
-from harness import Connection, FORM, Server, Skip, alone, form, request, test, until
+from harness import Connection, FORM, Server, Skip, alone, bearer, form, request, test, until
 
 NEXT = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 BODY = b"Content-Type: application/json\r\n"
@@ -168,10 +167,9 @@ def connections_of_one_address_are_limited():
     if not address:
         raise Skip("this machine has loopback only")
     s = Server(start=False, config={"limits": {"connections_per_address": 3}})
-    key = subprocess.run(s.command("keys", "create", "--data", s.data), capture_output=True,
-                         text=True, check=True).stdout.strip()
+    key = s.key()
     s.start(listen="0.0.0.0:0")
-    ask = request("GET", "/v1/models", headers=[("Authorization", "Bearer " + key)])
+    ask = request("GET", "/v1/models", headers=bearer(key))
 
     def client():
         c = Connection(s.port, 5, host=address)

@@ -1,23 +1,13 @@
 """What stands around an answer: request ids, the access log, rate limits, types, origins, Azure."""
 import re
-import subprocess
 import time
 
-from harness import Connection, FORM, ROW, Server, Skip, form, request, test, until
+from harness import Connection, FORM, ROW, Server, Skip, bearer, form, request, test, until
 from cases_guard import outward_address
 
 STANDARD = ("x-request-id", "openai-version", "openai-processing-ms", "openai-organization",
             "x-content-type-options")
 JOBS = "/v1/fine_tuning/jobs"
-
-
-def make_key(s, project="default"):
-    return subprocess.run(s.command("keys", "create", "--project", project, "--data", s.data),
-                          capture_output=True, text=True, check=True).stdout.strip()
-
-
-def bearer(key):
-    return [("Authorization", "Bearer " + key)]
 
 
 def log_line(s, a):
@@ -70,7 +60,7 @@ def every_answer_has_the_headers_and_a_line_in_the_log():
 @test
 def the_log_names_key_and_project_and_no_secret():
     s = Server()
-    key = make_key(s, "team-a")
+    key = s.key("team-a")
     a = s.get("/v1/models?secret=in-the-query", headers=bearer(key))
     line = log_line(s, a)
     assert line["project"] == "team-a" and line["key"].startswith("key-"), line
@@ -94,7 +84,7 @@ def the_log_names_key_and_project_and_no_secret():
 def rate_limits_of_keys_and_projects():
     s = Server(config={"limits": {"key_requests_per_minute": 60,
                                   "project_requests_per_minute": 100}})
-    one, two, other = make_key(s, "one"), make_key(s, "one"), make_key(s, "other")
+    one, two, other = s.key("one"), s.key("one"), s.key("other")
     start = time.time()
     first = s.get("/v1/models", headers=bearer(one))
     assert first.headers["x-ratelimit-limit-requests"] == "60", first.headers
@@ -128,7 +118,7 @@ def rate_limit_of_addresses_without_a_key():
     if not address:
         raise Skip("this machine has loopback only")
     s = Server(start=False, config={"limits": {"address_requests_per_minute": 20}})
-    key = make_key(s)
+    key = s.key()
     s.start(listen="0.0.0.0:0")
 
     def ask(host, headers):
@@ -183,7 +173,7 @@ def types_methods_and_sizes():
 @test
 def azure_clients():
     s = Server()
-    key = make_key(s)
+    key = s.key()
     azure = [("api-key", key)]
     file = s.ask("POST", "/openai/files?api-version=2024-10-21",
                  form([("purpose", None, b"fine-tune"), ("file", "t.jsonl", ROW.encode() * 12)]),
@@ -210,7 +200,7 @@ def azure_clients():
 def browsers_of_configured_origins():
     good, bad = "https://app.example", "https://bad.example"
     s = Server(config={"cors_origins": [good, "http://localhost:3000"]})
-    key = make_key(s)
+    key = s.key()
     pre = [("Access-Control-Request-Method", "POST"),
            ("Access-Control-Request-Headers", "authorization,content-type,x-stainless-os")]
     for path in (JOBS, "/v1/files", "/openai/v1/models", "/v1/nothing"):

@@ -4,16 +4,12 @@ import os
 import stat
 import subprocess
 
-from harness import FORM, ROW, Server, form, test, until
+from harness import FORM, ROW, Server, bearer, form, test, until
 
 
 def keys(s, *args):
     return subprocess.run(s.command("keys", *args, "--data", s.data), capture_output=True,
                           text=True, timeout=30)
-
-
-def bearer(key):
-    return [("Authorization", "Bearer " + key)]
 
 
 @test

@@ -2,9 +2,8 @@
 import json
 import os
 import re
-import subprocess
 
-from harness import Connection, Server, Skip, request, test, until
+from harness import Connection, Server, Skip, bearer, request, test, until
 from cases_guard import outward_address
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
@@ -158,18 +157,16 @@ def metrics_are_for_this_machine_or_a_key():
     address = outward_address()
     for setting in (None, "key", "open"):
         s = Server(start=False, config={"metrics": setting} if setting else {})
-        key = subprocess.run(s.command("keys", "create", "--data", s.data), capture_output=True,
-                             text=True, check=True).stdout.strip()
+        key = s.key()
         s.start(listen="0.0.0.0:0" if address else "127.0.0.1:0")
         near = s.get("/metrics").status
         assert near == (401 if setting == "key" else 200), (setting, near)
-        bearer = [("Authorization", "Bearer " + key)]
-        assert s.get("/metrics", headers=bearer).status == 200
+        assert s.get("/metrics", headers=bearer(key)).status == 200
         if address:
             c = Connection(s.port, host=address)
             c.send(request("GET", "/metrics"))
             assert c.answer().status == (200 if setting == "open" else 401), setting
-            c.send(request("GET", "/metrics", headers=bearer))
+            c.send(request("GET", "/metrics", headers=bearer(key)))
             assert c.answer().status == 200
         s.stop()
     if not address:

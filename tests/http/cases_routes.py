@@ -6,9 +6,8 @@ The list of paths is written by hand from the published API and docs/API.md.
 import json
 import os
 import re
-import subprocess
 
-from harness import FORM, ROW, Server, form, test, until
+from harness import FORM, ROW, Server, bearer, form, test, until
 
 JOBS = "/v1/fine_tuning/jobs"
 PERMISSIONS = "/v1/fine_tuning/checkpoints/{checkpoint}/permissions"
@@ -64,12 +63,6 @@ def envelope(a, status, code=None, param=None):
     assert code is None or e["code"] == code, e
     assert param is None or e["param"] == param, e
     return e
-
-
-def bearer(s, project):
-    run = subprocess.run(s.command("keys", "create", "--project", project, "--data", s.data),
-                         capture_output=True, text=True, check=True)
-    return [("Authorization", "Bearer " + run.stdout.strip())]
 
 
 @test
@@ -178,7 +171,7 @@ def ids_that_are_not_there_and_those_of_others_are_one_answer():
     for case in UNKNOWN:  # odd, but still only an id
         if case[3] != "model":
             ask_for(s, case, "x" * 300)
-    mine, other = bearer(s, "mine"), bearer(s, "other")
+    mine, other = bearer(s.key("mine")), bearer(s.key("other"))
     have = owned(s, mine)
     for case in UNKNOWN:
         ask_for(s, case, have[case[3]], other)

@@ -1,10 +1,9 @@
 """Event streams: live, replay, reconnect."""
 import random
-import subprocess
 import threading
 import time
 
-from harness import Server, alone, read_stream, request, test, until
+from harness import Server, alone, bearer, read_stream, request, test, until
 
 
 def open_stream(s, job, last=None, extra=()):
@@ -123,9 +122,7 @@ def one_project_leaves_places_for_the_readers_of_others():
     assert open_stream(s, job).head()[0] == 429
     for c in free:
         c.close()
-    keys = {p: [("Authorization", "Bearer " + subprocess.run(
-        s.command("keys", "create", "--data", s.data, "--project", p), capture_output=True,
-        text=True, check=True).stdout.strip())] for p in ("default", "other")}
+    keys = {p: bearer(s.key(p)) for p in ("default", "other")}
 
     def reader(project, of):
         c = s.connect()

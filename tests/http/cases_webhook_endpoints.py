@@ -2,11 +2,10 @@
 import json
 import signal
 import socket
-import subprocess
 import time
 
 from cases_webhooks import ALLOW, Receiver, add, header, rows, signed_by, webhooks
-from harness import Server, request, test, until
+from harness import Server, bearer, request, test, until
 
 
 @test
@@ -164,11 +163,10 @@ def webhook_endpoints_by_command():
                  ("rotate", "whe_none"), ("test", "whe_none"), ("other",), ()):
         assert webhooks(s, *args).returncode == 2, args
     # keys of projects see their own only
-    keys = {p: subprocess.run(s.command("keys", "create", "--project", p, "--data", s.data),
-                              capture_output=True, text=True).stdout.strip() for p in ("one", "two")}
+    keys = {p: s.key(p) for p in ("one", "two")}
     for project, n in (("one", 1), ("two", 0)):
         found = s.get("/v1/webhook_endpoints",
-                      headers=[("Authorization", "Bearer " + keys[project])]).json()["data"]
+                      headers=bearer(keys[project])).json()["data"]
         assert len(found) == n, (project, found)
     s.stop()
     # without a server

@@ -185,6 +185,12 @@ class Server:
             self.process.send_signal(how)
         return self.process.wait(seconds)
 
+    def key(self, project="default"):
+        """A new API key."""
+        return subprocess.run(
+            self.command("keys", "create", "--project", project, "--data", self.data),
+            capture_output=True, text=True, check=True).stdout.strip()
+
     def connect(self, timeout=20):
         return Connection(self.port, timeout)
 
@@ -266,6 +272,10 @@ class Server:
 
 BOUNDARY = "bOuNdArY123"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def bearer(key):
+    return [("Authorization", "Bearer " + key)]
 
 
 def form(parts, end=True):
