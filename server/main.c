@@ -48,6 +48,10 @@ int main(int argc, char **argv) {
     (void)setenv("UV_THREADPOOL_SIZE", "16", 0);
     uv_disable_stdio_inheritance();
     json_object_seed(0);
+    if (argc == 3 && strcmp(argv[2], "--help") == 0) {
+        fputs(config_help(), stdout);
+        return 0;
+    }
     if (argc > 1 && strcmp(argv[1], "keys") == 0)
         return report(keys_cmd(argc - 1, argv + 1, &em), &em);
     if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
