@@ -9,7 +9,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOG_LINE_MAX 2048
 #define HELD_MAX 32768
 
 static atomic_int threshold = LOG_INFO;
@@ -76,25 +75,77 @@ static size_t add_second(char *line, size_t room, time_t second) {
     return used_of(snprintf(line, room, "%s", text), room);
 }
 
-void log_line(enum log_level level, const char *event, const char *fmt, ...) {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
+static void add_bytes(struct log_fields *l, const char *bytes, size_t n) {
+    size_t room = sizeof l->line - 1 - l->used; /* the newline always fits */
+    n = n < room ? n : room;
+    memcpy(l->line + l->used, bytes, n);
+    l->used += n;
+}
+
+static void add_name(struct log_fields *l, const char *name) {
+    if (!l->first)
+        add_bytes(l, " ", 1);
+    l->first = false;
+    add_bytes(l, name, strlen(name));
+    add_bytes(l, "=", 1);
+}
+
+bool log_begin(struct log_fields *l, enum log_level level, const char *event) {
+    static const char *const names[] = {"debug ", "info ", "warn ", "error "};
+    l->used = 0;
+    l->first = true;
+    l->level = level;
     if ((int)level < atomic_load(&threshold))
-        return;
+        return false;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    char line[LOG_LINE_MAX];
-    size_t room = sizeof line - 1; /* the newline always fits */
-    size_t used = add_second(line, room, now.tv_sec);
-    used += used_of(snprintf(line + used, room - used, ".%03ldZ %s %s ", now.tv_nsec / 1000000,
-                             names[level], event),
-                    room - used);
+    long ms = now.tv_nsec / 1000000;
+    char fraction[] = {
+        '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', ' '};
+    l->used = add_second(l->line, sizeof l->line, now.tv_sec);
+    add_bytes(l, fraction, sizeof fraction);
+    add_bytes(l, names[level], strlen(names[level]));
+    add_bytes(l, event, strlen(event));
+    add_bytes(l, " ", 1);
+    return true;
+}
+
+void log_text(struct log_fields *l, const char *name, const char *value, size_t n) {
+    add_name(l, name);
+    add_bytes(l, value, n);
+}
+
+void log_word(struct log_fields *l, const char *name, const char *value) {
+    log_text(l, name, value, strlen(value));
+}
+
+void log_integer(struct log_fields *l, const char *name, int64_t value) {
+    char text[24], *p = text + sizeof text;
+    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    do
+        *--p = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    if (value < 0)
+        *--p = '-';
+    log_text(l, name, p, (size_t)(text + sizeof text - p));
+}
+
+void log_end(struct log_fields *l) {
+    for (size_t i = 0; i < l->used; i++)
+        if ((unsigned char)l->line[i] < 0x20 || l->line[i] == 0x7f)
+            l->line[i] = '?';
+    l->line[l->used++] = '\n';
+    put_line(l->level, l->line, l->used);
+}
+
+void log_line(enum log_level level, const char *event, const char *fmt, ...) {
+    struct log_fields l;
+    if (!log_begin(&l, level, event))
+        return;
     va_list args;
     va_start(args, fmt);
-    used += used_of(vsnprintf(line + used, room - used, fmt, args), room - used);
+    size_t room = sizeof l.line - l.used;
+    l.used += used_of(vsnprintf(l.line + l.used, room, fmt, args), room);
     va_end(args);
-    for (size_t i = 0; i < used; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
-    line[used++] = '\n';
-    put_line(level, line, used);
+    log_end(&l);
 }

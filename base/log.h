@@ -8,6 +8,12 @@
 #ifndef FFWD_BASE_LOG_H
 #define FFWD_BASE_LOG_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOG_LINE_MAX 2048 /* bytes; what is longer is cut */
+
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* Lines below the level are dropped; the default is LOG_INFO. */
@@ -22,6 +28,20 @@ void log_release(void);
  * %s only: control characters in the finished line are replaced by '?'. */
 void log_line(enum log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* The same line, field by field, for what is logged often. */
+struct log_fields {
+    enum log_level level;
+    bool first;
+    size_t used;
+    char line[LOG_LINE_MAX];
+};
+/* false: lines of this level are dropped, and nothing else may be done with l. */
+bool log_begin(struct log_fields *l, enum log_level level, const char *event);
+void log_text(struct log_fields *l, const char *name, const char *value, size_t n);
+void log_word(struct log_fields *l, const char *name, const char *value);
+void log_integer(struct log_fields *l, const char *name, int64_t value);
+void log_end(struct log_fields *l);
 
 #define log_debug(...) log_line(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_line(LOG_INFO, __VA_ARGS__)

@@ -165,20 +165,12 @@ enum MHD_Result dispatch_begin(struct request *r, const char *method, const char
     return MHD_YES;
 }
 
-/* Whether the same was asked just now and the answer still holds: then *resp is it. */
-static bool answered_before(struct request *r, struct api_response *resp) {
+/* What the same request was answered just now, if that still holds; else NULL. */
+static struct answer *answered_before(const struct request *r) {
     const struct server *s = http_server(r->http);
     if (r->method != HTTP_GET)
-        return false;
-    const struct answer *known =
-        answers_find(http_answers(r->http), request_project(r), r->uri, store_version(s->store));
-    if (known == NULL)
-        return false;
-    *resp = (struct api_response){.status = 200,
-                                  .kind = API_BODY_TEXT,
-                                  .text = xstrndup(known->text, known->len),
-                                  .content_type = "application/json"};
-    return true;
+        return NULL;
+    return answers_find(http_answers(r->http), request_project(r), r->uri, store_version(s->store));
 }
 
 enum MHD_Result dispatch_finish(struct request *r) {
@@ -187,9 +179,11 @@ enum MHD_Result dispatch_finish(struct request *r) {
     struct api_response resp = {0};
     if (!request_end_body(r))
         return respond_send(r, &r->failure, false);
+    struct answer *known = answered_before(r);
+    if (known != NULL)
+        return respond_again(r, known);
     request_for_api(r, &q);
-    if (!answered_before(r, &resp))
-        r->route->handle(&s->api, &q, &r->params, &resp);
+    r->route->handle(&s->api, &q, &r->params, &resp);
     if (resp.check != NULL) {
         dry_runs_add(http_dry_runs(r->http), r, resp.check);
         return MHD_YES;

@@ -160,19 +160,26 @@ static void note_request(const struct request *r, bool whole) {
     double began = r->answered ? r->answered_at : now;
     metrics_request(r->http->server->metrics, r->route, r->status, began - r->start, r->body_bytes,
                     r->bytes_out);
-    int path = (int)strcspn(r->uri, "?");
+    size_t path = strcspn(r->uri, "?");
     path = path < LOG_PATH ? path : LOG_PATH;
     if (!r->begun) { /* libmicrohttpd could not read the head, or it never came whole */
-        log_info("http.unread", "id=%s path=%.*s", r->id, path, r->uri);
+        log_info("http.unread", "id=%s path=%.*s", r->id, (int)path, r->uri);
         return;
     }
-    log_info("http.request",
-             "id=%s method=%s path=%.*s status=%d ms=%lld bytes_in=%lld bytes=%lld project=%s "
-             "key=%s end=%s",
-             r->id, r->verb, path, r->uri, r->status, llround((now - r->start) * 1000),
-             (long long)r->body_bytes, (long long)r->bytes_out,
-             r->project != NULL ? r->project : "-", r->key_id[0] != '\0' ? r->key_id : "-",
-             whole ? "sent" : "cut");
+    struct log_fields line;
+    if (!log_begin(&line, LOG_INFO, "http.request"))
+        return;
+    log_word(&line, "id", r->id);
+    log_word(&line, "method", r->verb);
+    log_text(&line, "path", r->uri, path);
+    log_integer(&line, "status", r->status);
+    log_integer(&line, "ms", llround((now - r->start) * 1000));
+    log_integer(&line, "bytes_in", r->body_bytes);
+    log_integer(&line, "bytes", r->bytes_out);
+    log_word(&line, "project", r->project != NULL ? r->project : "-");
+    log_word(&line, "key", r->key_id[0] != '\0' ? r->key_id : "-");
+    log_word(&line, "end", whole ? "sent" : "cut");
+    log_end(&line);
 }
 
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **req_cls,

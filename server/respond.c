@@ -103,12 +103,31 @@ static void text_body(struct respond_body *out, char *text_take, const char *typ
     add(out->mhd, "Content-Type", type);
 }
 
-/* So that the same request is answered without looking again, as long as nothing changes. */
-static void keep(const struct request *r, const struct api_response *resp) {
-    const struct server *s = http_server(r->http);
-    if (resp->of_store && resp->status == 200 && r->method == HTTP_GET)
+static void let_go(void *answer) {
+    answer_let_go(answer);
+}
+
+static void answer_body(struct respond_body *out, struct answer *answer) {
+    out->mhd = MHD_create_response_from_buffer_with_free_callback_cls(answer->len, answer->text,
+                                                                      let_go, answer_hold(answer));
+    if (out->mhd == NULL)
+        answer_let_go(answer);
+    out->bytes = (int64_t)answer->len;
+    add(out->mhd, "Content-Type", "application/json");
+}
+
+/* What is read from the store alone is kept, so that the same request is answered without looking
+ * again as long as nothing changes. */
+static void stored_body(const struct request *r, struct api_response *resp,
+                        struct respond_body *out) {
+    struct server *s = http_server(r->http);
+    struct answer *answer = answer_new(resp->text, strlen(resp->text));
+    resp->text = NULL;
+    if (resp->status == 200 && r->method == HTTP_GET)
         answers_keep(http_answers(r->http), request_project(r), r->uri, store_version(s->store),
-                     resp->text, strlen(resp->text));
+                     answer);
+    answer_body(out, answer);
+    answer_let_go(answer);
 }
 
 static void json_body(struct respond_body *out, const struct api_response *resp) {
@@ -153,7 +172,10 @@ static void make_body(struct request *r, struct api_response *resp, struct respo
         stream_body(r, resp, out);
         break;
     case API_BODY_TEXT:
-        keep(r, resp);
+        if (resp->of_store) {
+            stored_body(r, resp, out);
+            break;
+        }
         text_body(out, resp->text != NULL ? resp->text : xstrdup(""),
                   resp->content_type != NULL ? resp->content_type : "text/plain; charset=utf-8");
         resp->text = NULL;
@@ -177,25 +199,37 @@ static enum connection_phase phase_of(const struct respond_body *body, enum api_
     return body->streams ? PHASE_FILE : PHASE_REPLY;
 }
 
+static enum MHD_Result queue(struct request *r, const struct api_response *resp,
+                             const struct respond_body *body, enum connection_phase phase,
+                             bool close) {
+    add_common(r, resp, body->status, body->mhd, close);
+    if (body->content_range[0] != '\0')
+        add(body->mhd, "Content-Range", body->content_range);
+    enum MHD_Result result = MHD_queue_response(r->mhd, (unsigned)body->status, body->mhd);
+    MHD_destroy_response(body->mhd);
+    r->answered = true;
+    r->answered_at = clock_mono();
+    r->status = body->status;
+    r->bytes_out = r->head ? 0 : body->bytes;
+    if (r->connection != NULL)
+        connection_set_phase(r->connection, phase);
+    return result;
+}
+
 enum MHD_Result respond_send(struct request *r, struct api_response *resp, bool close) {
     struct respond_body body;
     enum api_body kind = resp->kind;
     make_body(r, resp, &body);
-    if (body.mhd == NULL) {
-        api_response_clear(resp);
-        return MHD_NO;
-    }
-    add_common(r, resp, body.status, body.mhd, close);
-    if (body.content_range[0] != '\0')
-        add(body.mhd, "Content-Range", body.content_range);
-    enum MHD_Result result = MHD_queue_response(r->mhd, (unsigned)body.status, body.mhd);
-    MHD_destroy_response(body.mhd);
+    enum MHD_Result result = MHD_NO;
+    if (body.mhd != NULL)
+        result = queue(r, resp, &body, phase_of(&body, kind), close);
     api_response_clear(resp);
-    r->answered = true;
-    r->answered_at = clock_mono();
-    r->status = body.status;
-    r->bytes_out = r->head ? 0 : body.bytes;
-    if (r->connection != NULL)
-        connection_set_phase(r->connection, phase_of(&body, kind));
     return result;
+}
+
+enum MHD_Result respond_again(struct request *r, struct answer *known) {
+    const struct api_response resp = {.status = 200, .kind = API_BODY_TEXT};
+    struct respond_body body = {.status = 200};
+    answer_body(&body, known);
+    return body.mhd != NULL ? queue(r, &resp, &body, PHASE_REPLY, false) : MHD_NO;
 }

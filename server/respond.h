@@ -13,10 +13,13 @@
 #include <stdbool.h>
 
 #include "api/api.h"
+#include "server/answers.h"
 #include "server/request.h"
 
 /* Queues resp (cleared afterwards) as the answer to r. close: the connection ends after it. */
 enum MHD_Result respond_send(struct request *r, struct api_response *resp, bool close);
+/* Queues what was answered before, as JSON. */
+enum MHD_Result respond_again(struct request *r, struct answer *known);
 /* Whether a browser page of this origin may read answers. */
 bool respond_origin_allowed(const struct request *r, const char *origin);
 

@@ -276,15 +276,15 @@ void store_new_id(const char *prefix, char id[STORE_ID_SIZE]) {
     /* One call of the kernel for some ids, not one for each digit. */
     static _Thread_local unsigned char bytes[32 * ID_RANDOM];
     static _Thread_local size_t next = sizeof bytes;
-    char random[ID_RANDOM + 1];
-    for (int i = 0; i < ID_RANDOM; next++) {
+    size_t n = strlen(prefix);
+    memcpy(id, prefix, n);
+    for (size_t end = n + ID_RANDOM; n < end; next++) {
         if (next == sizeof bytes) {
             randombytes_buf(bytes, sizeof bytes);
             next = 0;
         }
         if (bytes[next] < FAIR)
-            random[i++] = digits[bytes[next] % N_DIGITS];
+            id[n++] = digits[bytes[next] % N_DIGITS];
     }
-    random[ID_RANDOM] = '\0';
-    (void)snprintf(id, STORE_ID_SIZE, "%s%s", prefix, random);
+    id[n] = '\0';
 }

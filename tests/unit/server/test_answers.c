@@ -2,6 +2,7 @@
  * row has changed. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/answers.h"
@@ -14,13 +15,22 @@ static void tear_down(void) {
 
 TestSuite(answers, .fini = tear_down);
 
+static void keep(const char *project, const char *uri, int64_t version, const char *text,
+                 size_t len) {
+    char *copy = malloc(len);
+    memcpy(copy, text, len);
+    struct answer *answer = answer_new(copy, len);
+    answers_keep(&all, project, uri, version, answer);
+    answer_let_go(answer);
+}
+
 /* Keeps and finds within one second: tries again where the second ended in between. */
 static const struct answer *keep_and_find(const char *kept_by, const char *kept_uri,
                                           const char *project, const char *uri, int64_t version) {
     const struct answer *found = NULL;
     answers_clear(&all);
     for (int i = 0; i < 3 && found == NULL; i++) {
-        answers_keep(&all, kept_by, kept_uri, 7, "{\"a\":1}", 7);
+        keep(kept_by, kept_uri, 7, "{\"a\":1}", 7);
         found = answers_find(&all, project, uri, version);
     }
     return found;
@@ -43,15 +53,24 @@ Test(answers, are_not_found_after_a_change_elsewhere_or_by_others) {
 
 Test(answers, that_are_too_large_are_not_kept) {
     static char text[ANSWERS_BYTES + 1];
-    answers_keep(&all, "p", "/v1/big", 1, text, sizeof text);
+    keep("p", "/v1/big", 1, text, sizeof text);
     cr_expect_null(answers_find(&all, "p", "/v1/big", 1));
+}
+
+Test(answers, that_are_being_sent_outlive_their_slot) {
+    struct answer *sent = answer_new(strdup("{}"), 2);
+    answers_keep(&all, "p", "/v1/x", 1, sent);
+    answers_clear(&all);
+    cr_expect_eq(sent->holders, 1);
+    cr_expect_str_eq(sent->text, "{}");
+    answer_let_go(sent);
 }
 
 Test(answers, take_bounded_room) {
     char uri[32];
     for (int i = 0; i < 10 * ANSWERS_SLOTS; i++) {
         (void)snprintf(uri, sizeof uri, "/v1/%d", i);
-        answers_keep(&all, "p", uri, 1, "{}", 2);
+        keep("p", uri, 1, "{}", 2);
     }
     int kept = 0;
     for (size_t i = 0; i < ANSWERS_SLOTS; i++)
