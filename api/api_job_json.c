@@ -57,6 +57,16 @@ static void asked_for(const char *request, struct json_part out[N_HYPER]) {
             out[i] = other[i];
 }
 
+/* What is stored is printed as it is shown, but for a real that was given as a whole number. */
+static void write_real(struct json_text *w, struct json_part value) {
+    bool whole =
+        memchr(value.at, '.', value.len) == NULL && memchr(value.at, 'e', value.len) == NULL;
+    if (whole)
+        json_text_real(w, json_part_number(value));
+    else
+        json_text_part(w, value);
+}
+
 /* What the request asks for, until the worker has resolved it to numbers. */
 static void write_hyperparameters(struct json_text *w, const struct job_text *job) {
     struct json_part asked[N_HYPER], resolved[N_HYPER];
@@ -69,7 +79,7 @@ static void write_hyperparameters(struct json_text *w, const struct job_text *jo
         if (json_part_kind(value) != '0')
             json_text_string(w, "auto");
         else if (i == N_HYPER - 1)
-            json_text_real(w, json_part_number(value));
+            write_real(w, value);
         else
             json_text_integer(w, llround(json_part_number(value)));
     }

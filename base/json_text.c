@@ -21,6 +21,9 @@ static const char *skip_space(const char *p) {
 
 /* p: after the opening quote. What follows the closing one, or the end of the text. */
 static const char *skip_string(const char *p) {
+    const char *quote = strchrnul(p, '"');
+    if (*quote == '"' && (quote == p || quote[-1] != '\\'))
+        return quote + 1;
     for (; *p != '\0'; p++) {
         if (*p == '"')
             return p + 1;
@@ -32,13 +35,13 @@ static const char *skip_string(const char *p) {
 
 /* What follows an array or an object, or the end of the text. */
 static const char *skip_nested(const char *p) {
-    for (int depth = 0; *p != '\0';) {
+    for (int depth = 0; *(p += strcspn(p, "\"{}[]")) != '\0';) {
         char c = *p++;
         if (c == '"')
             p = skip_string(p);
         else if (c == '{' || c == '[')
             depth++;
-        else if ((c == '}' || c == ']') && --depth == 0)
+        else if (--depth == 0)
             break;
     }
     return p;
@@ -54,15 +57,21 @@ static const char *skip_value(const char *p) {
     return p;
 }
 
-static void note(const char *name, size_t name_len, struct json_part value,
-                 const char *const *names, int n, struct json_part *out) {
-    for (int i = 0; i < n; i++)
-        if (names[i][0] == name[0] && strncmp(names[i], name, name_len) == 0 &&
-            names[i][name_len] == '\0')
-            out[i] = value;
+/* How many of the names this one is: 1 or 0. */
+static int note(const char *name, size_t name_len, struct json_part value, const char *const *names,
+                int n, struct json_part *out) {
+    for (int i = 0; i < n; i++) {
+        if (names[i][0] != name[0] || strncmp(names[i], name, name_len) != 0 ||
+            names[i][name_len] != '\0')
+            continue;
+        out[i] = value;
+        return 1;
+    }
+    return 0;
 }
 
 void json_parts(const char *object, const char *const *names, int n, struct json_part *out) {
+    int missing = n;
     for (int i = 0; i < n; i++)
         out[i] = (struct json_part){0};
     const char *p = object != NULL ? skip_space(object) : "";
@@ -80,8 +89,8 @@ void json_parts(const char *object, const char *const *names, int n, struct json
         p = skip_space(p);
         if (*p != ',' && *p != '}')
             return;
-        note(name, (size_t)(end - name) - 1, value, names, n, out);
-        if (*p == '}')
+        missing -= note(name, (size_t)(end - name) - 1, value, names, n, out);
+        if (missing == 0 || *p == '}')
             return;
     }
 }

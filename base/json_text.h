@@ -21,7 +21,8 @@ struct json_part {
 };
 
 /* Finds members of an object by name, in one pass: out[i] is the value of names[i]. object: JSON
- * text that a NUL follows; what is no object, or is cut off, has no members (or no more). */
+ * text that a NUL follows, in which no name stands twice; what is no object, or is cut off, has no
+ * members (or no more). */
 void json_parts(const char *object, const char *const *names, int n, struct json_part *out);
 struct json_part json_part_of(const char *object, const char *name);
 /* text NULL: none */

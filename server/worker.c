@@ -15,13 +15,14 @@
 
 #define READ_BYTES 65536
 #define STALL_MS 1000
+#define REST_MS 100 /* between two transactions: what a fast job says meanwhile shares the next */
 #define HANDLES 4
 
 struct worker {
     struct worker_events events;
     uv_process_t process;
     uv_pipe_t in, out; /* the worker's stdin and stdout */
-    uv_timer_t stall;
+    uv_timer_t pause;  /* nothing is read while it runs */
     struct buf line;
     json_t *pending; /* messages that could not be taken */
     char chunk[READ_BYTES];
@@ -53,7 +54,7 @@ static void end_if_over(struct worker *w) {
     w->events.ended(w->events.arg, w->status, w->signal);
     uv_close((uv_handle_t *)&w->process, free_when_closed);
     uv_close((uv_handle_t *)&w->out, free_when_closed);
-    uv_close((uv_handle_t *)&w->stall, free_when_closed);
+    uv_close((uv_handle_t *)&w->pause, free_when_closed);
     if (w->input_open)
         uv_close((uv_handle_t *)&w->in, free_when_closed);
 }
@@ -76,7 +77,12 @@ static void give_chunk(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
     *out = uv_buf_init(w->chunk, READ_BYTES);
 }
 
-static void on_stall(uv_timer_t *timer);
+static void on_pause_end(uv_timer_t *timer);
+
+static void pause_reading(struct worker *w, uint64_t ms) {
+    (void)uv_read_stop((uv_stream_t *)&w->out);
+    (void)uv_timer_start(&w->pause, on_pause_end, ms, 0);
+}
 
 static void hand_on(struct worker *w, json_t *messages_take) {
     if (json_array_size(messages_take) == 0 || w->events.messages(w->events.arg, messages_take)) {
@@ -84,11 +90,10 @@ static void hand_on(struct worker *w, json_t *messages_take) {
         return;
     }
     w->pending = messages_take;
-    (void)uv_read_stop((uv_stream_t *)&w->out);
-    (void)uv_timer_start(&w->stall, on_stall, STALL_MS, 0);
+    pause_reading(w, STALL_MS);
 }
 
-static void on_stall(uv_timer_t *timer) {
+static void on_pause_end(uv_timer_t *timer) {
     struct worker *w = timer->data;
     json_t *messages = w->pending;
     w->pending = NULL;
@@ -138,7 +143,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes) {
         buf_reset(&w->line);
         worker_kill(w);
     }
+    bool any = json_array_size(messages) > 0;
     hand_on(w, messages);
+    if (any && n < READ_BYTES && w->pending == NULL)
+        pause_reading(w, REST_MS);
 }
 
 /* ---- what it is told ------------------------------------------------------------------------ */
@@ -238,8 +246,8 @@ enum err worker_start(uv_loop_t *loop, const struct config *config,
     buf_init(&w->line, LIMIT_PIPE_LINE + READ_BYTES);
     (void)uv_pipe_init(loop, &w->in, 0);
     (void)uv_pipe_init(loop, &w->out, 0);
-    (void)uv_timer_init(loop, &w->stall);
-    w->process.data = w->in.data = w->out.data = w->stall.data = w;
+    (void)uv_timer_init(loop, &w->pause);
+    w->process.data = w->in.data = w->out.data = w->pause.data = w;
     int rc = spawn_worker(w, loop, config, lock_fd);
     if (rc == 0)
         worker_lock_write_pid(lock_fd, w->process.pid);
@@ -248,7 +256,7 @@ enum err worker_start(uv_loop_t *loop, const struct config *config,
         uv_close((uv_handle_t *)&w->process, free_when_closed);
         uv_close((uv_handle_t *)&w->in, free_when_closed);
         uv_close((uv_handle_t *)&w->out, free_when_closed);
-        uv_close((uv_handle_t *)&w->stall, free_when_closed);
+        uv_close((uv_handle_t *)&w->pause, free_when_closed);
         return err_set(em, ERR_NOT_FOUND, "cannot start %s: %s", config->engine, uv_strerror(rc));
     }
     log_info("worker.start", "pid=%d device=%s", w->process.pid, config->device);
