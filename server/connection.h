@@ -2,8 +2,10 @@
  *
  * What:    libmicrohttpd's timeout is idle time; a client that sends or reads a byte a second would
  *          stay for ever. Each connection has a phase and a deadline; a regular sweep cuts the
- * late. Owns:    the list of open connections. Threads: the loop thread only. Errors:  none: a late
- * connection is shut down, which libmicrohttpd sees as its end.
+ *          late.
+ * Owns:    the list of open connections.
+ * Threads: the loop thread only.
+ * Errors:  none: a late connection is shut down, which libmicrohttpd sees as its end.
  */
 #ifndef FFWD_SERVER_CONNECTION_H
 #define FFWD_SERVER_CONNECTION_H

@@ -2,8 +2,10 @@
  *
  * What:    requests by route and class of status, with histograms of their time; everything else is
  *          read where it is kept when somebody asks. Labels are the route table's patterns and
- * other fixed words, never anything a client sent, so the number of series is bounded. Owns:    its
- * counters. Threads: the loop thread only. Errors:  what cannot be read is left out.
+ *          other fixed words, never anything a client sent, so the number of series is bounded.
+ * Owns:    its counters.
+ * Threads: the loop thread only.
+ * Errors:  what cannot be read is left out.
  */
 #ifndef FFWD_SERVER_METRICS_H
 #define FFWD_SERVER_METRICS_H

@@ -1,8 +1,10 @@
 /* rate: token buckets, by key, project or address.
  *
  * What:    a bucket holds one minute's requests and fills steadily. The table has a fixed size;
- * when a set of it is full, the bucket that holds most is given up, which forgets least. Owns: its
- * table. Threads: the loop thread only. Errors:  none; a refusal is a result.
+ *          when a set of it is full, the bucket that holds most is given up, which forgets least.
+ * Owns:    its table.
+ * Threads: the loop thread only.
+ * Errors:  none; a refusal is a result.
  */
 #ifndef FFWD_SERVER_RATE_H
 #define FFWD_SERVER_RATE_H

@@ -2,9 +2,10 @@
  *
  * What:    DATA/trash. To free a large file's blocks takes long, so a file or folder is moved there
  *          and removed by another thread. A small file, or one of several names, is removed at
- * once. What a crash leaves in the trash goes at the next start. Owns:    nothing. Threads:
- * trash_put: any; trash_empty: one at a time, not the loop thread. Errors:  what cannot be moved is
- * removed where it is, however long that takes.
+ *          once. What a crash leaves in the trash goes at the next start.
+ * Owns:    nothing.
+ * Threads: trash_put: any; trash_empty: one at a time, not the loop thread.
+ * Errors:  what cannot be moved is removed where it is, however long that takes.
  */
 #ifndef FFWD_STORAGE_TRASH_H
 #define FFWD_STORAGE_TRASH_H

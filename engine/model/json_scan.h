@@ -2,8 +2,10 @@
  *
  * What:    the pieces a header parser is made of: punctuation, strings, unsigned integers. Used
  *          where a refusal must name the byte, and where a tree of a big header would cost too
- * much. Owns:    nothing; the bytes belong to the caller. Threads: one cursor, one thread. Errors:
- * ERR_INPUT "PATH: byte N: reason".
+ *          much.
+ * Owns:    nothing; the bytes belong to the caller.
+ * Threads: one cursor, one thread.
+ * Errors:  ERR_INPUT "PATH: byte N: reason".
  */
 #ifndef FFWD_ENGINE_MODEL_JSON_SCAN_H
 #define FFWD_ENGINE_MODEL_JSON_SCAN_H

@@ -1,9 +1,9 @@
 /* chat_json: JSON as a chat template's `tojson` filter writes it.
  *
  * What:    the text of Python's json.dumps(value, ensure_ascii=False): keys in their order, ", "
- * and
- *          ": " between (with indent: a line each), floats as repr() writes them.
- * Owns:    nothing. Threads: safe.
+ *          and ": " between (with indent: a line each), floats as repr() writes them.
+ * Owns:    nothing.
+ * Threads: safe.
  * Errors:  only those of the buffer (ERR_LIMIT).
  */
 #ifndef FFWD_ENGINE_TEXT_CHAT_JSON_H

@@ -2,7 +2,9 @@
  *
  * What:    a list of fingerprints; a template on it is rendered exactly, another one of the same
  *          family probably.
- * Owns:    nothing. Threads: safe. Errors: none.
+ * Owns:    nothing.
+ * Threads: safe.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_TEXT_CHAT_KNOWN_H
 #define FFWD_ENGINE_TEXT_CHAT_KNOWN_H

@@ -1,9 +1,10 @@
 /* tok_bpe: the `model` of tokenizer.json, byte-pair encoding.
  *
  * What:    vocab, merges (as "a b" or ["a","b"]), unk_token, fuse_unk, byte_fallback,
- * ignore_merges, continuing_subword_prefix, end_of_word_suffix. Owns:    struct bpe owns its
- * tables. Threads: read-only after loading; a scratch belongs to one thread. Errors:  every id and
- * merge is checked: ERR_INPUT naming the entry. Dropout is ERR_UNSUPPORTED.
+ *          ignore_merges, continuing_subword_prefix, end_of_word_suffix.
+ * Owns:    struct bpe owns its tables.
+ * Threads: read-only after loading; a scratch belongs to one thread.
+ * Errors:  every id and merge is checked: ERR_INPUT naming the entry. Dropout is ERR_UNSUPPORTED.
  */
 #ifndef FFWD_ENGINE_TEXT_TOK_BPE_H
 #define FFWD_ENGINE_TEXT_TOK_BPE_H

@@ -1,9 +1,10 @@
 /* tok_post: the `post_processor` of tokenizer.json.
  *
  * What:    TemplateProcessing (single sequences), BertProcessing, RobertaProcessing, ByteLevel
- * (which only moves offsets) and Sequence, as one template of ids around the text's ids. Owns:
- * struct tok_post its items. Threads: read-only after loading. Errors:  ERR_INPUT, or
- * ERR_UNSUPPORTED naming the type.
+ *          (which only moves offsets) and Sequence, as one template of ids around the text's ids.
+ * Owns:    struct tok_post its items.
+ * Threads: read-only after loading.
+ * Errors:  ERR_INPUT, or ERR_UNSUPPORTED naming the type.
  */
 #ifndef FFWD_ENGINE_TEXT_TOK_POST_H
 #define FFWD_ENGINE_TEXT_TOK_POST_H

@@ -1,7 +1,8 @@
 /* tok_precompiled: SentencePiece's precompiled character map.
  *
  * What:    a double-array trie from byte strings to replacements, applied grapheme by grapheme,
- * then character by character, as the Precompiled normalizer does. Owns:    the decoded map.
+ *          then character by character, as the Precompiled normalizer does.
+ * Owns:    the decoded map.
  * Threads: read-only after loading.
  * Errors:  a map that is cut short or points outside itself is ERR_INPUT.
  */
