@@ -1,37 +1,53 @@
 /* attention: see attention.h. */
 #include "engine/ops/cpu/attention.h"
 
-#include <string.h>
+void *piece(struct pieces *p, int64_t bytes) {
+    void *at = p->base ? p->base + p->used : NULL;
+    p->used += (size_t)(bytes + 63) / 64 * 64;
+    return at;
+}
+
+/* Intel's processors multiply pairs of bf16 outside of tiles at half the speed of f32, AMD's at
+ * twice that speed. */
+static bool bf16_is_faster(const struct cpu *c) {
+    return c->k->tiles || c->product == CPU_PRODUCT_PRIMITIVES || !__builtin_cpu_is("intel");
+}
 
 const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype) {
-    return dtype == DTYPE_BF16 && c->native_bf16 && c->k->bf16 ? c->k->bf16 : c->k->f32;
+    bool bf16 = dtype == DTYPE_BF16 && c->native_bf16 && c->k->bf16;
+    return bf16 && bf16_is_faster(c) ? c->k->bf16 : c->k->f32;
 }
 
-/* Rows of one head. */
-static struct tensor head_rows(struct tensor t, int64_t head, int64_t head_dim, int64_t first,
-                               int64_t count) {
-    return tensor_rows(tensor_columns(t, head * head_dim, head_dim), first, count);
+int64_t block_bytes(const struct blocks *e) {
+    return BLOCK_UNIT * BLOCK_UNIT * (int64_t)dtype_size(e->dtype);
 }
 
-void attention_load(const struct cpu *c, const struct blocks *e, struct tensor t, int64_t head,
-                    int64_t head_dim, int64_t first, int64_t count, void *dst) {
-    struct tensor from = head_rows(t, head, head_dim, first, count);
-    int64_t size = (int64_t)dtype_size(e->dtype), width = block_round(head_dim) * size;
-    int64_t filled = head_dim * size;
-    char *row = dst;
-    for (int64_t i = 0; i < count; i++, row += width) {
-        if (from.dtype == e->dtype)
-            memcpy(row, row_at(from, i), (size_t)filled);
-        else
-            cpu_widen(c, from.dtype, row_at(from, i), head_dim, (float *)(void *)row);
-        memset(row + filled, 0, (size_t)(width - filled));
+void attention_pack(const struct blocks *e, struct head_rows h, int64_t first, int64_t count,
+                    enum tile_form form, int64_t step, char *dst) {
+    struct tensor t = head_tensor(h, first, count);
+    struct tile_block b = {.dtype = t.dtype, .stride = t.stride, .rows = count};
+    for (int64_t col = 0; col < h.head_dim; col += BLOCK_UNIT, dst += step) {
+        b.cols = h.head_dim - col < BLOCK_UNIT ? h.head_dim - col : BLOCK_UNIT;
+        b.data = (const char *)t.data + col * (int64_t)dtype_size(t.dtype);
+        e->pack(dst, &b, form);
     }
-    memset(row, 0, (size_t)((block_round(count) - count) * width));
 }
 
-void attention_store(const struct cpu *c, struct tensor t, int64_t head, int64_t head_dim,
-                     int64_t first, int64_t count, const float *src) {
-    struct tensor to = head_rows(t, head, head_dim, first, count);
+void attention_store(const struct cpu *c, const struct blocks *e, struct head_rows h, int64_t first,
+                     int64_t count, const float *panel, const float *factor, float *rows) {
+    struct tensor to = head_tensor(h, first, count);
+    int64_t width = blocks_of(h.head_dim) * BLOCK_UNIT;
+    e->turn(rows, panel, width, factor);
     for (int64_t i = 0; i < count; i++)
-        cpu_narrow(c, to.dtype, row_at(to, i), src + i * block_round(head_dim), head_dim);
+        cpu_narrow(c, to.dtype, row_at(to, i), rows + i * width, h.head_dim);
+}
+
+void attention_mask(const struct attention *a, const struct blocks *e, int64_t block,
+                    struct range keys, float *s) {
+    int64_t window = a->window > 0 ? a->window : INT32_MAX;
+    for (int64_t k = keys.first; k < keys.end; k++, s += BLOCK_UNIT * BLOCK_UNIT) {
+        int64_t behind = (block - k) * BLOCK_UNIT;
+        if (k == block || behind + BLOCK_UNIT > window)
+            e->mask(s, (int32_t)behind, (int32_t)window);
+    }
 }

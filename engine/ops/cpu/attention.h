@@ -1,54 +1,70 @@
-/* attention: blocks of queries and keys shared by the two passes.
+/* attention: panels of 32 queries and blocks of 32 keys, shared by the two passes.
  *
- * What:    which blocks there are, which keys a query sees, and heads as dense blocks in the type
- *          that products are done in.
+ * What:    which blocks of keys a panel sees, packing heads into blocks, and the scores of a panel.
  * Owns:    nothing.
- * Threads: pure functions.
+ * Threads: functions of their arguments.
  * Errors:  none.
  */
 #ifndef FFWD_ENGINE_OPS_CPU_ATTENTION_H
 #define FFWD_ENGINE_OPS_CPU_ATTENTION_H
 
+#include "engine/ops/cpu/blocks.h"
 #include "engine/ops/cpu/cpu.h"
 
-/* Queries, and keys, of a block. One size, so that the causal border runs through one block of a
- * row of blocks only, and a packed block is always used whole. */
-#define ATTENTION_BLOCK 128
+#define LOG2_E 1.44269504f
+#define LN_2 0.693147181f
 
-/* Positions within an example: [first, end). */
+static inline int64_t blocks_of(int64_t n) {
+    return (n + BLOCK_UNIT - 1) / BLOCK_UNIT;
+}
+
+/* Blocks [first, end). */
 struct range {
     int64_t first, end;
 };
 
-/* Keys that a query sees, and queries that see a key. */
-static inline struct range keys_seen(const struct attention *a, int64_t query) {
-    int64_t first = a->window > 0 && query >= a->window ? query - a->window + 1 : 0;
-    return (struct range){first, query + 1};
-}
-static inline struct range queries_seeing(const struct attention *a, int64_t key) {
-    return (struct range){key, a->window > 0 ? key + a->window : INT64_MAX};
-}
-
-/* The part of r in [start, start + n), counted from start; empty: {0, 0}. */
-static inline struct range range_in(struct range r, int64_t start, int64_t n) {
-    r.first = r.first > start ? r.first - start : 0;
-    r.end = r.end < start + n ? r.end - start : n;
-    return r.first < r.end ? r : (struct range){0, 0};
+/* Blocks of keys that the queries of a block see: its own, which the diagonal runs through, and
+ * those before it. */
+static inline struct range blocks_seen(const struct attention *a, int64_t block) {
+    int64_t query = block * BLOCK_UNIT;
+    bool bounded = a->window > 0 && query >= a->window;
+    return (struct range){bounded ? (query - a->window + 1) / BLOCK_UNIT : 0, block + 1};
 }
 
-static inline int64_t block_round(int64_t n) {
-    return (n + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT;
+static inline struct range range_in(struct range r, int64_t first, int64_t end) {
+    return (struct range){r.first > first ? r.first : first, r.end < end ? r.end : end};
 }
 
-/* bf16 where the processor has products in it, else f32. */
+/* A head's part of a tensor. */
+struct head_rows {
+    struct tensor t;
+    int64_t head, head_dim;
+};
+static inline struct tensor head_tensor(struct head_rows h, int64_t first, int64_t count) {
+    return tensor_rows(tensor_columns(h.t, h.head * h.head_dim, h.head_dim), first, count);
+}
+
+/* Pieces of memory, handed out one after the other; base NULL: only counted. */
+struct pieces {
+    char *base;
+    size_t used;
+};
+void *piece(struct pieces *p, int64_t bytes);
+
+/* The kernels for tensors of this type: bf16 where its products are faster than those of f32. */
 const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype);
+int64_t block_bytes(const struct blocks *e);
 
-/* Rows [first, first + count) of one head as a dense block of element type e->dtype,
- * [block_round(count), block_round(head_dim)], zeros around. */
-void attention_load(const struct cpu *c, const struct blocks *e, struct tensor t, int64_t head,
-                    int64_t head_dim, int64_t first, int64_t count, void *dst);
-/* The first count rows of src, f32 [rows, block_round(head_dim)], into a head's columns. */
-void attention_store(const struct cpu *c, struct tensor t, int64_t head, int64_t head_dim,
-                     int64_t first, int64_t count, const float *src);
+/* `count` <= 32 rows of a head as blocks_of(head_dim) blocks, step bytes apart. */
+void attention_pack(const struct blocks *e, struct head_rows h, int64_t first, int64_t count,
+                    enum tile_form form, int64_t step, char *dst);
+/* A panel of results, f32 [blocks_of(head_dim) · 32, 32 queries], times a factor for each query,
+ * into `count` rows of a head. rows: memory as large as the panel. */
+void attention_store(const struct cpu *c, const struct blocks *e, struct head_rows h, int64_t first,
+                     int64_t count, const float *panel, const float *factor, float *rows);
+
+/* Takes out of s [32 · (keys.end - keys.first), 32] what the queries of a block do not see. */
+void attention_mask(const struct attention *a, const struct blocks *e, int64_t block,
+                    struct range keys, float *s);
 
 #endif

@@ -1,14 +1,16 @@
 /* attention_backward: gradients of q, k, v, with the probabilities computed again from lse (Dao et
- * al. 2022, algorithm 4). An item is one key/value head of one example: it walks its query heads,
- * their blocks of queries, and for each the blocks of keys, so dk and dv are sums in a fixed
- * order. With P = exp(scale·S - lse), D = rowsum(dout · out):
- *   dV = Pᵀ dout,  dS = scale · P · (dout Vᵀ - D),  dQ = dS K,  dK = dSᵀ Q.
+ * al. 2022, algorithm 4). An item is one key/value head of one example: it walks positions, with
+ * the query heads that share the key/value head side by side, and for each the keys, so dk and dv
+ * are sums in a fixed order. With P = exp(scale·S - lse), D = rowsum(dout · out):
+ *   dV = Pᵀ dout,  dS = P · (dout Vᵀ - D),  dQ = scale · dS K,  dK = scale · dSᵀ Q.
  * All is computed transposed, a row for a key: Sᵀ = K Qᵀ and dPᵀ = V doutᵀ make Pᵀ and dSᵀ, which
- * are the left operands of dV and dK as they stand, and dQᵀ = Kᵀ dSᵀ. lse and D are then vectors
- * along a row. */
+ * are the left operands of dV and dK as they stand, and dQᵀ = Kᵀ dSᵀ. */
 #include <string.h>
 
 #include "engine/ops/cpu/attention.h"
+
+#define ITEM_BLOCKS 2 /* of positions at a time */
+#define KEY_BLOCKS 2
 
 struct attention_back {
     struct cpu *c;
@@ -17,158 +19,227 @@ struct attention_back {
     const struct blocks *e;
     struct tensor q, k, v, out, dout, dq, dk, dv;
     const float *lse;
-    int64_t tokens, width; /* width: head_dim rounded up */
+    int64_t tokens, group, wide; /* query heads of a key/value head; blocks of head_dim */
 };
 
-/* What one item has in memory. Blocks are of the products' type unless they are float. */
+/* 32 queries of one head. */
+struct back_panel {
+    int64_t head, block;
+    bool begun;
+    char *qt, *dout_t; /* right blocks of the transposed, [wide] */
+    float *dq;         /* dQᵀ [wide · 32, 32] */
+    float lse[BLOCK_UNIT], delta[BLOCK_UNIT];
+};
+
+/* What one item has in memory. */
 struct back_item {
-    int64_t kv, start, len;
-    char *k, *v, *kt;             /* [len, width] of the example; kt: each block transposed */
-    float *dk, *dv;               /* [len, width] */
-    char *qt, *q, *dout_t, *dout; /* a block of queries, packed */
-    char *dense;                  /* one before it is packed */
-    float *s, *dp;                /* Sᵀ, then Pᵀ; dPᵀ, then dSᵀ: [keys, queries] */
-    char *p, *ds, *ds_packed;     /* the same rounded */
-    float *dqt, *dq;              /* [width, queries], [queries, width] */
-    float lse[ATTENTION_BLOCK], delta[ATTENTION_BLOCK];
+    int64_t kv, start, len, most; /* most: panels at a time */
+    char *k, *v, *kt;             /* left blocks [len / 32, wide]; kt of the transposed */
+    float *dk, *dv;               /* [len, wide · 32] */
+    int64_t first, n_panels;      /* the panels at work: from which block on */
+    struct back_panel *panels;
+    char *q, *dout; /* right blocks [wide, most] */
+    float *s, *dp;  /* [KEY_BLOCKS · 32, 32] */
+    char *p, *ds;   /* left blocks [KEY_BLOCKS, most] */
+    char *ds_right; /* right blocks [KEY_BLOCKS] of a panel */
+    float *rows;    /* [32, wide · 32] */
 };
-
-/* Memory handed out piece by piece; base NULL: only counted. */
-struct pieces {
-    char *base;
-    size_t used;
-};
-
-static void *piece(struct pieces *p, int64_t n) {
-    char *at = p->base ? p->base + p->used : NULL;
-    p->used += (size_t)(n + 63) / 64 * 64;
-    return at;
-}
 
 static void lay_out(const struct attention_back *r, struct back_item *w, struct pieces *m) {
-    int64_t size = (int64_t)dtype_size(r->e->dtype), f32 = (int64_t)sizeof(float);
-    int64_t rows = block_round(w->len) * r->width;
-    int64_t strip = ATTENTION_BLOCK * r->width, square = ATTENTION_BLOCK * ATTENTION_BLOCK;
-    char **const of_rows[] = {&w->k, &w->v, &w->kt};
-    char **const of_strip[] = {&w->qt, &w->q, &w->dout_t, &w->dout, &w->dense};
-    char **const of_square[] = {&w->p, &w->ds, &w->ds_packed};
-    for (int i = 0; i < 3; i++)
-        *of_rows[i] = piece(m, rows * size);
-    for (int i = 0; i < 5; i++)
-        *of_strip[i] = piece(m, strip * size);
-    for (int i = 0; i < 3; i++)
-        *of_square[i] = piece(m, square * size);
-    w->dk = piece(m, rows * f32);
-    w->dv = piece(m, rows * f32);
-    w->s = piece(m, square * f32);
-    w->dp = piece(m, square * f32);
-    w->dqt = piece(m, strip * f32);
-    w->dq = piece(m, strip * f32);
+    int64_t size = block_bytes(r->e), f32 = BLOCK_UNIT * BLOCK_UNIT * (int64_t)sizeof(float);
+    int64_t all = blocks_of(w->len) * r->wide;
+    w->k = piece(m, all * size);
+    w->v = piece(m, all * size);
+    w->kt = piece(m, all * size);
+    w->dk = piece(m, all * f32);
+    w->dv = piece(m, all * f32);
+    w->q = piece(m, w->most * r->wide * size);
+    w->dout = piece(m, w->most * r->wide * size);
+    w->s = piece(m, KEY_BLOCKS * f32);
+    w->dp = piece(m, KEY_BLOCKS * f32);
+    w->p = piece(m, KEY_BLOCKS * w->most * size);
+    w->ds = piece(m, KEY_BLOCKS * w->most * size);
+    w->ds_right = piece(m, KEY_BLOCKS * size);
+    w->rows = piece(m, r->wide * f32);
+    w->panels = piece(m, w->most * (int64_t)sizeof *w->panels);
+    for (int64_t i = 0; i < w->most; i++) {
+        char *qt = piece(m, r->wide * size), *dout_t = piece(m, r->wide * size);
+        float *dq = piece(m, r->wide * f32);
+        if (m->base)
+            w->panels[i] = (struct back_panel){.qt = qt, .dout_t = dout_t, .dq = dq};
+    }
 }
 
-static int64_t block_count(int64_t len, int64_t first) {
-    return len - first < ATTENTION_BLOCK ? len - first : ATTENTION_BLOCK;
+static struct head_rows head_of(const struct attention_back *r, struct tensor t, int64_t head) {
+    return (struct head_rows){t, head, r->a->head_dim};
+}
+
+static int64_t rows_in(const struct back_item *w, int64_t block) {
+    int64_t left = w->len - block * BLOCK_UNIT;
+    return left < BLOCK_UNIT ? left : BLOCK_UNIT;
 }
 
 static void load_keys(const struct attention_back *r, struct back_item *w) {
-    int64_t d = r->a->head_dim, size = (int64_t)dtype_size(r->e->dtype);
-    attention_load(r->c, r->e, r->k, w->kv, d, w->start, w->len, w->k);
-    attention_load(r->c, r->e, r->v, w->kv, d, w->start, w->len, w->v);
-    for (int64_t k0 = 0; k0 < w->len; k0 += ATTENTION_BLOCK) {
-        int64_t at = k0 * r->width * size;
-        r->e->transpose(w->kt + at, w->k + at, block_round(block_count(w->len, k0)), r->width);
+    int64_t size = block_bytes(r->e), blocks = blocks_of(w->len);
+    struct head_rows k = head_of(r, r->k, w->kv), v = head_of(r, r->v, w->kv);
+    for (int64_t i = 0; i < blocks; i++) {
+        int64_t row = w->start + i * BLOCK_UNIT, n = rows_in(w, i), at = i * r->wide * size;
+        attention_pack(r->e, k, row, n, TILE_LEFT, size, w->k + at);
+        attention_pack(r->e, k, row, n, TILE_LEFT_TRANSPOSED, size, w->kt + at);
+        attention_pack(r->e, v, row, n, TILE_LEFT, size, w->v + at);
     }
-    memset(w->dk, 0, (size_t)(block_round(w->len) * r->width) * sizeof *w->dk);
-    memset(w->dv, 0, (size_t)(block_round(w->len) * r->width) * sizeof *w->dv);
+    size_t bytes = (size_t)(blocks * r->wide * BLOCK_UNIT * BLOCK_UNIT) * sizeof *w->dk;
+    memset(w->dk, 0, bytes);
+    memset(w->dv, 0, bytes);
 }
 
 /* lse and D = dout · out of the queries; 0 beyond them, where S and dP are 0. */
-static void load_statistics(const struct attention_back *r, struct back_item *w, int64_t head,
-                            int64_t first, int64_t count) {
-    int64_t d = r->a->head_dim, row = w->start + first;
-    float *buf = w->s; /* not in use yet */
-    struct tensor out = tensor_columns(r->out, head * d, d);
-    struct tensor dout = tensor_columns(r->dout, head * d, d);
-    memset(w->lse, 0, sizeof w->lse);
-    memset(w->delta, 0, sizeof w->delta);
-    memcpy(w->lse, r->lse + head * r->tokens + row, (size_t)count * sizeof *w->lse);
-    for (int64_t i = 0; i < count; i++) {
-        const float *o = cpu_widen(r->c, out.dtype, row_at(out, row + i), d, buf);
-        const float *g = cpu_widen(r->c, dout.dtype, row_at(dout, row + i), d, buf + d);
-        w->delta[i] = r->c->k->dot(o, g, d);
+static void load_statistics(const struct attention_back *r, struct back_item *w,
+                            struct back_panel *p) {
+    int64_t d = r->a->head_dim, n = rows_in(w, p->block), row = w->start + p->block * BLOCK_UNIT;
+    float *buf = w->rows; /* not in use yet */
+    struct tensor out = head_tensor(head_of(r, r->out, p->head), row, n);
+    struct tensor dout = head_tensor(head_of(r, r->dout, p->head), row, n);
+    memset(p->lse, 0, sizeof p->lse);
+    memset(p->delta, 0, sizeof p->delta);
+    for (int64_t i = 0; i < n; i++) {
+        const float *o = cpu_widen(r->c, out.dtype, row_at(out, i), d, buf);
+        const float *g = cpu_widen(r->c, dout.dtype, row_at(dout, i), d, buf + d);
+        p->delta[i] = r->c->k->dot(o, g, d);
+        p->lse[i] = r->lse[p->head * r->tokens + row + i] * LOG2_E;
     }
 }
 
-static void load_queries(const struct attention_back *r, struct back_item *w, int64_t head,
-                         int64_t first, int64_t count) {
+static void load_panels(const struct attention_back *r, struct back_item *w, int64_t first) {
+    struct range blocks =
+        range_in((struct range){first, first + ITEM_BLOCKS}, 0, blocks_of(w->len));
+    int64_t size = block_bytes(r->e), step = w->most * size;
+    w->first = first;
+    w->n_panels = (blocks.end - blocks.first) * r->group;
+    for (int64_t i = 0; i < w->n_panels; i++) {
+        struct back_panel *p = &w->panels[i];
+        p->head = w->kv * r->group + i % r->group;
+        p->block = first + i / r->group;
+        p->begun = false;
+        int64_t row = w->start + p->block * BLOCK_UNIT, n = rows_in(w, p->block);
+        struct head_rows q = head_of(r, r->q, p->head), dout = head_of(r, r->dout, p->head);
+        attention_pack(r->e, q, row, n, TILE_RIGHT_TRANSPOSED, size, p->qt);
+        attention_pack(r->e, q, row, n, TILE_RIGHT, step, w->q + i * size);
+        attention_pack(r->e, dout, row, n, TILE_RIGHT_TRANSPOSED, size, p->dout_t);
+        attention_pack(r->e, dout, row, n, TILE_RIGHT, step, w->dout + i * size);
+        load_statistics(r, w, p);
+    }
+}
+
+/* Pᵀ and dSᵀ of panel i with keys from block k on, and what they add to dQᵀ. */
+static void panel_keys(const struct attention_back *r, struct back_item *w, int64_t i, int64_t k) {
     const struct blocks *e = r->e;
-    int64_t d = r->a->head_dim, rows = block_round(count);
-    attention_load(r->c, e, r->q, head, d, w->start + first, count, w->dense);
-    e->pack_transposed(w->qt, w->dense, rows, r->width);
-    e->pack(w->q, w->dense, rows, r->width);
-    attention_load(r->c, e, r->dout, head, d, w->start + first, count, w->dense);
-    e->pack_transposed(w->dout_t, w->dense, rows, r->width);
-    e->pack(w->dout, w->dense, rows, r->width);
-    load_statistics(r, w, head, first, count);
+    struct back_panel *p = &w->panels[i];
+    struct range keys = range_in(blocks_seen(r->a, p->block), k, k + KEY_BLOCKS);
+    int64_t size = block_bytes(e), n = keys.end - keys.first, at = keys.first * r->wide * size;
+    int64_t step = w->most * size, left = (keys.first - k) * step + i * size;
+    if (n <= 0)
+        return;
+    struct block_product scores = {.rows = n,
+                                   .steps = r->wide,
+                                   .a = w->k + at,
+                                   .a_row = r->wide * size,
+                                   .a_step = size,
+                                   .b = p->qt,
+                                   .c = w->s,
+                                   .ldc = BLOCK_UNIT};
+    e->product(&scores);
+    attention_mask(r->a, e, p->block, keys, w->s);
+    scores.a = w->v + at, scores.b = p->dout_t, scores.c = w->dp;
+    e->product(&scores);
+    struct block_gradient to = {w->p + left, w->ds + left, w->ds_right, step};
+    e->softmax_backward(w->s, w->dp, n * BLOCK_UNIT, r->a->scale * LOG2_E, p->lse, p->delta, &to);
+    e->product(&(struct block_product){.rows = r->wide,
+                                       .steps = n,
+                                       .a = w->kt + at,
+                                       .a_row = size,
+                                       .a_step = r->wide * size,
+                                       .b = w->ds_right,
+                                       .c = p->dq,
+                                       .ldc = BLOCK_UNIT,
+                                       .accumulate = p->begun});
+    p->begun = true;
 }
 
-/* Sᵀ and dPᵀ of one block become Pᵀ and dSᵀ; m queries from `first` on, n keys from k0 on. */
-static void probabilities(const struct attention_back *r, struct back_item *w, int64_t first,
-                          int64_t m, int64_t k0, int64_t n) {
-    int64_t size = (int64_t)dtype_size(r->e->dtype);
-    for (int64_t j = 0; j < n; j++) {
-        struct range seen = range_in(queries_seeing(r->a, k0 + j), first, m);
-        int64_t begin = seen.first, end = seen.end;
-        float *s = w->s + j * m, *dp = w->dp + j * m;
-        memset(s, 0, (size_t)begin * sizeof *s);
-        memset(dp, 0, (size_t)begin * sizeof *dp);
-        r->c->k->softmax_backward(s + begin, dp + begin, r->a->scale, w->lse + begin,
-                                  w->delta + begin, end - begin);
-        memset(s + end, 0, (size_t)(m - end) * sizeof *s);
-        memset(dp + end, 0, (size_t)(m - end) * sizeof *dp);
-        cpu_narrow(r->c, r->e->dtype, w->p + j * m * size, s, m);
-        cpu_narrow(r->c, r->e->dtype, w->ds + j * m * size, dp, m);
+/* What the panels that see a block of keys add to its dV and dK; k: where the walk is. */
+static void add_to_keys(const struct attention_back *r, struct back_item *w, int64_t block,
+                        int64_t k) {
+    int64_t size = block_bytes(r->e), step = w->most * size, first = w->n_panels, end = 0;
+    for (int64_t i = 0; i < w->n_panels; i++) {
+        struct range seen = blocks_seen(r->a, w->panels[i].block);
+        if (seen.first <= block && block < seen.end) {
+            first = i < first ? i : first;
+            end = i + 1;
+        }
+    }
+    int64_t left = (block - k) * step + first * size;
+    struct block_product add = {.rows = 1,
+                                .steps = end - first,
+                                .a_step = size,
+                                .ldc = r->wide * BLOCK_UNIT,
+                                .accumulate = true};
+    for (int64_t i = 0; i < r->wide && first < end; i++) {
+        int64_t right = i * step + first * size;
+        int64_t to = (block * BLOCK_UNIT * r->wide + i) * BLOCK_UNIT;
+        add.a = w->p + left, add.b = w->dout + right, add.c = w->dv + to;
+        r->e->product(&add);
+        add.a = w->ds + left, add.b = w->q + right, add.c = w->dk + to;
+        r->e->product(&add);
     }
 }
 
-/* One block of queries with all blocks of keys that it sees. */
-static void query_block(const struct attention_back *r, struct back_item *w, int64_t head,
-                        int64_t first) {
-    const struct blocks *e = r->e;
-    int64_t size = (int64_t)dtype_size(e->dtype), d = r->a->head_dim;
-    int64_t count = block_count(w->len, first), m = block_round(count);
-    int64_t first_key = keys_seen(r->a, first).first / ATTENTION_BLOCK * ATTENTION_BLOCK;
-    load_queries(r, w, head, first, count);
-    for (int64_t k0 = first_key; k0 <= first; k0 += ATTENTION_BLOCK) {
-        int64_t n = k0 < first ? ATTENTION_BLOCK : m, at = k0 * r->width;
-        e->product(n, m, r->width, w->k + at * size, w->qt, w->s, false);
-        e->product(n, m, r->width, w->v + at * size, w->dout_t, w->dp, false);
-        probabilities(r, w, first, m, k0, n);
-        e->product(n, r->width, m, w->p, w->dout, w->dv + at, true);
-        e->product(n, r->width, m, w->ds, w->q, w->dk + at, true);
-        e->pack(w->ds_packed, w->ds, n, m);
-        e->product(r->width, m, n, w->kt + at * size, w->ds_packed, w->dqt, k0 > first_key);
+static void store_panels(const struct attention_back *r, const struct back_item *w) {
+    float factor[BLOCK_UNIT];
+    for (int64_t i = 0; i < BLOCK_UNIT; i++)
+        factor[i] = r->a->scale;
+    for (int64_t i = 0; i < w->n_panels; i++) {
+        const struct back_panel *p = &w->panels[i];
+        attention_store(r->c, r->e, head_of(r, r->dq, p->head), w->start + p->block * BLOCK_UNIT,
+                        rows_in(w, p->block), p->dq, factor, w->rows);
     }
-    r->c->k->f32->transpose(w->dq, w->dqt, r->width, m);
-    attention_store(r->c, r->dq, head, d, w->start + first, count, w->dq);
+}
+
+static void store_keys(const struct attention_back *r, struct back_item *w) {
+    int64_t width = r->wide * BLOCK_UNIT, d = r->a->head_dim;
+    struct tensor dk = head_tensor(head_of(r, r->dk, w->kv), w->start, w->len);
+    struct tensor dv = head_tensor(head_of(r, r->dv, w->kv), w->start, w->len);
+    r->c->k->scale(w->dk, w->dk, r->a->scale, w->len * width);
+    for (int64_t i = 0; i < w->len; i++) {
+        cpu_narrow(r->c, dk.dtype, row_at(dk, i), w->dk + i * width, d);
+        cpu_narrow(r->c, dv.dtype, row_at(dv, i), w->dv + i * width, d);
+    }
 }
 
 static void backward_item(void *arg, int64_t item, int worker) {
     struct attention_back *r = arg;
-    const struct attention *a = r->a;
-    int64_t seq = item / a->n_kv_heads, group = a->n_heads / a->n_kv_heads;
-    struct back_item w = {.kv = item % a->n_kv_heads, .start = r->b->seq_start[seq]};
+    int64_t seq = item / r->a->n_kv_heads;
+    struct back_item w = {.kv = item % r->a->n_kv_heads, .start = r->b->seq_start[seq]};
     w.len = r->b->seq_start[seq + 1] - w.start;
+    w.most = ITEM_BLOCKS * r->group;
     struct pieces m = {0};
     lay_out(r, &w, &m);
     m = (struct pieces){.base = cpu_scratch(r->c, worker, SLOT_TILE, m.used)};
     lay_out(r, &w, &m);
     load_keys(r, &w);
-    for (int64_t head = w.kv * group; head < (w.kv + 1) * group; head++)
-        for (int64_t first = 0; first < w.len; first += ATTENTION_BLOCK)
-            query_block(r, &w, head, first);
-    attention_store(r->c, r->dk, w.kv, a->head_dim, w.start, w.len, w.dk);
-    attention_store(r->c, r->dv, w.kv, a->head_dim, w.start, w.len, w.dv);
+    for (int64_t first = 0; first < blocks_of(w.len); first += ITEM_BLOCKS) {
+        load_panels(r, &w, first);
+        struct range keys = {blocks_seen(r->a, first).first, first + w.n_panels / r->group};
+        r->e->begin();
+        for (int64_t k = keys.first; k < keys.end; k += KEY_BLOCKS) {
+            for (int64_t i = 0; i < w.n_panels; i++)
+                panel_keys(r, &w, i, k);
+            for (int64_t block = k; block < k + KEY_BLOCKS && block < keys.end; block++)
+                add_to_keys(r, &w, block, k);
+        }
+        r->e->end();
+        store_panels(r, &w);
+    }
+    store_keys(r, &w);
 }
 
 void cpu_attention_backward(struct device *dev, const struct attention *a, const struct batch *b,
@@ -189,6 +260,7 @@ void cpu_attention_backward(struct device *dev, const struct attention *a, const
                                .dv = dv,
                                .lse = lse,
                                .tokens = b->n_tokens,
-                               .width = block_round(a->head_dim)};
+                               .group = a->n_heads / a->n_kv_heads,
+                               .wide = blocks_of(a->head_dim)};
     team_run(r.c->team, (int64_t)b->n_seqs * a->n_kv_heads, backward_item, &r);
 }

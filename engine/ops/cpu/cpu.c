@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/ops/cpu/attention.h"
 #include "engine/ops/cpu/gemm.h"
 #include "engine/ops/cpu/primitives.h"
 
@@ -126,7 +127,8 @@ static size_t scratch_growth(size_t bytes) {
 static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most) {
     const struct cpu *c = cpu_of(dev);
     size_t tokens = (size_t)most->tokens, lora = tokens * (size_t)most->rank * sizeof(float);
-    size_t keys = tokens * (size_t)most->keys * dtype_size(most->dtype);
+    enum dtype blocks = attention_blocks(c, most->dtype)->dtype;
+    size_t keys = tokens * (size_t)most->keys * dtype_size(blocks);
     size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
     size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);

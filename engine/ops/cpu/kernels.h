@@ -19,24 +19,8 @@
 /* Instruction sets, each with all that comes before it. */
 enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AMX, ISA_COUNT };
 
-/* Products of dense blocks in cache. Sizes are multiples of BLOCK_UNIT; whoever fills a block pads
- * it with zeros. b of a product is packed: for f32 it is [k, n] as it stands; for bf16 the rows
- * 2i and 2i + 1 are interleaved, element by element, as the processors' instructions take them. */
-#define BLOCK_UNIT 32
-struct blocks {
-    enum dtype dtype;
-    /* dst: src [k, n] packed. */
-    void (*pack)(void *dst, const void *src, int64_t k, int64_t n);
-    /* dst: the transposed of src [n, k], packed. */
-    void (*pack_transposed)(void *dst, const void *src, int64_t n, int64_t k);
-    /* dst [cols, rows] = the transposed of src, not packed. */
-    void (*transpose)(void *dst, const void *src, int64_t rows, int64_t cols);
-    /* c [m, n] = a [m, k] b, or added to c. */
-    void (*product)(int64_t m, int64_t n, int64_t k, const void *a, const void *b, float *c,
-                    bool accumulate);
-};
-
-struct tiles; /* tiles.h */
+struct blocks; /* blocks.h */
+struct tiles;  /* tiles.h */
 
 struct kernels {
     const char *name;
@@ -79,9 +63,6 @@ struct kernels {
     float (*exp_sum)(float *x, float scale, float shift, int64_t n);
     /* sum of exp(x[i] - shift), x unchanged */
     float (*sum_exp)(const float *x, float shift, int64_t n);
-    /* One key, n queries: p = exp(scale · s - lse) replaces s, and scale · p · (dp - d) dp. */
-    void (*softmax_backward)(float *s, float *dp, float scale, const float *lse, const float *d,
-                             int64_t n);
 
     void (*adamw)(const struct adamw *o, float *w, const float *g, float *m, float *v, int64_t n);
     /* c[m, n] = op(a) op(b) (+ c): the product of the plain C fallback; b is [k, n], or [n, k] if

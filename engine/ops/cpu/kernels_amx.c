@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/ops/cpu/blocks.h"
 #include "engine/ops/cpu/kernels.h"
-#include "engine/ops/cpu/tiles.h"
 #include "engine/ops/ops.h"
 
 /* From here on, the headers with inline arithmetic included. */
@@ -22,63 +22,33 @@
 #include "engine/ops/cpu/kernels_blocks.inc"
 #include "engine/ops/cpu/kernels_bf16.inc"
 
-/* Intel's manual, volume 1, chapter 18: palette 1, here eight tiles of 16 rows of 64 bytes. */
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-#define TILE_16x64                                                                                 \
-    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},                                   \
-    .rows = {16, 16, 16, 16, 16, 16, 16, 16}
-
-/* 32 x 32 elements of c in tiles 0 to 3, from 32 rows of a (tiles 4, 5), 32 columns of b (6, 7). */
-static void product_tiles(int64_t n, int64_t k, const uint16_t *a, const uint32_t *b, float *c,
-                          bool accumulate) {
-    size_t a_row = (size_t)k * sizeof *a, b_row = (size_t)n * sizeof *b;
-    size_t c_row = (size_t)n * sizeof *c;
-    if (accumulate) {
-        _tile_loadd(0, c, c_row);
-        _tile_loadd(1, c + 16, c_row);
-        _tile_loadd(2, c + 16 * n, c_row);
-        _tile_loadd(3, c + 16 * n + 16, c_row);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (int64_t l = 0; l < k; l += 32) {
-        _tile_loadd(4, a + l, a_row);
-        _tile_loadd(6, b + l / 2 * n, b_row);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, b + l / 2 * n + 16, b_row);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_loadd(5, a + 16 * k + l, a_row);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, c, c_row);
-    _tile_stored(1, c + 16, c_row);
-    _tile_stored(2, c + 16 * n, c_row);
-    _tile_stored(3, c + 16 * n + 16, c_row);
+static void block_begin(void) {
+    tiles_amx.begin();
 }
 
-static void block_product_bf16(int64_t m, int64_t n, int64_t k, const void *a, const void *b,
-                               float *c, bool accumulate) {
-    static const struct tile_config config = {TILE_16x64};
-    _tile_loadconfig(&config);
-    for (int64_t j = 0; j < n; j += 32)
-        for (int64_t i = 0; i < m; i += 32)
-            product_tiles(n, k, (const uint16_t *)a + i * k, (const uint32_t *)b + j, c + i * n + j,
-                          accumulate);
-    _tile_release();
+static void block_end(void) {
+    tiles_amx.end();
+}
+
+static void block_product_bf16(const struct block_product *p) {
+    struct tile_term t = {.a = p->a,
+                          .b = p->b,
+                          .a_row = BLOCK_UNIT * 2,
+                          .a_half = TILE_BYTES / 2,
+                          .a_step = p->a_step,
+                          .steps = p->steps};
+    for (int64_t r = 0; r < p->rows; r++, t.a += p->a_row)
+        tiles_amx.product(&t, 1, 1, p->c + r * BLOCK_UNIT * p->ldc, p->ldc, p->accumulate);
 }
 
 static const struct blocks blocks_bf16 = {.dtype = DTYPE_BF16,
-                                          .pack = pack_bf16,
-                                          .pack_transposed = pack_transposed_bf16,
-                                          .transpose = transpose_bf16,
-                                          .product = block_product_bf16};
+                                          .begin = block_begin,
+                                          .end = block_end,
+                                          .pack = block_pack_bf16,
+                                          .product = block_product_bf16,
+                                          .softmax = block_softmax_bf16,
+                                          .softmax_backward = block_gradient_bf16,
+                                          .mask = block_mask,
+                                          .turn = block_turn};
 
 const struct kernels kernels_amx = KERNELS("amx", narrow_bf16_native, &blocks_bf16, &tiles_amx);

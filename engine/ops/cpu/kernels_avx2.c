@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/ops/cpu/blocks.h"
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/ops.h"
 

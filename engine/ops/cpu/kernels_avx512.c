@@ -1,8 +1,10 @@
 /* The kernels of kernels.h for AVX-512. */
+#include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
+#include "engine/ops/cpu/blocks.h"
 #include "engine/ops/cpu/kernels.h"
 #include "engine/ops/ops.h"
 
