@@ -161,7 +161,7 @@ EMULATED := -fsanitize=address,undefined
 EMULATION_FLAGS := -g -O1 -fPIC -fno-omit-frame-pointer -fno-strict-aliasing $(EMULATED) \
     -fno-sanitize-recover=all -Itests/cuda/emulation/include $(CPPFLAGS)
 EMULATION_CXXFLAGS := -std=c++17 -Wall -Wextra -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror)
-emulated := $(patsubst %,$(E)/obj/%.o,$(cuda_c) $(cuda_cu) $(wildcard tests/cuda/emulation/*.c) \
+emulated := $(patsubst %,$(E)/obj/%.o,$(filter-out %/clock.c,$(cuda_c)) $(cuda_cu) $(wildcard tests/cuda/emulation/*.c) \
     tests/cuda/emulation/fibers.cc)
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
     $(E)/obj/tests/cuda/support/devices.c.o

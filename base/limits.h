@@ -46,6 +46,7 @@
 #define LIMIT_BATCH 1024
 #define LIMIT_SEQ 1048576
 #define LIMIT_THREADS 1024
+#define LIMIT_DEVICE_SECONDS 120 /* that a GPU may take for what is enqueued at a time */
 
 /* HTTP */
 #define LIMIT_URL_BYTES 4096

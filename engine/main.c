@@ -1,6 +1,7 @@
 /* main of `ffwd`: picks the command.  Every command lives in engine/cli/cmd_NAME.c. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "engine/cli/cli.h"
@@ -27,6 +28,14 @@ int cmd_help(int argc, char **argv) {
     return 0;
 }
 
+/* Without the driver's part of exit() where a device does not answer: it would wait for it. */
+static int leave(int code) {
+    if (code != err_exit_code(ERR_DEVICE))
+        return code;
+    (void)fflush(NULL);
+    _exit(code);
+}
+
 int main(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         cmd_help(argc, argv);
@@ -34,7 +43,7 @@ int main(int argc, char **argv) {
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return leave(commands[i].run(argc - 1, argv + 1));
     fprintf(stderr, "ffwd: no command '%s'; `ffwd help` lists them\n", argv[1]);
     return err_exit_code(ERR_USAGE);
 }

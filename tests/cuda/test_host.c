@@ -135,61 +135,6 @@ Test(memory, what_does_not_fit_is_said_when_it_is_reserved) {
     device_close(dev);
 }
 
-/* ---- faults --------------------------------------------------------------------------------- */
-
-Test(fault, is_kept_and_names_the_call_and_the_kernel) {
-    struct device *dev = open_device();
-    struct err_msg em = ERR_MSG_INIT;
-    void *p;
-    float back[4];
-    double sum;
-    cr_assert_eq(dev->ops->mem_alloc(dev, 64, &p, &em), ERR_OK);
-    dev->ops->mem_zero(dev, p, 64);
-    dev->ops->vec_axpy(dev, p, p, 1.0f, p, 4);
-    emulation_fail("cudaStreamSynchronize", cudaErrorIllegalAddress, 0, true);
-    cr_assert_eq(dev->ops->download(dev, back, p, sizeof back, &em), ERR_DEVICE);
-    cr_assert(strstr(em.text, "cudaStreamSynchronize") && strstr(em.text, "illegal memory") &&
-                  strstr(em.text, "axpy"),
-              "%s", em.text);
-    /* everything after it says the same, and runs nothing */
-    struct err_msg again = ERR_MSG_INIT;
-    dev->ops->vec_axpy(dev, p, p, 1.0f, p, 4);
-    cr_assert_eq(dev->ops->vec_sumsq(dev, p, 4, &sum, &again), ERR_DEVICE);
-    cr_assert_str_eq(again.text, em.text);
-    cr_assert_eq(dev->ops->sync(dev, NULL), ERR_DEVICE);
-    cr_assert_eq(dev->ops->mem_alloc(dev, 64, &p, &em), ERR_DEVICE);
-    device_close(dev);
-}
-
-/* A fault in any call that a step makes ends it with 70; none is lost. */
-Test(fault, of_any_call_reaches_the_caller_of_a_step) {
-    static const char *const calls[] = {"cudaLaunchKernelEx", "cudaMemcpyAsync",
-                                        "cudaMemset2DAsync",  "cudaEventRecord",
-                                        "cublasLtMatmul",     "cublasLtMatmulAlgoGetHeuristic"};
-    const struct dropout off = {0};
-    static const int first_row[] = {0};
-    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
-        struct ref_case c;
-        struct ref_batch b;
-        struct err_msg em = ERR_MSG_INIT;
-        float nll[64];
-        ref_case_open(&c, "llama-gqa", DTYPE_F32, 1);
-        ref_case_adapter(&c);
-        struct pass *p = ref_pass(&c, true);
-        ref_batch_make(&b, &c, first_row, 1);
-        emulation_fail(calls[i], cudaErrorECCUncorrectable, i == 2 ? 0 : 1, true);
-        cr_assert_eq(pass_train(p, &b.host, 1.0f, &off, nll, NULL, &em), ERR_DEVICE, "%s",
-                     calls[i]);
-        cr_assert(strstr(em.text, i < 4 ? calls[i] : "cublasLtMatmul"), "%s: %s", calls[i],
-                  em.text);
-        cr_assert_eq(err_exit_code(em.code), 70);
-        ref_batch_clear(&b);
-        pass_free(p);
-        ref_case_close(&c);
-        emulation_fail(NULL, cudaSuccess, 0, false);
-    }
-}
-
 /* ---- a step allocates nothing --------------------------------------------------------------- */
 
 Test(step, takes_no_memory) {

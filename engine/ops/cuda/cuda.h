@@ -61,6 +61,9 @@ struct cuda {
     cudaStream_t stream;
     struct cuda_fault fault;
     const char *last_launch; /* name of the newest kernel, for the fault's text */
+    uint64_t launches;
+    cudaEvent_t done, fence[2]; /* wait.c */
+    bool hung;                  /* it does not answer: nothing is asked of it any more */
     struct cuda_staging staging[2];
     int staging_next;
     struct cuda_scratch scratch[SLOT_COUNT];
@@ -84,11 +87,28 @@ enum err cuda_error_code(cudaError_t rc);
 bool cuda_check(struct cuda *c, cudaError_t rc, const char *call);
 /* The same for what is no error of the runtime, with a text of its own. */
 void cuda_fault_set(struct cuda *c, enum err code, const char *text);
-/* The kept fault as a result. */
-enum err cuda_fault_return(const struct cuda *c, struct err_msg *em);
+/* The kept fault as a result. Running out of memory is forgotten by that: what did not fit was not
+ * run, and the device is as good as before. */
+enum err cuda_fault_return(struct cuda *c, struct err_msg *em);
 /* Why no device can be used: the driver's version (0: none), how many devices there are, and the
  * result of asking for them. ERR_OK: one can. */
 enum err cuda_availability(cudaError_t rc, int driver, int count, int index, struct err_msg *em);
+
+/* ---- wait.c ---- */
+
+enum err cuda_wait_open(struct cuda *c, struct err_msg *em);
+void cuda_wait_close(struct cuda *c);
+/* Until event has happened, at most LIMIT_DEVICE_SECONDS; call: for the text of a fault. False
+ * after a fault. */
+bool cuda_wait(struct cuda *c, cudaEvent_t event, const char *call);
+/* The same for everything enqueued so far. */
+bool cuda_finish(struct cuda *c, const char *call);
+/* Notes that a kernel was enqueued; waits where too many are under way. */
+void cuda_launched(struct cuda *c, const char *name);
+
+/* clock.c */
+double cuda_clock(void); /* seconds */
+void cuda_pause(double seconds);
 
 /* ---- memory.c ---- */
 

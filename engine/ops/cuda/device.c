@@ -21,10 +21,13 @@ static void cuda_info(const struct device *dev, struct device_info *out) {
 
 static void cuda_close(struct device *dev) {
     struct cuda *c = cuda_of(dev);
-    if (c->stream)
-        (void)cudaStreamSynchronize(c->stream);
+    if (c->done)
+        (void)cuda_finish(c, "close");
+    if (c->hung) /* only the end of the process helps */
+        return;
     products_free(c->products);
     cuda_memory_close(c);
+    cuda_wait_close(c);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
     free(c);
@@ -101,8 +104,10 @@ enum err ffwd_cuda_open(int index, struct device **out, struct err_msg *em) {
     if (e == ERR_OK) {
         cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
                    "cudaStreamCreateWithFlags");
-        e = cuda_staging_open(c, em);
+        e = cuda_wait_open(c, em);
     }
+    if (e == ERR_OK)
+        e = cuda_staging_open(c, em);
     if (e == ERR_OK)
         e = products_new(c, &c->products, em);
     if (e != ERR_OK) {

@@ -121,7 +121,6 @@ void launch(struct cuda *c, const char *name, void (*kernel)(P...), dim3 grid, u
             size_t shared, A... args) {
     if (c->fault.code != ERR_OK || grid.x == 0 || grid.y == 0 || grid.z == 0)
         return;
-    c->last_launch = name;
     if (shared > SHARED_DEFAULT &&
         !cuda_check(c,
                     cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
@@ -134,6 +133,7 @@ void launch(struct cuda *c, const char *name, void (*kernel)(P...), dim3 grid, u
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = c->stream;
+    cuda_launched(c, name);
     cuda_check(c, cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...),
                "cudaLaunchKernelEx");
 }

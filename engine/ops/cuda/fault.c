@@ -32,8 +32,13 @@ bool cuda_check(struct cuda *c, cudaError_t rc, const char *call) {
     return false;
 }
 
-enum err cuda_fault_return(const struct cuda *c, struct err_msg *em) {
-    return c->fault.code == ERR_OK ? ERR_OK : err_set(em, c->fault.code, "%s", c->fault.text);
+enum err cuda_fault_return(struct cuda *c, struct err_msg *em) {
+    enum err e = c->fault.code;
+    if (e != ERR_OK)
+        err_set(em, e, "%s", c->fault.text);
+    if (e == ERR_NO_MEMORY)
+        c->fault = (struct cuda_fault){0};
+    return e;
 }
 
 /* CUDA writes versions as 1000 · major + 10 · minor. */

@@ -58,7 +58,9 @@ void cuda_mem_free(struct device *dev, void *p) {
     if (!p)
         return;
     block_remove(c, p);
-    cuda_check(c, cudaFree(p), "cudaFree"); /* waits for the work that uses it */
+    (void)cuda_finish(c, "cudaFree"); /* which waits for the work that uses it */
+    if (!c->hung)
+        cuda_check(c, cudaFree(p), "cudaFree");
 }
 
 const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes) {
@@ -104,7 +106,7 @@ void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes) 
     for (size_t at = 0; at < bytes && c->fault.code == ERR_OK;) {
         struct cuda_staging *s = &c->staging[c->staging_next];
         size_t n = bytes - at < CUDA_STAGING_BYTES ? bytes - at : CUDA_STAGING_BYTES;
-        if (!cuda_check(c, cudaEventSynchronize(s->sent), "cudaEventSynchronize"))
+        if (!cuda_wait(c, s->sent, "upload"))
             return;
         memcpy(s->host, (const char *)host + at, n);
         if (!cuda_check(
@@ -119,21 +121,27 @@ void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes) 
 
 enum err cuda_sync(struct device *dev, struct err_msg *em) {
     struct cuda *c = cuda_of(dev);
-    if (c->fault.code == ERR_OK)
-        cuda_check(c, cudaStreamSynchronize(c->stream), "cudaStreamSynchronize");
-    enum err e = cuda_fault_return(c, em);
-    if (e == ERR_NO_MEMORY) /* what did not fit was not run; the device is as good as before */
-        c->fault = (struct cuda_fault){0};
-    return e;
+    (void)cuda_finish(c, "sync");
+    return cuda_fault_return(c, em);
 }
 
+/* By way of pinned memory: a copy into other memory waits inside CUDA. */
 enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
                        struct err_msg *em) {
     struct cuda *c = cuda_of(dev);
-    if (c->fault.code == ERR_OK && bytes > 0)
-        cuda_check(c, cudaMemcpyAsync(host, src, bytes, cudaMemcpyDeviceToHost, c->stream),
-                   "cudaMemcpyAsync");
-    return cuda_sync(dev, em);
+    for (size_t at = 0; at < bytes && c->fault.code == ERR_OK;) {
+        struct cuda_staging *s = &c->staging[0];
+        size_t n = bytes - at < CUDA_STAGING_BYTES ? bytes - at : CUDA_STAGING_BYTES;
+        if (cuda_wait(c, s->sent, "download") &&
+            cuda_check(c,
+                       cudaMemcpyAsync(s->host, (const char *)src + at, n, cudaMemcpyDeviceToHost,
+                                       c->stream),
+                       "cudaMemcpyAsync") &&
+            cuda_finish(c, "download"))
+            memcpy((char *)host + at, s->host, n);
+        at += n;
+    }
+    return bytes > 0 ? cuda_fault_return(c, em) : cuda_sync(dev, em);
 }
 
 /* ---- scratch -------------------------------------------------------------------------------- */

@@ -234,7 +234,7 @@ static float time_of(struct cuda *c, const struct plan *plan, const cublasLtMatm
     for (int i = 0; i < TIMED_RUNS; i++)
         (void)run(c, plan, algo, p);
     if (!cuda_check(c, cudaEventRecord(c->products->stop, c->stream), "cudaEventRecord") ||
-        !cuda_check(c, cudaEventSynchronize(c->products->stop), "cudaEventSynchronize") ||
+        !cuda_wait(c, c->products->stop, "timing of products") ||
         !cuda_check(c, cudaEventElapsedTime(&ms, c->products->start, c->products->stop),
                     "cudaEventElapsedTime"))
         return INFINITY;
@@ -360,6 +360,6 @@ void product_run(struct cuda *c, const struct product *p) {
     const struct plan *plan = plan_for(c, &key, p);
     if (!plan || !set_bias(c, plan, p))
         return;
-    c->last_launch = "cublasLtMatmul";
+    cuda_launched(c, "cublasLtMatmul");
     check(c, run(c, plan, &plan->algo, p), "cublasLtMatmul");
 }

@@ -39,6 +39,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t *out) {
 }
 
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    emulated_waits("cublasLtDestroy");
     free(handle);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -31,6 +31,10 @@ void emulation_reverse(bool on);
  * makes every call after it fail too. */
 void emulation_fail(const char *call, cudaError_t rc, int skip, bool sticky);
 
+/* After so many answers about an event the device gives none: work goes on for ever. Any call that
+ * waits inside CUDA then ends the program with a message. -1: it answers always. */
+void emulation_hang(long answers);
+
 /* The machine: driver's version (0: none), devices, memory of each. */
 struct emulated_machine {
     int driver, devices, major;
@@ -49,6 +53,8 @@ extern long emulated_proposals;
 
 /* For the other files of the emulation: cudaSuccess, or what the knobs ask for. */
 cudaError_t emulated_call(const char *name);
+/* Said by a call that waits for the device. */
+void emulated_waits(const char *call);
 /* Ends the program unless [p, p + bytes) lies in one allocation on the device. */
 void emulated_check_range(const void *p, size_t bytes, const char *what);
 void emulated_stop(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/ops/cpu/half.h"
+#include "engine/ops/cuda/cuda.h"
 #include "tests/cuda/emulation/emulation.h"
 
 struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30};
@@ -19,7 +21,8 @@ static struct {
     int skip;
     bool sticky;
 } planned;
-static cudaError_t broken; /* a sticky error */
+static cudaError_t broken;     /* a sticky error */
+static long answers_left = -1; /* until the device hangs; -1: it never does */
 
 void emulated_stop(const char *fmt, ...) {
     va_list args;
@@ -39,6 +42,15 @@ void emulation_fail(const char *call, cudaError_t rc, int skip, bool sticky) {
     broken = cudaSuccess;
 }
 
+void emulation_hang(long answers) {
+    answers_left = answers;
+}
+
+void emulated_waits(const char *call) {
+    if (answers_left == 0)
+        emulated_stop("%s waits for a device that does not answer", call);
+}
+
 cudaError_t emulated_call(const char *name) {
     if (broken != cudaSuccess)
         return broken;
@@ -49,6 +61,21 @@ cudaError_t emulated_call(const char *name) {
     return planned.rc;
 }
 
+/* For programs that load this as their device: FFWD_EMULATED_FAULT is "CALL ERROR SKIP STICKY", the
+ * arguments of emulation_fail, or "hang ANSWERS"; FFWD_EMULATED_MEMORY the device's bytes. */
+__attribute__((constructor)) static void read_environment(void) {
+    static char call[64];
+    const char *fault = getenv("FFWD_EMULATED_FAULT"), *memory = getenv("FFWD_EMULATED_MEMORY");
+    int rc, skip, sticky;
+    long answers;
+    if (memory)
+        emulated_machine.memory = strtoull(memory, NULL, 10);
+    if (fault && sscanf(fault, "hang %ld", &answers) == 1)
+        emulation_hang(answers);
+    else if (fault && sscanf(fault, "%63s %d %d %d", call, &rc, &skip, &sticky) == 4)
+        emulation_fail(call, (cudaError_t)rc, skip, sticky);
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 struct block {
@@ -56,7 +83,7 @@ struct block {
     size_t bytes;
     struct block *next;
 };
-static struct block *blocks;
+static struct block *blocks, *pinned;
 static size_t held;
 
 void emulated_check_range(const void *p, size_t bytes, const char *what) {
@@ -87,6 +114,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
 }
 
 cudaError_t cudaFree(void *p) {
+    emulated_waits("cudaFree");
     for (struct block **at = &blocks; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
@@ -104,12 +132,33 @@ cudaError_t cudaFree(void *p) {
 cudaError_t cudaMallocHost(void **out, size_t bytes) {
     cudaError_t rc = emulated_call("cudaMallocHost");
     *out = rc == cudaSuccess ? xmalloc(bytes) : NULL;
+    if (rc == cudaSuccess) {
+        struct block *b = xcalloc(1, sizeof *b);
+        *b = (struct block){*out, bytes, pinned};
+        pinned = b;
+    }
     return rc;
 }
 
 cudaError_t cudaFreeHost(void *p) {
-    free(p);
-    return cudaSuccess;
+    emulated_waits("cudaFreeHost");
+    for (struct block **at = &pinned; *at; at = &(*at)->next)
+        if ((*at)->p == p) {
+            struct block *b = *at;
+            *at = b->next;
+            free(b->p);
+            free(b);
+            return cudaSuccess;
+        }
+    emulated_stop("cudaFreeHost: %p was not allocated", p);
+}
+
+/* A copy from or to other host memory waits, however it is called. */
+static void check_pinned(const void *p, size_t bytes) {
+    for (const struct block *b = pinned; b; b = b->next)
+        if ((const char *)p >= b->p && (const char *)p + bytes <= b->p + b->bytes)
+            return;
+    emulated_stop("cudaMemcpyAsync: %zu bytes at %p are not in pinned memory", bytes, p);
 }
 
 cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
@@ -126,8 +175,12 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
         return rc;
     if (kind != cudaMemcpyDeviceToHost)
         emulated_check_range(dst, bytes, "cudaMemcpyAsync, destination");
+    else
+        check_pinned(dst, bytes);
     if (kind != cudaMemcpyHostToDevice)
         emulated_check_range(src, bytes, "cudaMemcpyAsync, source");
+    else
+        check_pinned(src, bytes);
     memcpy(dst, src, bytes);
     return cudaSuccess;
 }
@@ -173,11 +226,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    (void)stream;
-    return emulated_call("cudaStreamSynchronize");
-}
-
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
     (void)flags;
     *out = xcalloc(1, sizeof **out);
@@ -200,9 +248,23 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t stop)
     return emulated_call("cudaEventElapsedTime");
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+cudaError_t cudaEventQuery(cudaEvent_t event) {
+    cudaError_t rc = emulated_call("cudaEventQuery");
     (void)event;
-    return emulated_call("cudaEventSynchronize");
+    if (rc != cudaSuccess || answers_left < 0)
+        return rc;
+    answers_left -= answers_left > 0;
+    return answers_left > 0 ? cudaSuccess : cudaErrorNotReady;
+}
+
+static double paused;
+
+double cuda_clock(void) {
+    return clock_mono() + paused;
+}
+
+void cuda_pause(double seconds) {
+    paused += seconds;
 }
 
 /* ---- the machine ---------------------------------------------------------------------------- */
@@ -219,6 +281,8 @@ const char *cudaGetErrorString(cudaError_t rc) {
         return "out of memory";
     case cudaErrorIllegalAddress:
         return "an illegal memory access was encountered";
+    case cudaErrorUnknown:
+        return "unknown error";
     case cudaErrorECCUncorrectable:
         return "uncorrectable ECC error encountered";
     default:
