@@ -33,7 +33,7 @@ static void run_item(void *arg, int64_t item, int worker) {
 static struct operand weight(struct scene *s, struct mat w) {
     struct cpu *c = cpu_of(s->dev);
     struct operand b = transposed(operand_of(scene_put(s, w, 0, s->dtype)));
-    if (!c->tiles || s->dtype != DTYPE_BF16)
+    if (!tiles_hold_bf16(c->tiles) || s->dtype != DTYPE_BF16)
         return b;
     void *to = scene_device(s, tile_packed_size(w.cols, w.rows));
     tile_pack(c, b, w.cols, w.rows, to);

@@ -17,9 +17,9 @@
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
-#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products, by tiles.h */
-#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* by oneDNN, */
-#define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
+#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products, where tiles hold bf16 */
+#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* otherwise; */
+#define KERNELS ((size_t)8 << 20)          /* oneDNN writes a kernel for every shape */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -132,8 +132,9 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
     size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
-    size_t thread = dropped + (c->tiles ? TILES_SCRATCH : PRODUCTS_SCRATCH);
-    bool written = !c->tiles && (most->dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32);
+    size_t thread = dropped + (tiles_hold_bf16(c->tiles) ? TILES_SCRATCH : PRODUCTS_SCRATCH);
+    bool written = !tiles_take(c->tiles, most->dtype) &&
+                   (most->dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32);
     return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
 }
 
@@ -299,30 +300,42 @@ static int cores(void) {
     return 1;
 }
 
+/* Our own products, or NULL for oneDNN's. On AVX-512 they were measured on Intel's processors only.
+ */
+static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
+    if (c->product != CPU_PRODUCT_BEST)
+        return NULL;
+    if (c->k->tiles)
+        return c->k->tiles;
+    return isa >= ISA_AVX512 && __builtin_cpu_is("intel") ? &tiles_avx512 : NULL;
+}
+
+static bool primitives_do_bf16(struct cpu *c) {
+    bool works = primitives_claim_bf16() && gemm_bf16_works(c);
+    if (primitives_claim_bf16() && !works)
+        log_warn("cpu.bf16", "reason=a trial product came out wrong; bf16 is widened to f32");
+    return works;
+}
+
 /* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
  * number of threads. */
-static void choose_products(struct cpu *c) {
-    if (c->product == CPU_PRODUCT_BEST && c->k->tiles) {
-        c->tiles = c->k->tiles;
-        c->native_bf16 = true;
-        c->tile_rows = 256;
-        c->tile_cols = 512;
-        return;
-    }
-    c->primitives = primitives_new(team_size(c->team));
-    if (!c->primitives)
-        return;
-    c->native_bf16 = primitives_claim_bf16() && gemm_bf16_works(c);
-    if (primitives_claim_bf16() && !c->native_bf16)
-        log_warn("cpu.bf16", "reason=a trial product came out wrong; bf16 is widened to f32");
-    c->pack_f32 = c->product == CPU_PRODUCT_PRIMITIVES || primitives_pack_f32();
-    if (!c->native_bf16 && !c->pack_f32) {
+static void choose_products(struct cpu *c, enum isa isa) {
+    c->tiles = own_products(c, isa);
+    if (!tiles_take(c->tiles, DTYPE_F32))
+        c->primitives = primitives_new(team_size(c->team));
+    if (c->tiles)
+        c->native_bf16 = isa >= ISA_AVX512_BF16;
+    else
+        c->native_bf16 = c->primitives && primitives_do_bf16(c);
+    c->pack_f32 = c->primitives && (c->product == CPU_PRODUCT_PRIMITIVES || primitives_pack_f32());
+    if (!c->pack_f32 && (c->tiles || !c->native_bf16)) {
         primitives_free(c->primitives);
         c->primitives = NULL;
-        return;
     }
-    c->tile_rows = 256;
-    c->tile_cols = 512;
+    if (c->tiles || c->primitives) {
+        c->tile_rows = 256;
+        c->tile_cols = 512;
+    }
 }
 
 enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {
@@ -342,7 +355,7 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
     c->tile_rows = 128;
     c->tile_cols = 256;
     if (product == CPU_PRODUCT_BEST || product == CPU_PRODUCT_PRIMITIVES)
-        choose_products(c);
+        choose_products(c, isa);
     *out = &c->base;
     return ERR_OK;
 }

@@ -192,7 +192,7 @@ void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct ope
         return;
     bool f32 = a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32;
     bool skinny = m <= SKINNY || n <= SKINNY;
-    if (c->tiles && !(f32 && skinny)) {
+    if (tiles_take(c->tiles, f32 ? DTYPE_F32 : DTYPE_BF16) && !(f32 && skinny)) {
         struct tensor to = {out, DTYPE_F32, m, n, ldc};
         struct product p = {{{a, b, k}}, 1, NULL, accumulate ? &to : NULL, to};
         tile_product(c, worker, &p);

@@ -57,8 +57,8 @@ static void reduce_row(struct head_run *r, int64_t row, int64_t item, int64_t co
 static void logits_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
     int64_t col = tiling_first(&r->cols, item), n = tiling_count(&r->cols, item);
-    bool packs = r->c->tiles && r->head->dtype == DTYPE_F32;
-    struct tiling rows = tiling_make(r->x.rows, packs ? CHUNK_ROWS : LOGIT_ROWS, 32);
+    int64_t most = packs_at_use(r->c, r->head) ? CHUNK_ROWS : LOGIT_ROWS;
+    struct tiling rows = tiling_make(r->x.rows, most, 32);
     float *tile = cpu_scratch_f32(r->c, worker, SLOT_TILE, rows.size * n);
     const float *bias = r->head->bias ? r->head->bias + col : NULL;
     for (int64_t b = 0; b < rows.count; b++) {

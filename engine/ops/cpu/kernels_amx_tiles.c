@@ -5,6 +5,13 @@
 
 #pragma GCC target("amx-tile,amx-bf16,avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 
+/* 32 numbers rounded to nearest even. */
+static inline __m512i rounded(__m512 low, __m512 high) {
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+#include "engine/ops/cpu/kernels_tiles.inc"
+
 /* Intel's manual, volume 1, chapter 18: palette 1, here eight tiles of 16 rows of 64 bytes. */
 struct tile_config {
     uint8_t palette, start_row, reserved[14];
@@ -25,24 +32,10 @@ static void end(void) {
 
 /* ---- packing -------------------------------------------------------------------------------- */
 
-#define ROW TILE_UNIT /* elements of a row of a dense block */
-
-static __mmask16 first_of_16(int64_t n) {
-    return (__mmask16)(n >= 16 ? 0xffff : n > 0 ? (1u << n) - 1 : 0);
-}
-
-static __mmask32 first_of_32(int64_t n) {
-    return n >= 32 ? 0xffffffffu : n > 0 ? (1u << n) - 1 : 0;
-}
-
-static __m512 widened(__m256i half) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
-}
-
 /* A row of f32 as planes: each takes what those before it left, so that their sum is x. */
 static inline void split_row(uint16_t *dst, __m512 low, __m512 high, int planes) {
     for (int p = 0; p < planes; p++) {
-        __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+        __m512i both = rounded(low, high);
         _mm512_store_si512(dst + p * ROW * ROW, both);
         low = _mm512_sub_ps(low, widened(_mm512_castsi512_si256(both)));
         high = _mm512_sub_ps(high, widened(_mm512_extracti64x4_epi64(both, 1)));
@@ -84,28 +77,10 @@ static void pair_rows(uint16_t *dst, const uint16_t *src, int64_t stride) {
 
 /* Transposes 16 rows of 16 pairs; step: elements between two rows of src. */
 static void transpose_pairs(uint16_t *dst, const uint16_t *src, int64_t step) {
-    __m512i r[16], t[16];
+    __m512i r[16];
     for (int i = 0; i < 16; i++)
         r[i] = _mm512_loadu_si512(src + i * step);
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + 2 + j]);
-            r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + 2 + j]);
-        }
-    for (int i = 0; i < 4; i++) {
-        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-    }
-    for (int i = 0; i < 8; i++) {
-        _mm512_store_si512(dst + i * ROW, _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88));
-        _mm512_store_si512(dst + (i + 8) * ROW, _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd));
-    }
+    transpose_16(dst, ROW * 2, r);
 }
 
 static void arrange(uint16_t *dst, const uint16_t *src, int64_t stride, enum tile_form form) {
@@ -225,36 +200,10 @@ static void product(const struct tile_term *term, int n_terms, int planes, float
     _tile_stored(3, lower + 16, row);
 }
 
-/* ---- results -------------------------------------------------------------------------------- */
-
-static __m512 read_16(const void *row, enum dtype dtype, int64_t at, __mmask16 mask) {
-    if (dtype == DTYPE_F32)
-        return _mm512_maskz_loadu_ps(mask, (const float *)row + at);
-    return widened(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)row + at));
-}
-
-static void finish(const float *tile, int64_t ld, const struct tile_out *o) {
-    int64_t size = (int64_t)dtype_size(o->dtype), from = (int64_t)dtype_size(o->residual_dtype);
-    __mmask16 mask[2] = {first_of_16(o->cols), first_of_16(o->cols - 16)};
-    __m512 bias[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (int h = 0; o->bias && h < 2; h++)
-        bias[h] = _mm512_maskz_loadu_ps(mask[h], o->bias + 16 * h);
-    for (int64_t i = 0; i < o->rows; i++) {
-        const char *residual = (const char *)o->residual + i * o->residual_stride * from;
-        char *out = (char *)o->out + i * o->stride * size;
-        __m512 x[2];
-        for (int h = 0; h < 2; h++) {
-            x[h] = _mm512_add_ps(_mm512_loadu_ps(tile + i * ld + 16 * h), bias[h]);
-            if (o->residual)
-                x[h] = _mm512_add_ps(x[h], read_16(residual, o->residual_dtype, 16 * h, mask[h]));
-            if (o->dtype == DTYPE_F32)
-                _mm512_mask_storeu_ps((float *)(void *)out + 16 * h, mask[h], x[h]);
-        }
-        if (o->dtype == DTYPE_BF16)
-            _mm512_mask_storeu_epi16(out, first_of_32(o->cols),
-                                     (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
-    }
-}
-
-const struct tiles tiles_amx = {
-    .begin = begin, .end = end, .pack = pack, .product = product, .finish = finish};
+const struct tiles tiles_amx = {.planes_f32 = TILE_PLANES,
+                                .planes_bf16 = 1,
+                                .begin = begin,
+                                .end = end,
+                                .pack = pack,
+                                .product = product,
+                                .finish = finish};

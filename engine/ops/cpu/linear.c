@@ -251,7 +251,7 @@ static enum err make_packed(struct cpu *c, struct linear *lin, const struct line
         borrow(c, lin, spec);
     else
         e = copy_plain(c, lin, spec, em);
-    if (e == ERR_OK && c->tiles)
+    if (e == ERR_OK && tiles_take(c->tiles, lin->dtype))
         pack_for_tiles(c, lin, spec->forward_only);
     else if (e == ERR_OK)
         pack(c, lin, spec->forward_only);
@@ -267,8 +267,8 @@ static enum err make_plain(struct cpu *c, struct linear *lin, const struct linea
 }
 
 static bool packs(const struct cpu *c, enum dtype dtype) {
-    if (c->tiles)
-        return dtype == DTYPE_BF16;
+    if (tiles_take(c->tiles, dtype))
+        return dtype == DTYPE_BF16 && tiles_hold_bf16(c->tiles);
     return dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32;
 }
 
@@ -315,7 +315,7 @@ void cpu_linear_free(struct device *dev, struct linear *lin) {
 /* Of one direction; 0: it cannot be packed. */
 static size_t packed_bytes(struct cpu *c, const struct tiling *t, int64_t k, enum dtype dtype) {
     size_t sum = 0;
-    if (c->tiles)
+    if (tiles_take(c->tiles, dtype))
         return tile_packed_size(k, t->n);
     for (int64_t i = 0; i < t->count; i++) {
         size_t bytes = primitives_packed_bytes(c, c->tile_rows, tiling_count(t, i), k, dtype);

@@ -37,11 +37,14 @@ struct operand weight_backward(const struct linear *lin, int64_t i);
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
                                int64_t stride, enum dtype with);
 
-/* Tiles of a product's rows. Tiles in f32 pack the frozen matrix each time: tall ones do it less.
- */
+/* Whether products pack the frozen matrix each time. */
+static inline bool packs_at_use(const struct cpu *c, const struct linear *lin) {
+    return lin->weight && tiles_take(c->tiles, lin->dtype);
+}
+
+/* Tiles of a product's rows: tall ones pack less. */
 static inline struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows) {
-    bool packs = c->tiles && lin->dtype == DTYPE_F32;
-    return tiling_make(rows, packs ? 4 * c->tile_rows : c->tile_rows, 32);
+    return tiling_make(rows, packs_at_use(c, lin) ? 4 * c->tile_rows : c->tile_rows, 32);
 }
 
 static inline bool dropout_on(const struct dropout *d) {

@@ -25,8 +25,15 @@ static bool begin(struct cpu *c, int worker, const struct product *p, float *blo
     return true;
 }
 
+bool product_is_f32(const struct product *p) {
+    bool f32 = true;
+    for (int i = 0; i < p->n_terms; i++)
+        f32 = f32 && p->term[i].a.dtype == DTYPE_F32 && p->term[i].b.dtype == DTYPE_F32;
+    return f32;
+}
+
 void cpu_product(struct cpu *c, int worker, const struct product *p) {
-    if (c->tiles) {
+    if (tiles_take(c->tiles, product_is_f32(p) ? DTYPE_F32 : DTYPE_BF16)) {
         tile_product(c, worker, p);
         return;
     }

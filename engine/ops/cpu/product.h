@@ -27,8 +27,10 @@ struct product {
 
 void cpu_product(struct cpu *c, int worker, const struct product *p);
 
-/* The same by tiles; c->tiles is set. Operands are f32 or bf16. All f32: in planes, with errors
- * as f32 products have; else in bf16. */
+/* Whether all operands are f32; their product then has errors as f32 products have. */
+bool product_is_f32(const struct product *p);
+
+/* The same by tiles that take it. */
 void tile_product(struct cpu *c, int worker, const struct product *p);
 
 /* Bytes of op(b) [k, n] in bf16 as tile_product reads it packed, and the packing. */

@@ -1,9 +1,9 @@
 /* tile_product: cpu_product by the functions of tiles.h.
  *
  * The shared dimension of the first term is walked in chunks whose right side, packed, stays in
- * the second-level cache; within a chunk, 32 rows at a time meet all columns. A frozen matrix in
- * bf16 is packed already, rows in bf16 are read where they lie, all else is packed as it is
- * reached. Other terms are short and join the last chunk. */
+ * the second-level cache; within a chunk, 32 rows at a time meet all columns. Where tiles hold
+ * bf16, a frozen matrix in bf16 is packed already and rows in bf16 are read where they lie; all
+ * else is packed as it is reached. Other terms are short and join the last chunk. */
 #include <string.h>
 
 #include "engine/ops/cpu/product.h"
@@ -97,7 +97,9 @@ static struct tile_term load_left(const struct run *r, const struct side *s, int
                                   .a_row = a.stride * 2,
                                   .a_half = a.stride * TILE_UNIT,
                                   .a_step = TILE_UNIT * 2,
-                                  .steps = blocks(s->k)};
+                                  .steps = blocks(s->k),
+                                  .rows = TILE_UNIT,
+                                  .depth = s->k};
     char *to = s->left;
     for (int64_t l = s->k0; l < s->k0 + s->k; l += TILE_UNIT, to += size)
         pack_block(r->t, a, row, r->m, l, s->k0 + s->k, true, r->planes, to);
@@ -105,7 +107,9 @@ static struct tile_term load_left(const struct run *r, const struct side *s, int
                               .a_row = TILE_BYTES / TILE_UNIT,
                               .a_half = TILE_BYTES / 2,
                               .a_step = size,
-                              .steps = blocks(s->k)};
+                              .steps = blocks(s->k),
+                              .rows = at_most(r->m - row, TILE_UNIT),
+                              .depth = s->k};
 }
 
 static void *tensor_at(struct tensor t, int64_t row, int64_t col) {
@@ -138,8 +142,10 @@ static void row_group(const struct run *r, int64_t row, int n_sides, bool first,
     for (int64_t col = 0; col < r->n; col += TILE_UNIT) {
         float *sum = r->sums ? r->sums + row * r->sums_stride + col : block;
         int64_t ld = r->sums ? r->sums_stride : TILE_UNIT;
-        for (int i = 0; i < n_sides; i++)
+        for (int i = 0; i < n_sides; i++) {
             term[i].b = r->side[i].right + col / TILE_UNIT * r->side[i].group;
+            term[i].cols = at_most(r->n - col, TILE_UNIT);
+        }
         r->t->product(term, n_sides, r->planes, sum, ld, !first);
         if (last)
             finish(r, row, col, sum, ld, r->p->residual);
@@ -160,10 +166,6 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static bool is_f32(const struct product_term *t) {
-    return t->a.dtype == DTYPE_F32 && t->b.dtype == DTYPE_F32;
-}
-
 /* Length of a chunk: even pieces of the shared dimension, in whole blocks. */
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
@@ -183,7 +185,8 @@ static void prepare(struct run *r, int worker, int64_t length) {
         int64_t k = i == 0 ? length : t->k;
         size_t group = (size_t)(blocks(k) * r->planes) * TILE_BYTES;
         *s = (struct side){.term = t, .k = t->k};
-        s->direct = t->a.dtype == DTYPE_BF16 && !t->a.transposed && t->k % TILE_UNIT == 0;
+        s->direct =
+            r->planes == 1 && t->a.dtype == DTYPE_BF16 && !t->a.transposed && t->k % TILE_UNIT == 0;
         s->left = cpu_scratch(r->c, worker, left[i], group);
         if (!t->b.tiled)
             s->packed = cpu_scratch(r->c, worker, right[i], group * (size_t)blocks(r->n));
@@ -194,10 +197,7 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
     struct run r = {.c = c, .t = c->tiles, .p = p, .m = p->out.rows, .n = p->out.cols, .planes = 1};
     if (r.m <= 0 || r.n <= 0)
         return;
-    bool f32 = true;
-    for (int i = 0; i < p->n_terms; i++)
-        f32 = f32 && is_f32(&p->term[i]);
-    r.planes = f32 ? TILE_PLANES : 1;
+    r.planes = product_is_f32(p) ? r.t->planes_f32 : r.t->planes_bf16;
     int64_t k = p->term[0].k, length = chunk_length(&r);
     prepare(&r, worker, length);
     if (length < k) {

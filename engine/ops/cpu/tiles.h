@@ -1,9 +1,10 @@
-/* tiles: products of matrices packed for the processor's tile registers (AMX).
+/* tiles: products of matrices packed in blocks, for tile registers (AMX) or vectors (AVX-512).
  *
  * What:    the inner functions of tile_product.c. A left matrix is packed in groups of 32 rows, a
  *          right one in groups of 32 columns; a group is a row of blocks of 32 x 32 along the
- *          shared dimension, TILE_BYTES each, zeros where the matrix ends. An f32 matrix may be
- *          packed as three planes, block by block: x = high + middle + low, each rounded to bf16.
+ *          shared dimension, zeros where the matrix ends. A block is one or more planes of
+ *          TILE_BYTES. AMX: one plane is bf16; three are f32 as x = high + middle + low, each
+ *          rounded to bf16. AVX-512: two planes are f32, widened.
  * Owns:    nothing.
  * Threads: begin and end set up the calling thread; the rest are functions of their arguments.
  * Errors:  none.
@@ -36,6 +37,7 @@ enum tile_form { TILE_LEFT, TILE_LEFT_TRANSPOSED, TILE_RIGHT, TILE_RIGHT_TRANSPO
 struct tile_term {
     const char *a, *b;
     int64_t a_row, a_half, a_step, steps;
+    int64_t rows, cols, depth; /* that matter: of the groups, and of the blocks together */
 };
 
 /* Where a block of a result goes: out = tile + bias + residual. */
@@ -49,17 +51,29 @@ struct tile_out {
 };
 
 struct tiles {
+    int planes_f32;  /* of a product of f32 matrices; 0: those are left to gemm.h */
+    int planes_bf16; /* of others */
     void (*begin)(void);
     void (*end)(void);
-    /* dst: planes · TILE_BYTES; planes 1 or TILE_PLANES. */
+    /* dst: planes · TILE_BYTES. */
     void (*pack)(void *dst, const struct tile_block *b, enum tile_form form, int planes);
-    /* c [32, 32], ldc floats between rows, = sum of the terms, or added to c. With TILE_PLANES
-     * both sides are packed so; the sum leaves out what is below 2^-24 of a product. */
+    /* c [32, 32], ldc floats between rows, = sum of the terms, or added to c; rows and columns that
+     * do not matter may stay undefined. Three planes leave out what is below 2^-24 of a product. */
     void (*product)(const struct tile_term *term, int n_terms, int planes, float *c, int64_t ldc,
                     bool accumulate);
     void (*finish)(const float *tile, int64_t ld, const struct tile_out *o);
 };
 
-extern const struct tiles tiles_amx;
+/* Whether frozen matrices in bf16 are packed once, and rows in bf16 read where they lie. */
+static inline bool tiles_hold_bf16(const struct tiles *t) {
+    return t && t->planes_bf16 == 1;
+}
+
+/* Whether products of matrices in this type are done by t, which may be NULL. */
+static inline bool tiles_take(const struct tiles *t, enum dtype dtype) {
+    return t && (dtype == DTYPE_F32 ? t->planes_f32 : t->planes_bf16) > 0;
+}
+
+extern const struct tiles tiles_amx, tiles_avx512;
 
 #endif
