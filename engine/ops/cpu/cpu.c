@@ -17,9 +17,9 @@
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
-#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products, where tiles hold bf16 */
-#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* otherwise; */
-#define KERNELS ((size_t)8 << 20)          /* oneDNN writes a kernel for every shape */
+#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products by tiles.h */
+#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* by oneDNN, */
+#define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -123,6 +123,16 @@ static size_t scratch_growth(size_t bytes) {
     return bytes + bytes / 4;
 }
 
+/* Of a thread's products: packed sides, and where tiles pack at use a tile's sums and logits. */
+static size_t products_scratch(const struct cpu *c, const struct op_shapes *most) {
+    if (tiles_hold_bf16(c->tiles))
+        return TILES_SCRATCH;
+    if (!tiles_take(c->tiles, most->dtype))
+        return PRODUCTS_SCRATCH;
+    int64_t rows = most->tokens < 4 * c->tile_rows ? most->tokens : 4 * c->tile_rows;
+    return TILES_SCRATCH + 2 * (size_t)(rows * c->tile_cols) * sizeof(float);
+}
+
 /* What the large slots grow to, and what is seen in the others. */
 static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most) {
     const struct cpu *c = cpu_of(dev);
@@ -132,7 +142,7 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
     size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
-    size_t thread = dropped + (tiles_hold_bf16(c->tiles) ? TILES_SCRATCH : PRODUCTS_SCRATCH);
+    size_t thread = dropped + products_scratch(c, most);
     bool written = !tiles_take(c->tiles, most->dtype) &&
                    (most->dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32);
     return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
