@@ -157,25 +157,37 @@ static int count_segments(const char *pattern) {
     return n;
 }
 
-/* "{name...}" takes the segments up to those that the rest of the pattern needs. */
+/* Moves *at over a pattern's literal segment; false: the path's is another one. */
+static bool is_literal(const char **at, const char *segment) {
+    const char *p = *at;
+    for (; *p != '\0' && *p != '/' && *p == *segment; p++)
+        segment++;
+    *at = p;
+    return (*p == '\0' || *p == '/') && *segment == '\0';
+}
+
+/* "{name...}" takes the segments up to those that the rest of the pattern needs. params: what the
+ * braces stand for, or NULL to ask only whether the path fits. */
 static bool match(const char *pattern, const struct segments *p, struct api_params *params) {
     int value = 0, i = 0;
-    *params = (struct api_params){0};
     for (const char *at = pattern; *at != '\0'; i++) {
         at++;
-        size_t n = (size_t)(strchrnul(at, '/') - at);
         if (i >= p->n)
             return false;
-        if (at[0] == '{') {
-            bool rest = n > 4 && strncmp(at + n - 4, "...}", 4) == 0;
-            int end = rest ? p->n - count_segments(at + n) : i + 1;
-            if (end <= i || p->text[i][0] == '\0' || value == API_MAX_PARAMS)
+        if (at[0] != '{') {
+            if (!is_literal(&at, p->text[i]))
                 return false;
-            params->value[value++] = join(p, i, end);
-            i = end - 1;
-        } else if (strncmp(p->text[i], at, n) != 0 || p->text[i][n] != '\0') {
-            return false;
+            continue;
         }
+        size_t n = (size_t)(strchrnul(at, '/') - at);
+        bool rest = n > 4 && strncmp(at + n - 4, "...}", 4) == 0;
+        int end = rest ? p->n - count_segments(at + n) : i + 1;
+        if (end <= i || p->text[i][0] == '\0' || value == API_MAX_PARAMS)
+            return false;
+        if (params != NULL)
+            params->value[value] = join(p, i, end);
+        value++;
+        i = end - 1;
         at += n;
     }
     return i == p->n;
@@ -218,18 +230,19 @@ const struct api_route *api_route_find(const struct api_request *req, struct api
     *params = (struct api_params){0};
     int status = split(path, &p);
     for (int i = 0; status == 0 && i < N_ROUTES && found == NULL; i++) {
-        bool fits = match(routes[i].pattern, &p, params);
-        if (fits && routes[i].method == method)
+        if (!match(routes[i].pattern, &p, NULL))
+            continue;
+        if (routes[i].method == method)
             found = &routes[i];
-        else if (fits)
+        else
             allow(&allowed, routes[i].method);
-        if (found == NULL)
-            api_params_clear(params);
     }
-    if (found == NULL)
+    if (found == NULL) {
         refuse(req, status, allowed, resp);
-    else
+    } else {
+        (void)match(found->pattern, &p, params);
         free(allowed);
+    }
     free(path);
     return found;
 }

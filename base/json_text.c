@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/decimal.h"
 #include "base/mem.h"
 
 #define FIRST_ROOM 4000 /* most objects fit without moving */
@@ -236,14 +237,8 @@ void json_text_string(struct json_text *w, const char *text) {
 }
 
 void json_text_integer(struct json_text *w, int64_t value) {
-    char text[24], *p = text + sizeof text;
-    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
-    do
-        *--p = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    if (value < 0)
-        *--p = '-';
-    put_value(w, p, (size_t)(text + sizeof text - p));
+    char text[DECIMAL_MAX];
+    put_value(w, text, decimal_put(text, value));
 }
 
 /* "1e+05" as "1e5": no plus, no leading zeros. */

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/decimal.h"
+
 #define HELD_MAX 32768
 
 static atomic_int threshold = LOG_INFO;
@@ -20,12 +22,6 @@ static struct {
 
 void log_set_level(enum log_level level) {
     atomic_store(&threshold, (int)level);
-}
-
-static size_t used_of(int n, size_t room) {
-    if (n < 0)
-        return 0;
-    return (size_t)n < room ? (size_t)n : room - 1;
 }
 
 static void write_out(const char *text, size_t n) {
@@ -61,25 +57,26 @@ static void put_line(enum log_level level, const char *line, size_t n) {
         write_held();
 }
 
-/* "2026-01-31T12:00:00", kept for the rest of its second: gmtime_r looks for a changed time zone
- * on the disk each time. */
-static size_t add_second(char *line, size_t room, time_t second) {
-    static _Thread_local time_t last = -1;
-    static _Thread_local char text[32];
-    if (second != last) {
-        struct tm tm;
-        gmtime_r(&second, &tm);
-        (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-        last = second;
-    }
-    return used_of(snprintf(line, room, "%s", text), room);
-}
-
 static void add_bytes(struct log_fields *l, const char *bytes, size_t n) {
     size_t room = sizeof l->line - 1 - l->used; /* the newline always fits */
     n = n < room ? n : room;
     memcpy(l->line + l->used, bytes, n);
     l->used += n;
+}
+
+/* "2026-01-31T12:00:00", kept for the rest of its second: gmtime_r looks for a changed time zone
+ * on the disk each time. */
+static void add_second(struct log_fields *l, time_t second) {
+    static _Thread_local time_t last = -1;
+    static _Thread_local char text[32];
+    static _Thread_local size_t n;
+    if (second != last) {
+        struct tm tm;
+        gmtime_r(&second, &tm);
+        n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+        last = second;
+    }
+    add_bytes(l, text, n);
 }
 
 static void add_name(struct log_fields *l, const char *name) {
@@ -102,7 +99,7 @@ bool log_begin(struct log_fields *l, enum log_level level, const char *event) {
     long ms = now.tv_nsec / 1000000;
     char fraction[] = {
         '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z', ' '};
-    l->used = add_second(l->line, sizeof l->line, now.tv_sec);
+    add_second(l, now.tv_sec);
     add_bytes(l, fraction, sizeof fraction);
     add_bytes(l, names[level], strlen(names[level]));
     add_bytes(l, event, strlen(event));
@@ -110,9 +107,18 @@ bool log_begin(struct log_fields *l, enum log_level level, const char *event) {
     return true;
 }
 
+/* What came from outside cannot end a line or move a terminal's cursor. */
+static void clean(char *text, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = '?';
+}
+
 void log_text(struct log_fields *l, const char *name, const char *value, size_t n) {
     add_name(l, name);
+    size_t from = l->used;
     add_bytes(l, value, n);
+    clean(l->line + from, l->used - from);
 }
 
 void log_word(struct log_fields *l, const char *name, const char *value) {
@@ -120,22 +126,20 @@ void log_word(struct log_fields *l, const char *name, const char *value) {
 }
 
 void log_integer(struct log_fields *l, const char *name, int64_t value) {
-    char text[24], *p = text + sizeof text;
-    uint64_t left = value < 0 ? -(uint64_t)value : (uint64_t)value;
-    do
-        *--p = (char)('0' + left % 10);
-    while ((left /= 10) > 0);
-    if (value < 0)
-        *--p = '-';
-    log_text(l, name, p, (size_t)(text + sizeof text - p));
+    char text[DECIMAL_MAX];
+    add_name(l, name);
+    add_bytes(l, text, decimal_put(text, value));
 }
 
 void log_end(struct log_fields *l) {
-    for (size_t i = 0; i < l->used; i++)
-        if ((unsigned char)l->line[i] < 0x20 || l->line[i] == 0x7f)
-            l->line[i] = '?';
     l->line[l->used++] = '\n';
     put_line(l->level, l->line, l->used);
+}
+
+static size_t used_of(int n, size_t room) {
+    if (n < 0)
+        return 0;
+    return (size_t)n < room ? (size_t)n : room - 1;
 }
 
 void log_line(enum log_level level, const char *event, const char *fmt, ...) {
@@ -145,7 +149,9 @@ void log_line(enum log_level level, const char *event, const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
     size_t room = sizeof l.line - l.used;
-    l.used += used_of(vsnprintf(l.line + l.used, room, fmt, args), room);
+    size_t n = used_of(vsnprintf(l.line + l.used, room, fmt, args), room);
     va_end(args);
+    clean(l.line + l.used, n);
+    l.used += n;
     log_end(&l);
 }

@@ -24,8 +24,8 @@ void log_set_level(enum log_level level);
 void log_hold(void);
 void log_release(void);
 
-/* event: dotted lower-case name; fmt: `key=value` pairs. Values from outside must be printed with
- * %s only: control characters in the finished line are replaced by '?'. */
+/* event: dotted lower-case name; fmt: `key=value` pairs. Control characters in the finished
+ * text are replaced by '?'. */
 void log_line(enum log_level level, const char *event, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -38,6 +38,7 @@ struct log_fields {
 };
 /* false: lines of this level are dropped, and nothing else may be done with l. */
 bool log_begin(struct log_fields *l, enum log_level level, const char *event);
+/* Control characters in a value are replaced by '?'. */
 void log_text(struct log_fields *l, const char *name, const char *value, size_t n);
 void log_word(struct log_fields *l, const char *name, const char *value);
 void log_integer(struct log_fields *l, const char *name, int64_t value);

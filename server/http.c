@@ -140,7 +140,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *mhd, const c
         *req_cls = r = on_uri(cls, NULL, mhd);
     if (!r->begun) {
         r->begun = true;
-        (void)snprintf(r->verb, sizeof r->verb, "%s", method);
+        memcpy(r->verb, method, strnlen(method, sizeof r->verb - 1));
         return dispatch_begin(r, method, version);
     }
     if (*n > 0)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/decimal.h"
 #include "base/mem.h"
 #include "server/answers.h"
 #include "server/connection.h"
@@ -78,8 +79,8 @@ static void add_rate(const struct request *r, int status, bool again, struct MHD
 
 static void add_common(const struct request *r, const struct api_response *resp, int status,
                        struct MHD_Response *m, bool close) {
-    char ms[32];
-    (void)snprintf(ms, sizeof ms, "%lld", llround((clock_mono() - r->start) * 1000));
+    char ms[DECIMAL_MAX + 1] = "";
+    (void)decimal_put(ms, llround((clock_mono() - r->start) * 1000));
     add(m, "x-request-id", r->id);
     add(m, "openai-version", "2020-10-01");
     add(m, "openai-organization", API_ORGANIZATION);
