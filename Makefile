@@ -150,6 +150,27 @@ $(server_bins): $(B)/tests/%: tests/%.c $(lib_server) $(lib_api) $(lib_storage) 
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(lib_server) $(lib_api) $(lib_storage) $(lib_base) \
 	    -lcriterion $(SERVER_LIBS) $(BASE_LIBS)
 
+# ---- the AMX kernels on any AVX512-BF16 ------------------------------------------------------
+# tests/ops once more, with the tile instructions in C (tests/ops/tiles).
+
+T := $(B)/tiles
+tiles_objects := $(patsubst %,$(T)/%.o,engine/ops/cpu/kernels_amx engine/ops/cpu/kernels_amx_tiles tests/ops/tiles/processor)
+tiles_bins := $(patsubst tests/ops/%.c,$(B)/tests/tiles/%,$(wildcard tests/ops/test_*.c))
+ifeq ($(SAN),)
+test_bins += $(tiles_bins)
+endif
+
+$(T)/%.o: CFLAGS += $(KERNEL_CFLAGS)
+$(T)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,EMU)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -include tests/ops/tiles/tiles.h -MMD -MP -c -o $@ $<
+$(tiles_bins): $(B)/tests/tiles/%: tests/ops/%.c $(tiles_objects) $(support_engine) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(tiles_objects) $(support_engine) $(lib_engine) \
+	    $(lib_base) -lcriterion $(ENGINE_LIBS) $(BASE_LIBS)
+
 # ---- the CUDA sources on the host -----------------------------------------------------------
 # engine/ops/cuda once more, by the host's compilers against tests/cuda/emulation/include, always
 # under AddressSanitizer and UndefinedBehaviorSanitizer; the cases of tests/ops and tests/reference

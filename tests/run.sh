@@ -56,6 +56,17 @@ smaller_instruction_sets() {
     [[ $flags != *" amx_bf16 "* ]] || echo avx512_bf16
 }
 
+# The AMX kernels with their tile instructions in C; not built with sanitizers.
+emulated_tiles() {
+    [[ $build != *san-* ]] || return 0
+    if grep -m 1 '^flags' /proc/cpuinfo | grep -qw avx512_bf16; then
+        criterion_group tiles
+    else
+        echo "SKIP: tiles: this processor has no AVX512-BF16, which the AMX kernels use as well"
+        count tiles 0 0 1
+    fi
+}
+
 script_group() { # GROUP
     local log=$logs/$1.log line
     "tests/$1/run.sh" "$build" 2>&1 | tee "$log" | grep -E '^(FAIL|SKIP)' 
@@ -81,6 +92,7 @@ for group in $groups; do
     for isa in $(smaller_instruction_sets); do
         FFWD_CPU_ISA=$isa criterion_group ops "$isa"
     done
+    emulated_tiles
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
