@@ -196,6 +196,14 @@ struct ops {
     /* Bytes of that memory. */
     size_t (*scratch_bytes)(struct device *dev, const struct op_shapes *most);
 
+    /* What the device chose among several ways of computing the same, as text; the caller frees.
+     * NULL: it has one way only. */
+    char *(*choices_text)(struct device *dev);
+    /* Chooses from now on as this text of an earlier process says, where it says something. False:
+     * it was written on another device, driver or library, and the device chooses anew. NULL: it
+     * chooses as if nothing had come before. */
+    bool (*choices_use)(struct device *dev, const char *text);
+
     /* Converts the frozen weights to dtype and packs them as the products want. */
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                            struct linear **out, struct err_msg *em);

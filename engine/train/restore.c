@@ -1,6 +1,7 @@
 /* restore: a run to and from its resume points. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "engine/train/fingerprint.h"
@@ -46,9 +47,11 @@ enum err run_save(struct run *r, struct err_msg *em) {
         return e;
     s->seconds = run_seconds(r);
     s->csv_bytes = r->metrics.bytes;
-    json_t *state = json_pack("{sisOsosssI}", "format", FORMAT, "config", r->config, "state",
+    char *choices = r->dev->ops->choices_text(r->dev);
+    json_t *state = json_pack("{sisOsosssIss?}", "format", FORMAT, "config", r->config, "state",
                               run_state_to_json(s), "device", r->device.kind, "total_steps",
-                              (json_int_t)r->plan.total_steps);
+                              (json_int_t)r->plan.total_steps, "choices", choices);
+    free(choices);
     struct resume_tensor tensors[MAX_TENSORS];
     int n = list_tensors(r, tensors);
     if (r->hooks->saving != NULL)
@@ -75,6 +78,21 @@ static enum err check_same(const struct run *r, const struct resume_point *p, st
     return e;
 }
 
+/* A run on one device computes each product in one way, however often it is resumed. */
+static void use_choices(const struct run *r, const struct resume_point *p) {
+    const char *before = json_string_value(json_object_get(p->state, "choices"));
+    char *here = r->dev->ops->choices_text(r->dev);
+    bool same = before != NULL ? r->dev->ops->choices_use(r->dev, before) : here == NULL;
+    if (!same)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "Up to step %lld this job was trained on another device, driver or library "
+                       "(%.*s); products are chosen anew here (%.*s)",
+                       (long long)p->step, before != NULL ? (int)strcspn(before, "\n") : 3,
+                       before != NULL ? before : "cpu", here != NULL ? (int)strcspn(here, "\n") : 3,
+                       here != NULL ? here : "cpu");
+    free(here);
+}
+
 enum err run_find(struct run *r, struct resume_point *point, bool *found, struct err_msg *em) {
     enum err e = resume_find(r->resume_dir, point, em);
     *found = e == ERR_OK && point->step >= 0;
@@ -88,6 +106,8 @@ enum err run_find(struct run *r, struct resume_point *point, bool *found, struct
     e = check_same(r, point, em);
     if (e == ERR_OK)
         e = run_state_from_json(json_object_get(point->state, "state"), &r->state, em);
+    if (e == ERR_OK)
+        use_choices(r, point);
     return e;
 }
 

@@ -190,6 +190,7 @@ enum err run_setup(struct run *r, struct err_msg *em) {
     const struct model_config *c = model_config(job->model);
     r->dev = model_device(job->model);
     r->dev->ops->info(r->dev, &r->device);
+    (void)r->dev->ops->choices_use(r->dev, NULL);
     r->seed = job->request->has_seed ? (uint64_t)job->request->seed : 0;
     enum err e = dataset_model_open(job->model_dir, &r->text, em);
     if (e == ERR_OK)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -112,4 +113,145 @@ Test(choices, the_fastest_is_kept_and_used_again) {
     free(text);
     cr_assert_eq(train_once(&second), 0, "the library was asked again");
     cr_assert_eq(second, plain);
+}
+
+/* ---- a run's choices ------------------------------------------------------------------------ */
+
+static struct device *open_device(void) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct device *dev;
+    cr_assert_eq(ffwd_cuda_open(0, &dev, &em), ERR_OK, "%s", em.text);
+    return dev;
+}
+
+/* A product of n rows that could be computed in two ways. */
+static void multiply(struct device *dev, int64_t n) {
+    struct err_msg em = ERR_MSG_INIT;
+    const struct linear_spec spec = {.in = 64, .n_parts = 1, .part = {{.out = 64}}};
+    struct linear_spec filled = spec;
+    float *w = xcalloc(64 * 64, sizeof *w);
+    struct linear *lin;
+    void *x;
+    const struct dropout off = {0};
+    filled.part[0].weight = w;
+    cr_assert_eq(dev->ops->linear_new(dev, &filled, DTYPE_F32, &lin, &em), ERR_OK, "%s", em.text);
+    cr_assert_eq(dev->ops->mem_alloc(dev, 2 * 64 * 64 * sizeof(float), &x, &em), ERR_OK);
+    const struct tensor from = {x, DTYPE_F32, n, 64, 64};
+    const struct tensor to = {(float *)x + 64 * 64, DTYPE_F32, n, 64, 64};
+    dev->ops->linear_forward(dev, lin, NULL, NULL, &off, NULL, from, NULL, to, (struct tensor){0});
+    cr_assert_eq(dev->ops->sync(dev, &em), ERR_OK, "%s", em.text);
+    dev->ops->mem_free(dev, x);
+    dev->ops->linear_free(dev, lin);
+    free(w);
+}
+
+static char *choices_of(struct device *dev, int64_t rows) {
+    multiply(dev, rows);
+    return dev->ops->choices_text(dev);
+}
+
+/* Timed in one process, used in the next where the timing would have said otherwise; what a later
+ * job of that process chooses is its own again. */
+Test(choices, of_a_run_are_used_again_by_it_alone) {
+    cr_assert_eq(setenv("FFWD_CUDA_ALGORITHMS", path, 1), 0);
+    struct device *dev = open_device();
+    char *before = choices_of(dev, 5);
+    device_close(dev);
+    unlink(path);
+    emulated_noise = true;
+    dev = open_device();
+    cr_assert(dev->ops->choices_use(dev, before));
+    char *after = choices_of(dev, 5);
+    cr_assert_str_eq(after, before);
+    cr_assert(dev->ops->choices_use(dev, NULL));
+    char *anew = choices_of(dev, 5);
+    cr_assert_str_neq(anew, before);
+    device_close(dev);
+    free(before);
+    free(after);
+    free(anew);
+}
+
+/* A run that was not timed is not timed after it is resumed either. */
+Test(choices, of_a_run_without_timing_stay_without) {
+    struct device *dev = open_device();
+    char *before = choices_of(dev, 5);
+    device_close(dev);
+    cr_assert_eq(setenv("FFWD_CUDA_ALGORITHMS", path, 1), 0);
+    dev = open_device();
+    cr_assert(dev->ops->choices_use(dev, before));
+    float started = emulated_clock;
+    char *after = choices_of(dev, 5);
+    cr_assert_str_eq(after, before);
+    cr_assert_eq(emulated_clock - started, 2, "products were timed");
+    device_close(dev);
+    free(before);
+    free(after);
+}
+
+Test(choices, of_another_device_or_no_choices_are_not_taken) {
+    struct device *dev = open_device();
+    char *before = dev->ops->choices_text(dev);
+    device_close(dev);
+    static const char *const bad[] = {"", "\n", "cpu", "device=emulated device"};
+    emulated_machine.name = "another";
+    dev = open_device();
+    cr_assert_not(dev->ops->choices_use(dev, before));
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_assert_not(dev->ops->choices_use(dev, bad[i]), "%s", bad[i]);
+    multiply(dev, 5);
+    device_close(dev);
+    free(before);
+}
+
+/* ---- a job that is resumed ------------------------------------------------------------------ */
+
+/* Runs a line of shell; its exit status. $FFWD is the program with the emulated device. */
+static int shell(const char *line) {
+    char program[512];
+    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 64);
+    cr_assert_gt(n, 0);
+    program[n] = '\0';
+    *strrchr(program, '/') = '\0';
+    strcat(program, "/../../emulation/ffwd");
+    cr_assert_eq(setenv("FFWD", program, 1), 0);
+    int status = system(line);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+#define CASE "tests/reference/cases/llama-gqa"
+#define TRAIN                                                                                      \
+    "$FFWD train --model " CASE " --train " CASE "/rows.jsonl --device cuda --dtype f32 "          \
+    "--config $D/c.json --resume --out $D/"
+#define SAME "cmp -s $D/whole/adapter/adapter_model.safetensors $D/"
+#define ADAPTER "/adapter/adapter_model.safetensors"
+
+/* Every shape has been seen when the job is stopped, by a fault after its resume point. Afterwards
+ * the timing would say otherwise, and other algorithms give other bytes, as a run that begins there
+ * shows; a run on another device says what it is. */
+Test(choices, of_a_job_outlast_its_process) {
+    char dir[] = "/tmp/ffwd-test-XXXXXX";
+    cr_assert_not_null(mkdtemp(dir));
+    cr_assert_eq(setenv("D", dir, 1), 0);
+    cr_assert_eq(shell("echo '{\"hyperparameters\":{\"n_epochs\":2,\"batch_size\":1},"
+                       "\"fast_forward\":{\"enabled\":false},\"lora\":{\"rank\":4},"
+                       "\"training\":{\"checkpoint_interval\":6,\"shuffle\":false,"
+                       "\"max_seq_len\":32}}' >$D/c.json"),
+                 0);
+    cr_assert_eq(setenv("FFWD_EMULATED_ALGORITHMS", "rounding", 1), 0);
+    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/a " TRAIN "whole >$D/log 2>&1"), 0);
+    cr_assert_eq(
+        shell("FFWD_EMULATED_FAULT='cudaLaunchKernelEx 719 450 1' FFWD_CUDA_ALGORITHMS=$D/b " TRAIN
+              "stopped >$D/log 2>&1"),
+        70);
+    cr_assert_eq(shell("test -d $D/stopped/resume/step-6 && cp -r $D/stopped $D/elsewhere"), 0);
+    cr_assert_eq(setenv("FFWD_EMULATED_ALGORITHMS", "noise", 1), 0);
+    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/c " TRAIN "stopped >$D/log 2>&1"), 0);
+    cr_assert_eq(shell("grep -q 'another device' $D/log"), 1);
+    cr_assert_eq(shell(SAME "stopped" ADAPTER), 0);
+    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/d " TRAIN "noisy >$D/log 2>&1"), 0);
+    cr_assert_eq(shell(SAME "noisy" ADAPTER), 1);
+    cr_assert_eq(shell("FFWD_EMULATED_NAME=other " TRAIN "elsewhere >$D/log 2>&1"), 0);
+    cr_assert_eq(shell("grep -q 'another device.*device=emulated device.*device=other' $D/log"), 0);
+    cr_assert_eq(shell("rm -rf $D"), 0);
 }

@@ -20,6 +20,9 @@ Test(device, cpu_opens_with_the_threads_asked_for) {
     cr_assert_gt(info.memory_total, (size_t)1 << 28);
     cr_assert_gt(strlen(info.name), (size_t)0);
     cr_assert_gt(dev->ops->mem_peak(dev), (size_t)1 << 20);
+    cr_assert_null(dev->ops->choices_text(dev)); /* one way to compute anything */
+    cr_assert(dev->ops->choices_use(dev, NULL));
+    cr_assert_not(dev->ops->choices_use(dev, "of another device"));
     device_close(dev);
     device_close(NULL);
 }

@@ -76,6 +76,16 @@ static const void *cpu_mem_share(struct device *dev, const void *host, size_t by
     return host;
 }
 
+static char *cpu_choices_text(struct device *dev) {
+    (void)dev;
+    return NULL;
+}
+
+static bool cpu_choices_use(struct device *dev, const char *text) {
+    (void)dev;
+    return text == NULL;
+}
+
 static void cpu_mem_zero(struct device *dev, void *p, size_t bytes) {
     (void)dev;
     memset(p, 0, bytes);
@@ -266,6 +276,8 @@ static const struct ops cpu_ops = {
     .mem_alloc = cpu_mem_alloc,
     .mem_free = cpu_mem_free,
     .mem_share = cpu_mem_share,
+    .choices_text = cpu_choices_text,
+    .choices_use = cpu_choices_use,
     .mem_zero = cpu_mem_zero,
     .mem_copy = cpu_mem_copy,
     .upload = cpu_mem_copy,

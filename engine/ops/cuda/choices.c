@@ -76,32 +76,53 @@ static bool read_line(struct choices *c, char *line) {
     return true;
 }
 
-static enum err read_lines(struct choices *c, char *text, struct err_msg *em) {
+/* The number of the first bad line; 0: there is none. *same: the text is of this identity, else
+ * nothing of it is taken. Cuts the text up. */
+static int read_lines(struct choices *c, char *text, bool *same) {
     char *rest, *line = strtok_r(text, "\n", &rest);
-    if (!line || strcmp(line, c->identity) != 0)
-        return ERR_OK; /* of another device or library: begin anew */
-    for (int number = 2; (line = strtok_r(NULL, "\n", &rest)) != NULL; number++)
+    *same = line && strcmp(line, c->identity) == 0;
+    for (int number = 2; *same && (line = strtok_r(NULL, "\n", &rest)) != NULL; number++)
         if (!read_line(c, line))
-            return err_set(em, ERR_INPUT, "%s, line %d: not an algorithm; remove the file", c->path,
-                           number);
+            return number;
     c->changed = false;
-    return ERR_OK;
+    return 0;
+}
+
+static struct choices *choices_new(const char *identity) {
+    struct choices *c = xcalloc(1, sizeof *c);
+    c->identity = xstrdup(identity);
+    return c;
+}
+
+struct choices *choices_from(const char *text, const char *identity) {
+    struct choices *c = choices_new(identity);
+    char *copy = xstrdup(text);
+    bool same;
+    if (read_lines(c, copy, &same) != 0 || !same) {
+        choices_free(c);
+        c = NULL;
+    }
+    free(copy);
+    return c;
 }
 
 enum err choices_open(const char *path, const char *identity, struct choices **out,
                       struct err_msg *em) {
     struct err_msg why = ERR_MSG_INIT;
-    struct choices *c = xcalloc(1, sizeof *c);
+    struct choices *c = choices_new(identity);
     char *text = NULL;
+    bool same;
+    int bad = 0;
     *out = NULL;
     c->path = xstrdup(path);
-    c->identity = xstrdup(identity);
     enum err e = file_read(path, FILE_MOST, &text, NULL, &why);
     if (e == ERR_OK)
-        e = read_lines(c, text, em);
+        bad = read_lines(c, text, &same);
+    if (bad > 0)
+        e = err_set(em, ERR_INPUT, "%s, line %d: not an algorithm; remove the file", path, bad);
     else if (e == ERR_NOT_FOUND)
         e = ERR_OK;
-    else
+    else if (e != ERR_OK)
         err_set(em, e, "%s", why.text);
     free(text);
     if (e == ERR_OK)
@@ -111,22 +132,31 @@ enum err choices_open(const char *path, const char *identity, struct choices **o
     return e;
 }
 
-enum err choices_save(struct choices *c, struct err_msg *em) {
-    struct file_writer w;
-    if (!c->changed)
-        return ERR_OK;
-    enum err e = file_writer_open(&w, c->path, em);
-    if (e != ERR_OK)
-        return e;
-    fprintf(w.f, "%s\n", c->identity);
+char *choices_text(const struct choices *c) {
+    char *text = NULL;
+    size_t bytes;
+    FILE *f = open_memstream(&text, &bytes);
+    if (!f)
+        return xstrdup("");
+    fprintf(f, "%s\n", c->identity);
     for (size_t i = 0; i < c->n; i++) {
         for (int k = 0; k < CHOICE_NUMBERS; k++)
-            fprintf(w.f, "%s%" PRId64, k ? " " : "", c->items[i].shape[k]);
-        fputc(':', w.f);
+            fprintf(f, "%s%" PRId64, k ? " " : "", c->items[i].shape[k]);
+        fputc(':', f);
         for (int k = 0; k < CHOICE_WORDS; k++)
-            fprintf(w.f, " %" PRIx64, c->items[i].words[k]);
-        fputc('\n', w.f);
+            fprintf(f, " %" PRIx64, c->items[i].words[k]);
+        fputc('\n', f);
     }
+    fclose(f);
+    return text;
+}
+
+enum err choices_save(struct choices *c, struct err_msg *em) {
+    if (!c->changed || !c->path)
+        return ERR_OK;
+    char *text = choices_text(c);
+    enum err e = file_write(c->path, text, strlen(text), em);
+    free(text);
     c->changed = false;
-    return file_writer_commit(&w, em);
+    return e;
 }

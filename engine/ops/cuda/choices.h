@@ -29,9 +29,13 @@ enum err choices_open(const char *path, const char *identity, struct choices **o
                       struct err_msg *em) NODISCARD;
 /* NULL: not there. Valid until the next choices_add. */
 const uint64_t *choices_find(const struct choices *c, const int64_t shape[CHOICE_NUMBERS]);
+/* Of text as choices_text makes it; it has no file. NULL: of another identity, or not such text. */
+struct choices *choices_from(const char *text, const char *identity);
+/* As in the file; the caller frees. */
+char *choices_text(const struct choices *c);
 void choices_add(struct choices *c, const int64_t shape[CHOICE_NUMBERS],
                  const uint64_t words[CHOICE_WORDS]);
-/* Writes the file if something was added. */
+/* Writes the file, if it has one and something was added. */
 enum err choices_save(struct choices *c, struct err_msg *em) NODISCARD;
 void choices_free(struct choices *c);
 

@@ -131,6 +131,11 @@ const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes);
 size_t cuda_mem_peak(const struct device *dev);
 enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em);
 
+/* ---- product.c ---- */
+
+char *cuda_choices_text(struct device *dev);
+bool cuda_choices_use(struct device *dev, const char *text);
+
 /* ---- linear.c ---- */
 
 size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most);

@@ -19,6 +19,8 @@
 #define MOST_PLANS 8192 /* then all are made anew: packed batches come in many lengths */
 #define CANDIDATES 8    /* proposals that are timed */
 #define TIMED_RUNS 3
+#define IDENTITY_MAX 256
+#define UNTIMED "first proposals, " /* before the identity, in the text of a run without timing */
 
 /* All that a plan depends on; compared as bytes. */
 struct key {
@@ -37,7 +39,9 @@ struct plan {
 
 struct products {
     cublasLtHandle_t handle;
-    struct choices *choices; /* NULL: the first proposal is taken */
+    struct choices *choices; /* in use: one of the next two; NULL: the first proposal is taken */
+    struct choices *file;    /* FFWD_CUDA_ALGORITHMS; NULL: none */
+    struct choices *resumed; /* of a resume point */
     cudaEvent_t start, stop; /* of timing */
     int count;
     struct plan *bucket[BUCKETS];
@@ -62,21 +66,25 @@ static void identify(const struct cuda *c, char *text, size_t size) {
 
 static enum err choices_begin(struct cuda *c, struct products *p, struct err_msg *em) {
     const char *path = getenv("FFWD_CUDA_ALGORITHMS");
-    char identity[256];
-    if (!path || !*path)
-        return ERR_OK;
-    identify(c, identity, sizeof identity);
+    char identity[IDENTITY_MAX];
     if (cuda_check(c, cudaEventCreateWithFlags(&p->start, cudaEventDefault), "cudaEventCreate"))
         cuda_check(c, cudaEventCreateWithFlags(&p->stop, cudaEventDefault), "cudaEventCreate");
     enum err e = cuda_fault_return(c, em);
-    return e == ERR_OK ? choices_open(path, identity, &p->choices, em) : e;
+    if (!path || !*path)
+        return e;
+    identify(c, identity, sizeof identity);
+    if (e == ERR_OK)
+        e = choices_open(path, identity, &p->file, em);
+    p->choices = p->file;
+    return e;
 }
 
 static void choices_end(struct products *p) {
     struct err_msg em = ERR_MSG_INIT;
-    if (p->choices && choices_save(p->choices, &em) != ERR_OK)
+    if (p->file && choices_save(p->file, &em) != ERR_OK)
         log_warn("cuda.algorithms", "reason=%s", em.text);
-    choices_free(p->choices);
+    choices_free(p->file);
+    choices_free(p->resumed);
     if (p->start)
         (void)cudaEventDestroy(p->start);
     if (p->stop)
@@ -122,6 +130,47 @@ void products_free(struct products *p) {
     if (p->handle)
         (void)cublasLtDestroy(p->handle);
     free(p);
+}
+
+/* ---- the choices of a run ------------------------------------------------------------------- */
+
+static char *untimed_text(const struct cuda *c) {
+    char identity[IDENTITY_MAX];
+    identify(c, identity, sizeof identity);
+    return xasprintf(UNTIMED "%s\n", identity);
+}
+
+char *cuda_choices_text(struct device *dev) {
+    const struct cuda *c = cuda_of(dev);
+    return c->products->choices ? choices_text(c->products->choices) : untimed_text(c);
+}
+
+/* A run that was not timed stays so. */
+static bool use(struct cuda *c, const char *text) {
+    struct products *p = c->products;
+    char identity[IDENTITY_MAX];
+    char *untimed = untimed_text(c);
+    bool same = strcmp(text, untimed) == 0;
+    free(untimed);
+    if (same) {
+        p->choices = NULL;
+        return true;
+    }
+    identify(c, identity, sizeof identity);
+    p->resumed = choices_from(text, identity);
+    if (p->resumed)
+        p->choices = p->resumed;
+    return p->resumed != NULL;
+}
+
+bool cuda_choices_use(struct device *dev, const char *text) {
+    struct cuda *c = cuda_of(dev);
+    struct products *p = c->products;
+    plans_clear(p); /* they hold what was chosen so far */
+    choices_free(p->resumed);
+    p->resumed = NULL;
+    p->choices = p->file;
+    return !text || use(c, text);
 }
 
 /* How p is aligned, up to the 16 bytes that matter to the library's kernels. */

@@ -9,6 +9,7 @@
  * added up in a separate step. The library proposes them by shape, so the same shape on the same
  * device and library gives the same bytes. Where the environment's FFWD_CUDA_ALGORITHMS names a
  * file (choices.h), its proposals are timed when a shape is first seen, and the fastest is kept.
+ * A run that is resumed has the choices of its resume point instead.
  */
 #ifndef FFWD_ENGINE_OPS_CUDA_PRODUCT_H
 #define FFWD_ENGINE_OPS_CUDA_PRODUCT_H

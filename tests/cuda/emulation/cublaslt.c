@@ -8,6 +8,7 @@
 #include "tests/cuda/emulation/emulation.h"
 
 long emulated_proposals;
+bool emulated_noise, emulated_rounding;
 
 struct emulated_lt {
     int unused;
@@ -140,7 +141,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         for (int i = 0; i < 4; i++)
             results[n].algo.data[i] = pref->align[i];
         results[n].algo.data[4] = results[n].workspaceSize = pref->workspace;
-        results[n].algo.data[5] = (uint64_t)(2 - n); /* milliseconds */
+        results[n].algo.data[5] = (uint64_t)(2 - n); /* milliseconds, and which it is */
     }
     return status_of("cublasLtMatmulAlgoGetHeuristic");
 }
@@ -213,10 +214,14 @@ static float *dense(const void *p, const struct emulated_layout *l, bool along, 
     return to;
 }
 
-__attribute__((no_sanitize("address", "undefined"))) static float dot(const float *a,
-                                                                      const float *b, int64_t n) {
+__attribute__((no_sanitize("address", "undefined"))) static float
+dot(const float *a, const float *b, int64_t n, bool backwards) {
     float lanes[16] = {0}, sum = 0;
     int64_t i = 0;
+    for (int64_t j = n; backwards && j > 0; j--)
+        sum += a[j - 1] * b[j - 1];
+    if (backwards)
+        return sum;
     for (; i + 16 <= n; i += 16)
         for (int j = 0; j < 16; j++)
             lanes[j] += a[i + j] * b[i + j];
@@ -251,11 +256,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     check_operand(c, c_layout, algo->data[2], "cublasLtMatmul, C");
     check_operand(d, d_layout, algo->data[3], "cublasLtMatmul, D");
     emulated_check_range(workspace, workspace_bytes, "cublasLtMatmul, workspace");
-    emulated_clock += (float)algo->data[5];
+    emulated_clock += (float)(emulated_noise ? 3 - algo->data[5] : algo->data[5]);
+    bool backwards = emulated_rounding && algo->data[5] == 1;
     float *rows = dense(a, a_layout, a_along, m, k), *cols = dense(b, b_layout, b_along, n, k);
     for (int64_t j = 0; j < n; j++)
         for (int64_t i = 0; i < m; i++) {
-            float sum = scale * dot(rows + i * k, cols + j * k, k);
+            float sum = scale * dot(rows + i * k, cols + j * k, k, backwards);
             if (keep != 0)
                 sum += keep * value_at(c_layout->type, c, j * c_layout->ld + i);
             if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)

@@ -39,6 +39,7 @@ void emulation_hang(long answers);
 struct emulated_machine {
     int driver, devices, major;
     size_t memory;
+    const char *name;
 };
 extern struct emulated_machine emulated_machine;
 
@@ -48,6 +49,10 @@ extern long emulated_allocations;
 /* Milliseconds: only matrix products take time, 2 by the library's first proposal, 1 by the next.
  */
 extern float emulated_clock;
+/* Noise: the library's first proposal is the faster one. */
+extern bool emulated_noise;
+/* The two proposals add up in different orders. */
+extern bool emulated_rounding;
 /* Times that the library was asked for proposals. */
 extern long emulated_proposals;
 

@@ -11,7 +11,7 @@
 #include "engine/ops/cuda/cuda.h"
 #include "tests/cuda/emulation/emulation.h"
 
-struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30};
+struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30, "emulated device"};
 long emulated_allocations;
 float emulated_clock;
 
@@ -62,10 +62,15 @@ cudaError_t emulated_call(const char *name) {
 }
 
 /* For programs that load this as their device: FFWD_EMULATED_FAULT is "CALL ERROR SKIP STICKY", the
- * arguments of emulation_fail, or "hang ANSWERS"; FFWD_EMULATED_MEMORY the device's bytes. */
+ * arguments of emulation_fail, or "hang ANSWERS"; FFWD_EMULATED_MEMORY the device's bytes,
+ * FFWD_EMULATED_NAME its name; FFWD_EMULATED_ALGORITHMS "rounding", or "noise" for both knobs. */
 __attribute__((constructor)) static void read_environment(void) {
     static char call[64];
     const char *fault = getenv("FFWD_EMULATED_FAULT"), *memory = getenv("FFWD_EMULATED_MEMORY");
+    const char *name = getenv("FFWD_EMULATED_NAME"), *how = getenv("FFWD_EMULATED_ALGORITHMS");
+    emulated_machine.name = name ? name : emulated_machine.name;
+    emulated_rounding = how != NULL;
+    emulated_noise = how && strcmp(how, "noise") == 0;
     int rc, skip, sticky;
     long answers;
     if (memory)
@@ -310,7 +315,7 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device) {
     (void)device;
     memset(prop, 0, sizeof *prop);
-    snprintf(prop->name, sizeof prop->name, "emulated device");
+    snprintf(prop->name, sizeof prop->name, "%s", emulated_machine.name);
     prop->totalGlobalMem = emulated_machine.memory;
     prop->major = emulated_machine.major;
     return emulated_call("cudaGetDeviceProperties");
