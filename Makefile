@@ -187,7 +187,7 @@ emulated := $(patsubst %,$(E)/obj/%.o,$(filter-out %/clock.c,$(cuda_c)) $(cuda_c
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
     $(E)/obj/tests/cuda/support/devices.c.o
 emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapter attention) \
-    $(patsubst %,tests/reference/test_%.c,model gradients training)
+    $(patsubst %,tests/reference/test_%.c,model gradients recompute training)
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
 $(emulated_bins): CPPFLAGS += -Itests/cuda/emulation/include

@@ -175,7 +175,7 @@ static enum err plan_memory(struct bench *b, const struct lora_options *lora,
 static enum err prepare(struct bench *b, struct err_msg *em) {
     const struct lora_options lora = {.rank = (int32_t)b->rank, .alpha = 2 * (float)b->rank};
     int32_t tokens = (int32_t)(b->seq * b->batch);
-    const struct pass_limits limits = {tokens, (int32_t)b->batch, tokens, true};
+    const struct pass_limits limits = {tokens, (int32_t)b->batch, tokens, true, 0};
     enum err e = open_model(b, em);
     if (e == ERR_OK)
         e = plan_memory(b, &lora, &limits, em);

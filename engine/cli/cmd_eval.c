@@ -109,7 +109,7 @@ static enum err open_pass(struct eval *v, struct err_msg *em) {
     int32_t capacity = v->logits == 0 && v->longest < BATCH_TOKENS ? BATCH_TOKENS : v->longest;
     v->max_rows = v->logits == 0 ? BATCH_ROWS : 1;
     for (;;) {
-        const struct pass_limits limits = {capacity, v->max_rows, capacity, false};
+        const struct pass_limits limits = {capacity, v->max_rows, capacity, false, 0};
         enum err e = pass_new(v->model, v->adapter, &limits, &v->pass, em);
         v->capacity = capacity;
         if (e != ERR_NO_MEMORY || capacity == v->longest)

@@ -6,7 +6,8 @@
  * A parallel block (GPT-NeoX) reads x instead of x_mid in norm2.
  *
  * Kept for the backward pass: x, q|k|v after rope, attention's output and log-sum-exp, x_mid,
- * gate|up, the norms' statistics and LoRA's s = drop(input) Aᵀ. The normalised inputs and the
+ * gate|up, the norms' statistics and LoRA's s = drop(input) Aᵀ; of layers that are computed again
+ * (pass_recomputes) x and the last s alone. The normalised inputs and the
  * activation's output are computed again: they cost little and are as wide as what is kept. */
 #include "engine/model/internal.h"
 
@@ -103,7 +104,8 @@ static void rotate(struct pass *p, struct qkv t, bool inverse) {
     ops->rope(p->m->dev, &p->rope, &p->batch, c->kv_heads, c->head_dim, inverse, t.k);
 }
 
-void block_forward(struct pass *p, int l, struct tensor x_out) {
+/* From x to gate|up: all that the backward pass reads. */
+static void forward_to_gate_up(struct pass *p, int l) {
     const struct model_config *c = &p->m->cfg;
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
@@ -114,7 +116,6 @@ void block_forward(struct pass *p, int l, struct tensor x_out) {
     struct tensor qkv = view(p, sv->qkv, site_out(c, SITE_QKV));
     struct tensor att = view(p, sv->att, site_in(c, SITE_O));
     struct tensor gate_up = view(p, sv->gate_up, site_out(c, SITE_UP));
-    struct tensor h = view(p, p->h, c->intermediate);
     struct attention a = attention_of(p, l);
     struct qkv t = split(c, qkv);
 
@@ -125,7 +126,14 @@ void block_forward(struct pass *p, int l, struct tensor x_out) {
     linear(p, l, SITE_O, att, &x, x_mid);
     ops->norm_forward(dev, &ly->norm2, c->parallel ? x : x_mid, x_norm, sv->stats2);
     linear(p, l, SITE_UP, x_norm, NULL, gate_up);
-    ops->act_forward(dev, &c->act, gate_up, h);
+}
+
+void block_forward(struct pass *p, int l, struct tensor x_out) {
+    const struct model_config *c = &p->m->cfg;
+    const struct saved *sv = &p->saved[l];
+    struct tensor x_mid = view(p, sv->x_mid, c->hidden), h = view(p, p->h, c->intermediate);
+    forward_to_gate_up(p, l);
+    p->m->dev->ops->act_forward(p->m->dev, &c->act, view(p, sv->gate_up, site_out(c, SITE_UP)), h);
     linear(p, l, SITE_DOWN, h, &x_mid, x_out);
 }
 
@@ -214,6 +222,8 @@ static void backward_attention(struct pass *p, int l, struct tensor dx) {
 
 void block_backward(struct pass *p, int l) {
     struct tensor dx = view(p, p->dx, p->m->cfg.hidden);
+    if (pass_recomputes(p, l))
+        forward_to_gate_up(p, l);
     if (backward_mlp(p, l, dx))
         backward_attention(p, l, dx);
 }

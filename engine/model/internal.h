@@ -86,7 +86,8 @@ enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limit
 /* cos and sin of positions 0…n-1, [n, rope_columns / 2] each, into host memory. */
 void rope_tables(const struct model_config *c, int32_t n, float *cos_out, float *sin_out);
 
-/* Saved activations of a block, in device memory. In evaluation all blocks share one set. */
+/* Saved activations of a block, in device memory. In evaluation all blocks share one set, in
+ * training those that are computed again. */
 struct saved {
     void *x, *qkv, *att, *x_mid, *gate_up;
     void *s[SITES];
@@ -116,6 +117,8 @@ struct pass {
     struct dropout drop;
 };
 
+/* Whether the backward pass computes the layer's activations again. */
+bool pass_recomputes(const struct pass *p, int l);
 /* View of rows × cols at data, in the model's dtype. */
 struct tensor pass_view(const struct pass *p, void *data, int64_t rows, int64_t cols);
 /* Reads saved[l].x; writes x_out [T, hidden] and, where training, what backward needs. */

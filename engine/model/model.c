@@ -281,11 +281,11 @@ static enum err check_room(const struct model *m, struct err_msg *em) {
     struct device_info info;
     size_t bytes = model_weight_bytes(m->dev, &m->cfg, m->dtype);
     m->dev->ops->info(m->dev, &info);
-    if (bytes - table_bytes(m) <= info.memory_total)
+    if (bytes - table_bytes(m) <= info.memory_usable)
         return ERR_OK;
     return err_set(em, ERR_NO_MEMORY,
                    "the model's weights in %s take %zu bytes of memory, this device has %zu",
-                   dtype_name(m->dtype), bytes, info.memory_total);
+                   dtype_name(m->dtype), bytes, info.memory_usable);
 }
 
 /* Takes w in any case. */

@@ -48,6 +48,9 @@ double model_forward_flops(const struct model *m, const int32_t *lengths, int n)
 struct pass_limits {
     int32_t tokens, seqs, targets;
     bool training; /* keep activations for the backward pass */
+    /* Of so many layers, the lowest with LoRA, only the input is kept: the backward pass computes
+     * the rest of their activations again, to the same bytes. */
+    int32_t recomputed;
 };
 /* adapter NULL: base alone (evaluation only). Plans and allocates everything; passes allocate
  * nothing afterwards. */

@@ -71,9 +71,27 @@ static void plan_layer(struct pass *p, struct plan *pl, int l, bool shared) {
     }
 }
 
-/* Layers below the first that carries LoRA keep nothing: the backward pass never gets there. */
-static bool keeps(const struct pass *p, int l) {
+/* The backward pass ends at the first layer that carries LoRA: those below keep nothing. */
+static bool is_trained(const struct pass *p, int l) {
     return p->limits.training && l >= p->ad->first_layer;
+}
+
+bool pass_recomputes(const struct pass *p, int l) {
+    return is_trained(p, l) && l - p->ad->first_layer < p->limits.recomputed;
+}
+
+static bool keeps(const struct pass *p, int l) {
+    return is_trained(p, l) && !pass_recomputes(p, l);
+}
+
+/* What comes of the last product of a block that is computed again: small, and kept, so that the
+ * product is not needed twice. */
+static void plan_down(struct pass *p, struct plan *pl, int l) {
+    struct saved *sv = &p->saved[l];
+    sv->s[SITE_DOWN] = take(pl, p->limits.tokens * adapter_site_rank(p->ad, l, SITE_DOWN),
+                            dtype_size(p->m->dtype));
+    if (has_dora(p))
+        sv->norms[SITE_DOWN] = take(pl, site_out(&p->m->cfg, SITE_DOWN), sizeof(float));
 }
 
 static void plan_saved(struct pass *p, struct plan *pl) {
@@ -84,17 +102,19 @@ static void plan_saved(struct pass *p, struct plan *pl) {
     for (int l = 0; l < layers; l++) {
         /* a layer that keeps nothing may write its output over its input: between them lies x_mid
          */
-        if (x == NULL || keeps(p, l))
+        if (x == NULL || is_trained(p, l))
             x = take(pl, t * hidden, e);
         if (shared < 0 || keeps(p, l))
             plan_layer(p, pl, l, !keeps(p, l));
         else
             p->saved[l] = p->saved[shared];
+        if (pass_recomputes(p, l))
+            plan_down(p, pl, l);
         p->saved[l].x = x;
         if (!keeps(p, l) && shared < 0)
             shared = l;
     }
-    p->x_out = layers > 0 && keeps(p, layers - 1) ? take(pl, t * hidden, e) : x;
+    p->x_out = layers > 0 && is_trained(p, layers - 1) ? take(pl, t * hidden, e) : x;
 }
 
 static void plan_batch(struct pass *p, struct plan *pl) {
@@ -286,7 +306,7 @@ enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, stru
     size_t bytes = 0;
     *out = NULL;
     *tokens = inside_tokens(owner, seqs, *tokens);
-    const struct pass_limits limits = {*tokens, seqs, *tokens, false};
+    const struct pass_limits limits = {.tokens = *tokens, .seqs = seqs, .targets = *tokens};
     enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, em);
     if (e == ERR_OK) {
         const struct op_shapes shapes = largest_shapes(p);

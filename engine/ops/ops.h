@@ -163,11 +163,12 @@ struct op_shapes {
 };
 
 struct device_info {
-    char name[128];      /* for people */
-    char kind[16];       /* "cpu" or "cuda:N" */
-    bool native_bf16;    /* bf16 products in hardware */
-    int threads;         /* CPU threads in use; 0 on an accelerator */
-    size_t memory_total; /* bytes the device has */
+    char name[128];       /* for people */
+    char kind[16];        /* "cpu" or "cuda:N" */
+    bool native_bf16;     /* bf16 products in hardware */
+    int threads;          /* CPU threads in use; 0 on an accelerator */
+    size_t memory_total;  /* bytes the device has */
+    size_t memory_usable; /* of them, what this process holds or can get */
 };
 
 struct device;

@@ -83,7 +83,7 @@ static enum err measure(struct device *dev, const struct model_config *config, i
     struct sample s = {0};
     struct model_config shallow = *config;
     shallow.layers = layers;
-    const struct pass_limits limits = {tokens, (tokens + row - 1) / row, tokens, true};
+    const struct pass_limits limits = {tokens, (tokens + row - 1) / row, tokens, true, 0};
     enum err e = model_open_random(dev, &shallow, dtype, &s.model, em);
     if (e == ERR_OK)
         e = adapter_new(s.model, lora, 1, &s.adapter, em);

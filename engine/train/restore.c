@@ -10,7 +10,7 @@
 #include "engine/train/run.h"
 
 /* Of state.json; another number is another layout. */
-#define FORMAT 4
+#define FORMAT 5
 #define MAX_TENSORS 4
 
 /* The direction matters only while a stage is still to be done. */

@@ -128,7 +128,7 @@ static enum err prepare(struct run *r, struct err_msg *em) {
     if (e == ERR_OK)
         e = run_find(r, &point, &found, em);
     if (e == ERR_OK)
-        e = run_plan_memory(r, found ? r->state.capacity : 0, em);
+        e = run_plan_memory(r, found, em);
     if (e == ERR_OK)
         run_announce(r, found);
     if (e == ERR_OK)

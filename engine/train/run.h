@@ -42,7 +42,8 @@ struct run {
     struct dataset *held_from;
     struct plan plan;
     int32_t longest, capacity; /* tokens of a row, of a packed batch */
-    bool capacity_fixed;       /* by a resume point */
+    int32_t recomputed;        /* layers whose activations are computed twice */
+    bool capacity_fixed;       /* by a resume point, and recomputed with it */
     struct memory_plan memory;
     json_t *config; /* what a resumed run must have in common */
 
@@ -71,9 +72,9 @@ struct run {
 enum err run_setup(struct run *r, struct err_msg *em) NODISCARD;
 /* Calls the `resolved` hook; when the job starts afresh, also what its first events say. */
 void run_announce(const struct run *r, bool resumed);
-/* setup_memory.c: how many tokens a pass has, and what the run takes in all. capacity: tokens of a
- * packed batch as in a resume point, 0: to be chosen. */
-enum err run_plan_memory(struct run *r, int64_t capacity, struct err_msg *em) NODISCARD;
+/* setup_memory.c: how many tokens a pass has, how many layers it computes twice, and what the run
+ * takes in all. resumed: as the state that was read says. */
+enum err run_plan_memory(struct run *r, bool resumed, struct err_msg *em) NODISCARD;
 /* And takes it: pass, optimizer, Fast Forward. */
 enum err run_setup_memory(struct run *r, struct err_msg *em) NODISCARD;
 void run_teardown(struct run *r);

@@ -147,7 +147,17 @@ static json_t *resolved_json(const struct run *r) {
     json_object_set_new(o, "trainable_parameters",
                         json_integer((json_int_t)adapter_size(r->adapter)));
     json_object_set_new(o, "memory_bytes", memory_plan_json(&r->memory));
+    json_object_set_new(o, "micro_batch_tokens", json_integer(r->capacity));
+    json_object_set_new(o, "recomputed_layers", json_integer(r->recomputed));
     return o;
+}
+
+static void warn_of_memory(const struct run *r) {
+    if (r->recomputed > 0)
+        report_message(r->hooks, EVENT_WARN, NULL,
+                       "Memory is short: %d of %d layers compute their activations twice, in "
+                       "batches of up to %d tokens",
+                       r->recomputed, model_config(r->job->model)->layers, r->capacity);
 }
 
 static void warn_of_data(const struct run *r, const char *what, const struct dataset_report *d) {
@@ -176,6 +186,7 @@ void run_announce(const struct run *r, bool resumed) {
         warn_of_data(r, "training", &r->train_report);
         warn_of_data(r, "validation", &r->valid_report);
         warn_of_rows(r);
+        warn_of_memory(r);
         report_message(r->hooks, EVENT_INFO, json_incref(resolved),
                        "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning "
                        "rate %.3g, %.0f MB of memory at most",

@@ -3,6 +3,7 @@
 #include "engine/train/report.h"
 #include "engine/train/run.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int32_t longest_row(const struct dataset *ds) {
@@ -21,22 +22,12 @@ static bool is_cpu(const struct run *r) {
     return strcmp(r->device.kind, "cpu") == 0;
 }
 
-/* The pass for batches of up to r->capacity tokens; where an accelerator has no room for it, half
- * as many, down to the longest row. */
-static enum err open_pass(struct run *r, struct err_msg *em) {
-    for (;;) {
-        const struct pass_limits limits = {
-            .tokens = r->capacity,
-            .seqs = (int32_t)r->plan.batch_size,
-            .targets = r->capacity,
-            .training = true,
-        };
-        enum err e = pass_new(r->job->model, r->adapter, &limits, &r->pass, em);
-        if (e != ERR_NO_MEMORY || r->capacity_fixed || r->capacity <= r->longest)
-            return e;
-        err_clear(em);
-        r->capacity = larger(r->longest, r->capacity / 2);
-    }
+static struct pass_limits training_limits(const struct run *r, int32_t tokens, int32_t recomputed) {
+    return (struct pass_limits){.tokens = tokens,
+                                .seqs = (int32_t)r->plan.batch_size,
+                                .targets = tokens,
+                                .training = true,
+                                .recomputed = recomputed};
 }
 
 /* The pass for evaluations lies in the training pass, where it fits: nearly always, since that
@@ -46,7 +37,7 @@ static enum err open_evaluator(struct run *r, struct err_msg *em) {
     int32_t tokens = plan_eval_capacity(is_cpu(r), longest), rows = plan_eval_rows();
     enum err e = pass_new_inside(r->pass, rows, &tokens, &r->eval_pass, em);
     if (e == ERR_OK && tokens < longest) {
-        const struct pass_limits limits = {longest, rows, longest, false};
+        const struct pass_limits limits = {.tokens = longest, .seqs = rows, .targets = longest};
         pass_free(r->eval_pass);
         tokens = longest;
         e = pass_new(r->job->model, r->adapter, &limits, &r->eval_pass, em);
@@ -78,7 +69,7 @@ static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *
                              &r->held, em);
 }
 
-static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest,
+static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest, int32_t recomputed,
                          struct memory_plan *out, struct err_msg *em) {
     bool cpu = is_cpu(r);
     const struct model *m = r->job->model;
@@ -87,7 +78,7 @@ static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest,
         .config = model_config(m),
         .dtype = model_dtype(m),
         .lora = adapter_options(r->adapter),
-        .training = {capacity, (int32_t)r->plan.batch_size, capacity, true},
+        .training = training_limits(r, capacity, recomputed),
         .eval = {.tokens = plan_eval_capacity(cpu, longest), .seqs = plan_eval_rows()},
         .fast_forward = r->job->request->fast_forward.enabled && r->held_rows.n > 0,
     };
@@ -102,38 +93,92 @@ static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest,
 }
 
 static bool fits(const struct run *r, const struct memory_plan *p) {
-    return !is_cpu(r) || p->total - model_mapped_bytes(r->job->model) <= r->device.memory_total;
+    size_t mapped = is_cpu(r) ? model_mapped_bytes(r->job->model) : 0;
+    return p->total - mapped <= r->device.memory_usable;
 }
 
-enum err run_plan_memory(struct run *r, int64_t capacity, struct err_msg *em) {
+/* ---- what fits ------------------------------------------------------------------------------ */
+
+/* The most tokens of a row that fit, each in a batch of its own; 0: not even one. */
+static int32_t longest_that_fits(const struct run *r, int32_t layers) {
+    int32_t fit = 0, most = r->longest - 1;
+    while (fit < most) {
+        int32_t middle = most - (most - fit) / 2;
+        struct memory_plan p;
+        if (plan_for(r, middle, middle, layers, &p, NULL) == ERR_OK && fits(r, &p))
+            fit = middle;
+        else
+            most = middle - 1;
+    }
+    return fit;
+}
+
+static enum err does_not_fit(const struct run *r, struct err_msg *em) {
+    const struct memory_plan *p = &r->memory;
+    int32_t rows = r->capacity_fixed ? 0 : longest_that_fits(r, r->recomputed);
+    char advice[96];
+    if (rows > 0)
+        (void)snprintf(advice, sizeof advice, "with training.max_seq_len %d it would fit", rows);
+    else
+        (void)snprintf(advice, sizeof advice,
+                       "a smaller training.max_seq_len or lora.rank takes less");
+    return err_set(
+        em, ERR_NO_MEMORY,
+        "this job takes %zu bytes of memory (weights %zu, activations of %d tokens %zu), "
+        "this device has %zu; %s",
+        p->total, p->weights, r->capacity, p->activations, r->device.memory_usable, advice);
+}
+
+/* Of the least layers, from r->recomputed to most, that have to be computed twice with r->capacity
+ * tokens. *found false: these are too few; the plan is of `most`. */
+static enum err least_recomputed(struct run *r, int32_t most, bool *found, struct err_msg *em) {
+    for (;; r->recomputed++) {
+        enum err e = plan_for(r, r->capacity, r->longest, r->recomputed, &r->memory, em);
+        *found = e == ERR_OK && fits(r, &r->memory);
+        if (e != ERR_OK || *found || r->recomputed == most)
+            return e;
+    }
+}
+
+/* On an accelerator layers are computed twice before a step is cut into more batches: that changes
+ * no gradient. On a CPU, where smaller batches cost no speed, after. */
+static enum err choose(struct run *r, struct err_msg *em) {
+    int32_t layers = model_config(r->job->model)->layers;
+    for (;;) {
+        bool last = r->capacity_fixed || r->capacity <= r->longest, found;
+        int32_t most = r->capacity_fixed ? r->recomputed : is_cpu(r) && !last ? 0 : layers;
+        enum err e = least_recomputed(r, most, &found, em);
+        if (e != ERR_OK || found)
+            return e;
+        if (last)
+            return does_not_fit(r, em);
+        r->capacity = larger(r->longest, r->capacity / 2);
+        r->recomputed = 0;
+    }
+}
+
+enum err run_plan_memory(struct run *r, bool resumed, struct err_msg *em) {
     r->longest = larger(longest_row(r->train), longest_row(r->valid));
     r->capacity = plan_capacity(is_cpu(r), r->longest, r->plan.batch_size);
-    r->capacity_fixed = capacity > 0;
-    if (capacity > 0)
-        r->capacity = larger(r->longest, (int32_t)capacity);
-    for (;;) {
-        enum err e = plan_for(r, r->capacity, r->longest, &r->memory, em);
-        if (e != ERR_OK || fits(r, &r->memory))
-            return e;
-        if (r->capacity_fixed || r->capacity <= r->longest)
-            return err_set(em, ERR_NO_MEMORY,
-                           "this job takes %zu bytes of memory (weights %zu, activations of %d "
-                           "tokens %zu), this machine has %zu; a smaller training.max_seq_len or "
-                           "lora.rank takes less",
-                           r->memory.total, r->memory.weights, r->capacity, r->memory.activations,
-                           r->device.memory_total);
-        r->capacity = larger(r->longest, r->capacity / 2);
+    r->capacity_fixed = resumed;
+    if (resumed) {
+        r->capacity = larger(r->longest, (int32_t)r->state.capacity);
+        r->recomputed = (int32_t)r->state.recomputed;
     }
+    r->dev->ops->info(r->dev, &r->device); /* as much is free as now */
+    return choose(r, em);
 }
 
 enum err run_setup_memory(struct run *r, struct err_msg *em) {
     const struct training_config *t = &r->job->request->training;
-    enum err e = open_pass(r, em);
+    const struct pass_limits limits = training_limits(r, r->capacity, r->recomputed);
+    enum err e = pass_new(r->job->model, r->adapter, &limits, &r->pass, em);
     if (e == ERR_OK)
         e = optimizer_init(&r->optimizer, r->dev, r->mem->n, t->weight_decay, t->max_grad_norm, em);
     if (e != ERR_OK)
         return e;
     r->state.capacity = r->capacity;
+    r->state.recomputed = r->recomputed;
     batcher_init(&r->batcher, r->capacity, (int32_t)r->plan.batch_size, t->packing);
     e = open_evaluator(r, em);
     if (e != ERR_OK)

@@ -45,6 +45,7 @@ static const struct field fields[] = {
     INT(evaluations_without_gain),
     INT(finished),
     INT(capacity),
+    INT(recomputed),
     INT(csv_bytes),
     REAL(result.train_loss),
     REAL(result.train_accuracy),

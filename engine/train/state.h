@@ -45,8 +45,9 @@ struct run_state {
     int64_t evaluations_without_gain;                       /* for early stopping */
     int64_t finished;                                       /* 1: ended before total_steps */
     int64_t capacity;                                       /* tokens of a packed batch */
-    int64_t csv_bytes;                                      /* of the metrics file */
-    struct step_result result;                              /* of `step` */
+    int64_t recomputed;        /* layers whose activations are computed twice */
+    int64_t csv_bytes;         /* of the metrics file */
+    struct step_result result; /* of `step` */
 };
 
 void step_result_init(struct step_result *r);

@@ -255,7 +255,7 @@ static void cpu_info(const struct device *dev, struct device_info *out) {
     snprintf(out->kind, sizeof out->kind, "cpu");
     out->native_bf16 = c->native_bf16;
     out->threads = team_size(c->team);
-    out->memory_total = cpu_memory_total();
+    out->memory_usable = out->memory_total = cpu_memory_total();
 }
 
 static void cpu_close(struct device *dev) {

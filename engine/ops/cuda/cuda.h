@@ -112,6 +112,8 @@ void cuda_pause(double seconds);
 
 /* ---- memory.c ---- */
 
+/* Bytes that are held or can be had, less what CUDA and cuBLASLt take when kernels first run. */
+size_t cuda_memory_usable(const struct cuda *c);
 #define CUDA_STAGING_BYTES ((size_t)8 << 20)
 enum err cuda_staging_open(struct cuda *c, struct err_msg *em);
 void cuda_memory_close(struct cuda *c);

@@ -17,6 +17,7 @@ static void cuda_info(const struct device *dev, struct device_info *out) {
     snprintf(out->kind, sizeof out->kind, "cuda:%d", c->index);
     out->native_bf16 = true;
     out->memory_total = c->memory_total;
+    out->memory_usable = cuda_memory_usable(c);
 }
 
 static void cuda_close(struct device *dev) {

@@ -63,6 +63,17 @@ void cuda_mem_free(struct device *dev, void *p) {
         cuda_check(c, cudaFree(p), "cudaFree");
 }
 
+/* Code and tables of kernels are loaded when they first run; and memory is handed out in pages. */
+#define LEFT_FOR_CUDA ((size_t)256 << 20)
+
+size_t cuda_memory_usable(const struct cuda *c) {
+    size_t available = 0, total = 0;
+    if (c->hung || cudaMemGetInfo(&available, &total) != cudaSuccess)
+        return c->memory_total;
+    available += c->held;
+    return available > LEFT_FOR_CUDA ? available - LEFT_FOR_CUDA : 0;
+}
+
 const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes) {
     (void)dev;
     (void)host;

@@ -112,7 +112,7 @@ struct pass *ref_pass(struct ref_case *c, bool training) {
     int32_t tokens = 0;
     for (int i = 0; i < c->n_rows; i++)
         tokens += c->rows[i].n;
-    const struct pass_limits limits = {tokens, c->n_rows, tokens, training};
+    const struct pass_limits limits = {tokens, c->n_rows, tokens, training, 0};
     cr_assert_eq(pass_new(c->model, c->adapter, &limits, &p, &em), ERR_OK, "%s", em.text);
     return p;
 }

@@ -128,7 +128,7 @@ static void load(const char *stored, enum dtype dtype) {
     struct model_size size;
     struct watch w = {0};
     const struct lora_options lora = {.rank = 1, .alpha = 1};
-    const struct pass_limits limits = {1, 1, 1, true}, none = {0};
+    const struct pass_limits limits = {1, 1, 1, true, 0}, none = {0};
     if (__asan_init) {
         (void)printf("SKIP: AddressSanitizer's own memory is resident too\n");
         return;

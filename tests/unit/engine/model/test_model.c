@@ -82,7 +82,7 @@ Test(model, a_batch_that_does_not_fit_is_refused) {
     struct err_msg em = ERR_MSG_INIT;
     cr_assert_eq(device_open("cpu", 1, &dev, &em), ERR_OK, "%s", em.text);
     cr_assert_eq(model_open(dev, CASE, DTYPE_F32, &m, &em), ERR_OK, "%s", em.text);
-    const struct pass_limits limits = {4, 1, 4, false};
+    const struct pass_limits limits = {4, 1, 4, false, 0};
     cr_assert_eq(pass_new(m, NULL, &limits, &p, &em), ERR_OK, "%s", em.text);
     int32_t ids[] = {1, 2, 3, 4, 5}, pos[] = {0, 1, 2, 3, 4}, start[] = {0, 3}, rows[] = {0, 1},
             targets[] = {2, 3};

@@ -41,7 +41,8 @@ static struct host_batch batch_of(struct rows *r, int first, int n) {
 }
 
 static void open_all(enum dtype dtype, const struct lora_options *o) {
-    const struct pass_limits limits = {TRAINED_ROWS * LEN, TRAINED_ROWS, TRAINED_ROWS * LEN, true};
+    const struct pass_limits limits = {TRAINED_ROWS * LEN, TRAINED_ROWS, TRAINED_ROWS * LEN, true,
+                                       0};
     cr_assert_eq(device_open("cpu", 2, &dev, &em), ERR_OK, "%s", em.text);
     cr_assert_eq(model_open(dev, MODEL, dtype, &model, &em), ERR_OK, "%s", em.text);
     cr_assert_eq(adapter_new(model, o, 1, &adapter, &em), ERR_OK, "%s", em.text);

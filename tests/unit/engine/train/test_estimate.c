@@ -31,7 +31,7 @@ Test(estimate, counted_sizes_are_those_that_are_taken) {
     cr_assert_eq(model_open(dev, MODEL, DTYPE_F32, &m, &em), ERR_OK, "%s", em.text);
     for (int32_t tokens = 7; tokens < 300; tokens += 97) {
         for (size_t i = 0; i < sizeof options / sizeof options[0]; i++) {
-            const struct pass_limits limits = {tokens, 3, tokens, true};
+            const struct pass_limits limits = {tokens, 3, tokens, true, 0};
             cr_assert_eq(adapter_new(m, &options[i], 1, &ad, &em), ERR_OK, "%s", em.text);
             cr_assert_eq(pass_new(m, ad, &limits, &pass, &em), ERR_OK, "%s", em.text);
             const struct pass_limits eval = {.tokens = 4 * tokens, .seqs = 9};
