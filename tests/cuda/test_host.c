@@ -111,6 +111,17 @@ Test(memory, uploads_and_downloads_are_exact) {
     device_close(dev);
 }
 
+/* The host fills one half of the pinned memory while the other is on its way, and never the one
+ * that is; a model is loaded through it whatever its size. */
+Test(memory, a_model_is_loaded_through_two_halves) {
+    struct ref_case c;
+    emulated_copies_most = 0;
+    ref_case_open(&c, "llama-gqa", DTYPE_BF16, 1);
+    cr_assert_eq(emulated_copies_most, 2);
+    cr_assert_eq(emulated_pinned, 2 * CUDA_STAGING_BYTES);
+    ref_case_close(&c);
+}
+
 static enum err reserve_for(struct device *dev, int64_t tokens, struct err_msg *em) {
     const struct op_shapes most = {.dtype = DTYPE_BF16,
                                    .tokens = tokens,

@@ -43,8 +43,13 @@ struct emulated_machine {
 };
 extern struct emulated_machine emulated_machine;
 
-/* Calls of cudaMalloc so far. */
+/* Calls of cudaMalloc so far, and bytes of cudaMallocHost. */
 extern long emulated_allocations;
+extern size_t emulated_pinned;
+/* The most copies to the device that were under way at a time. A copy is done when an event after
+ * it is seen to have happened, or when something comes after it on the stream: memory that is
+ * written before then is copied as it has become. */
+extern long emulated_copies_most;
 
 /* Milliseconds: only matrix products take time, 2 by the library's first proposal, 1 by the next.
  */

@@ -1,5 +1,6 @@
-/* runtime: CUDA's runtime calls on host memory. Everything is done at once; a stream is nothing but
- * a name. */
+/* runtime: CUDA's runtime calls on host memory. A stream is nothing but a name: everything is done
+ * at once, but for copies to the device, which wait until something is asked for that they come
+ * before. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 struct emulated_machine emulated_machine = {13000, 1, 9, (size_t)8 << 30, "emulated device"};
 long emulated_allocations;
+size_t emulated_pinned;
 float emulated_clock;
 
 static struct {
@@ -51,7 +53,43 @@ void emulated_waits(const char *call) {
         emulated_stop("%s waits for a device that does not answer", call);
 }
 
+/* ---- copies on their way -------------------------------------------------------------------- */
+
+enum { COPIES = 16 };
+static struct {
+    void *dst;
+    const void *src;
+    size_t bytes;
+} copies[COPIES]; /* those from number copies_done on */
+static long copies_made, copies_done;
+long emulated_copies_most;
+
+static void finish_copies(long up_to) {
+    for (; copies_done < up_to; copies_done++)
+        memcpy(copies[copies_done % COPIES].dst, copies[copies_done % COPIES].src,
+               copies[copies_done % COPIES].bytes);
+}
+
+static void start_copy(void *dst, const void *src, size_t bytes) {
+    finish_copies(copies_made - COPIES + 1);
+    copies[copies_made % COPIES].dst = dst;
+    copies[copies_made % COPIES].src = src;
+    copies[copies_made++ % COPIES].bytes = bytes;
+    if (copies_made - copies_done > emulated_copies_most)
+        emulated_copies_most = copies_made - copies_done;
+}
+
+static bool leaves_copies(const char *call) {
+    static const char *const calls[] = {"cudaMemcpyAsync", "cudaEventRecord", "cudaEventQuery"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(call, calls[i]) == 0)
+            return true;
+    return false;
+}
+
 cudaError_t emulated_call(const char *name) {
+    if (!leaves_copies(name))
+        finish_copies(copies_made);
     if (broken != cudaSuccess)
         return broken;
     if (!planned.call || strcmp(planned.call, name) != 0 || planned.skip-- > 0)
@@ -120,6 +158,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
 
 cudaError_t cudaFree(void *p) {
     emulated_waits("cudaFree");
+    finish_copies(copies_made);
     for (struct block **at = &blocks; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
@@ -141,12 +180,14 @@ cudaError_t cudaMallocHost(void **out, size_t bytes) {
         struct block *b = xcalloc(1, sizeof *b);
         *b = (struct block){*out, bytes, pinned};
         pinned = b;
+        emulated_pinned += bytes;
     }
     return rc;
 }
 
 cudaError_t cudaFreeHost(void *p) {
     emulated_waits("cudaFreeHost");
+    finish_copies(copies_made);
     for (struct block **at = &pinned; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
@@ -186,6 +227,11 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
         emulated_check_range(src, bytes, "cudaMemcpyAsync, source");
     else
         check_pinned(src, bytes);
+    if (kind == cudaMemcpyHostToDevice) {
+        start_copy(dst, src, bytes);
+        return cudaSuccess;
+    }
+    finish_copies(copies_made);
     memcpy(dst, src, bytes);
     return cudaSuccess;
 }
@@ -218,6 +264,7 @@ struct emulated_stream {
 };
 struct emulated_event {
     float at;
+    long copies; /* made before it */
 };
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
@@ -244,6 +291,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->at = emulated_clock;
+    event->copies = copies_made;
     (void)stream;
     return emulated_call("cudaEventRecord");
 }
@@ -255,7 +303,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t stop)
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     cudaError_t rc = emulated_call("cudaEventQuery");
-    (void)event;
+    finish_copies(event->copies);
     if (rc != cudaSuccess || answers_left < 0)
         return rc;
     answers_left -= answers_left > 0;
