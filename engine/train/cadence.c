@@ -7,7 +7,7 @@
 #define LEAST_EVALUATIONS 3.0
 
 void cadence_init(struct cadence *c) {
-    *c = (struct cadence){.gap = 1, .next = CADENCE_FIRST, .loss = NAN};
+    *c = (struct cadence){.gap = 1, .loss = NAN};
 }
 
 /* The first stage may come at once: what is found late helps little. */
@@ -23,7 +23,8 @@ static bool is_first(const struct cadence *c) {
 }
 
 bool cadence_due(const struct cadence *c, const struct cadence_run *run) {
-    if (run->step < c->next || (run->step % run->interval != 0 && !is_first(c)))
+    if (is_first(c) ? run->step < run->first
+                    : run->step < c->next || run->step % run->interval != 0)
         return false;
     return c->spent + LEAST_EVALUATIONS * run->evaluation_flops <= allowance(c, run);
 }
@@ -41,15 +42,18 @@ static bool pays(const struct cadence *c, const struct cadence_run *run,
     return isnan(training_gain) || gain * (run->training_flops - c->flops) > training_gain * cost;
 }
 
-void cadence_learn(struct cadence *c, const struct cadence_run *run,
+bool cadence_learn(struct cadence *c, const struct cadence_run *run,
                    const struct cadence_stage *stage) {
-    if (pays(c, run, stage)) {
+    bool paid = pays(c, run, stage);
+    double loss = paid ? stage->loss_after : stage->loss_before;
+    if (paid) {
         c->gap = 1;
     } else {
         c->spent += (double)stage->evaluations * run->evaluation_flops;
         c->gap = c->gap < run->total_steps ? c->gap * 2 : c->gap;
     }
     c->next = (run->step / run->interval + c->gap) * run->interval;
-    c->loss = isfinite(stage->loss_after) ? stage->loss_after : NAN;
+    c->loss = isfinite(loss) ? loss : NAN;
     c->flops = run->training_flops;
+    return paid;
 }

@@ -1,13 +1,14 @@
 /* cadence: when the stages of search "auto" come, and what they may cost.
  *
- * What:    the first stage comes early. A stage pays when it went further than training would have
- *          gone for its FLOPs, and lowered the loss by more per FLOP than the steps since the last
- *          stage did: consecutive L(0) tell what those were worth. It pays as well when it found
- *          another learning rate. After a stage that paid the next comes with the next interval,
- * else the wait doubles. Those that did not pay have an allowance, a small part of the run's FLOPs
- * that grows with the run; where it is used up, no stage comes until it has grown. So a run costs
- * little more than one without Fast Forward, wherever it is stopped. Owns, Threads, Errors: none;
- * pure functions of plain values.
+ * What:    the first stage comes early, or a little later where there is little to find. A stage
+ *          pays when it went further than training would have gone for its FLOPs, and lowered the
+ *          loss by more per FLOP than the steps since the last stage did. It pays as well when it
+ *          found another learning rate. After a stage that paid the next comes with the next
+ *          interval, else its jump is taken back and the wait doubles. Those that did not pay have
+ *          an allowance, a small part of the run's FLOPs that grows with the run; where it is used
+ *          up, no stage comes until it has grown. So a run costs little more than one without Fast
+ *          Forward, wherever it is stopped.
+ * Owns, Threads, Errors: none; pure functions of plain values.
  */
 #ifndef FFWD_ENGINE_TRAIN_CADENCE_H
 #define FFWD_ENGINE_TRAIN_CADENCE_H
@@ -15,7 +16,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CADENCE_FIRST 3 /* step of the first stage: B has moved, so A moves too */
+/* Step of the first stage: B has moved, so A moves too; and where the rate needs a better look. */
+#define CADENCE_FIRST 3
+#define CADENCE_FIRST_NEAR 6
 /* Allowance of stages that do not pay: this part of the whole run from its start, and this part of
  * what has been trained so far. */
 #define CADENCE_START 0.015
@@ -31,6 +34,7 @@ struct cadence {
 /* The run as it is at a step. */
 struct cadence_run {
     int64_t step, total_steps, interval;
+    int64_t first;           /* step of the first stage at the earliest */
     double training_flops;   /* so far */
     double evaluation_flops; /* of one evaluation of a stage */
 };
@@ -44,7 +48,8 @@ struct cadence_stage {
 void cadence_init(struct cadence *c);
 /* A stage follows this step. */
 bool cadence_due(const struct cadence *c, const struct cadence_run *run);
-void cadence_learn(struct cadence *c, const struct cadence_run *run,
+/* False where the stage did not pay: its jump is not to be kept. */
+bool cadence_learn(struct cadence *c, const struct cadence_run *run,
                    const struct cadence_stage *stage);
 
 #endif

@@ -98,6 +98,8 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
     if (ff->config.search == FF_PAPER && out->search.tau > 0)
         accuracy = trial.accuracy_last;
     out->best = (struct measurement){out->search.loss_after, accuracy, ff->held->targets};
+    out->before =
+        (struct measurement){out->search.loss_before, trial.accuracy_before, ff->held->targets};
     out->flops = ff->held->flops * (double)out->search.evaluations;
     return ERR_OK;
 }
@@ -121,4 +123,11 @@ enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
         out->best = m;
     }
     return ERR_OK;
+}
+
+void fast_forward_undo(struct fast_forward *ff, struct fast_forward_stage *out) {
+    move_to(ff, 0.0);
+    out->search.tau = 0;
+    out->search.loss_after = out->search.loss_before;
+    out->best = out->before;
 }

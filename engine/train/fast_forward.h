@@ -32,7 +32,8 @@ struct fast_forward {
 /* Result of one stage. */
 struct fast_forward_stage {
     struct line_search_result search;
-    struct measurement best; /* at search.tau */
+    struct measurement best;   /* at search.tau */
+    struct measurement before; /* at tau 0, where it was measured */
     double flops;
 };
 
@@ -53,5 +54,8 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
 enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
                           struct fast_forward_stage *out, bool *moved,
                           struct err_msg *em) NODISCARD;
+/* After a stage: back to where it began, bit for bit; *out says so. Not with FF_PAPER, which does
+ * not measure there. */
+void fast_forward_undo(struct fast_forward *ff, struct fast_forward_stage *out);
 
 #endif

@@ -1,15 +1,15 @@
 /* rate: the learning rate that search "auto" makes of its stages.
  *
  * What:    a stage tells how long a step should have been: tau steps at a rate, together 1 + tau,
- *          are where the loss is lowest, whatever the rate was. One rate is taken as the third part
- *          of that, because the lowest point along one step is farther than training can go each
- *          step. A rate that is much too low is raised to it; it then holds until the last part of
- *          the run and falls from there as the schedule says. The automatic rate of the model's
- *          width bounds how far a stage may go, so that neither a jump nor a rate exceeds what is
- *          known to work. Steps many times longer than at the automatic rate are looked at from the
- *          other side: where the loss is clearly lower at a part of the step, the rate becomes the
- *          automatic one. A rate between is never changed.
- * Owns, Threads, Errors: none; pure functions of plain values.
+ *          are where the loss is lowest, whatever the rate was. After the first steps of a run that
+ *          is two to three times as far as later, so half of it becomes the rate. Later the rate
+ *          goes half the way (geometric mean) as long as a step could be repeated; from the first
+ *          stage on that went nowhere it is left alone. A rate that was raised has no warm-up,
+ * holds until the last part of the run and falls from there to 0. The automatic rate of the model's
+ * width bounds how far a stage may go and, much higher, the rate. Steps many times longer than at
+ * the automatic rate are looked at from the other side: where the loss is clearly lower at a part
+ * of the step, the rate becomes the automatic one. Owns, Threads, Errors: none; pure functions of
+ * plain values.
  */
 #ifndef FFWD_ENGINE_TRAIN_RATE_H
 #define FFWD_ENGINE_TRAIN_RATE_H
@@ -35,8 +35,16 @@ double rate_at(const struct rate_plan *plan, double found, int64_t step);
 int64_t rate_first_tau(const struct rate_plan *plan, double rate);
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau);
 
-/* A stage along a step of this rate kept tau steps: true where *found became another. */
-bool rate_learn(const struct rate_plan *plan, double rate, int64_t tau, double *found);
+/* The rate given is so near the automatic one that the first steps tell little about it. */
+bool rate_is_near(const struct rate_plan *plan);
+
+struct rate_stage {
+    double rate; /* of the step it went along */
+    int64_t tau; /* where the loss was lowest */
+    bool early;  /* the first of a run whose rate is not near the automatic one */
+};
+/* True where *found became another. */
+bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found);
 
 /* True where a step of this rate is so long that a part of it should be looked at: *tau in (-1, 0),
  * from the end of the step. Where the loss there is below this part of the stage's, rate_lower

@@ -9,11 +9,23 @@ static bool is_auto(const struct run *r) {
     return r->ff.config.search == FF_AUTO;
 }
 
+static struct rate_plan rate_plan(const struct run *r) {
+    return (struct rate_plan){
+        .given = r->plan.learning_rate,
+        .automatic = plan_auto_learning_rate(model_config(r->job->model)) * r->plan.multiplier,
+        .total_steps = r->plan.total_steps,
+        .warmup_steps = r->plan.warmup_steps,
+        .schedule = r->job->request->training.lr_schedule,
+    };
+}
+
 static struct cadence_run so_far(const struct run *r) {
+    const struct rate_plan plan = rate_plan(r);
     return (struct cadence_run){
         .step = r->state.step,
         .total_steps = r->plan.total_steps,
         .interval = r->ff.config.interval,
+        .first = rate_is_near(&plan) ? CADENCE_FIRST_NEAR : CADENCE_FIRST,
         .training_flops = r->state.flops_training,
         .evaluation_flops = r->held.flops,
     };
@@ -24,16 +36,6 @@ bool run_stage_due(const struct run *r) {
         return false;
     const struct cadence_run run = so_far(r);
     return is_auto(r) ? cadence_due(&r->state.cadence, &run) : run.step % run.interval == 0;
-}
-
-static struct rate_plan rate_plan(const struct run *r) {
-    return (struct rate_plan){
-        .given = r->plan.learning_rate,
-        .automatic = plan_auto_learning_rate(model_config(r->job->model)) * r->plan.multiplier,
-        .total_steps = r->plan.total_steps,
-        .warmup_steps = r->plan.warmup_steps,
-        .schedule = r->job->request->training.lr_schedule,
-    };
 }
 
 double run_rate(const struct run *r, int64_t step) {
@@ -73,29 +75,43 @@ static enum err shorten(struct run *r, struct fast_forward_stage *stage, bool *s
     return fast_forward_try(&r->ff, tau, below, stage, shortened, em);
 }
 
-/* What follows for the rate and for the next stage. */
-static void learn(struct run *r, const struct line_search_result *found, bool shortened) {
+/* What follows for the rate: true where it is another one now. */
+static bool learn_rate(struct run *r, int64_t tau, bool shortened) {
     struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
     double before = s->rate_found > 0.0 ? s->rate_found : plan.given;
+    const struct rate_stage stage = {
+        .rate = s->result.learning_rate,
+        .tau = tau,
+        .early = s->stages == 1 && !rate_is_near(&plan),
+    };
+    bool found = shortened;
     if (shortened)
         s->rate_found = rate_lower(&plan);
-    const struct cadence_run run = so_far(r);
-    const struct cadence_stage stage = {
-        .tau = found->tau,
-        .evaluations = found->evaluations,
-        .loss_before = found->loss_before,
-        .loss_after = found->loss_after,
-        .found_rate =
-            shortened || rate_learn(&plan, s->result.learning_rate, found->tau, &s->rate_found),
-    };
-    cadence_learn(&s->cadence, &run, &stage);
-    if (stage.found_rate)
+    else if (!s->rate_settled)
+        found = rate_learn(&plan, &stage, &s->rate_found);
+    s->rate_settled = s->rate_settled || shortened || tau == 0;
+    if (found)
         report_message(
             r->hooks, EVENT_INFO,
             json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_found),
             "Fast Forward at step %lld: the learning rate is %s from %.3g to %.3g",
             (long long)s->step, shortened ? "lowered" : "raised", before, s->rate_found);
+    return found;
+}
+
+/* What follows for rate, jump and the next stage. */
+static void learn(struct run *r, struct fast_forward_stage *done, bool shortened) {
+    const struct cadence_run run = so_far(r);
+    const struct cadence_stage stage = {
+        .tau = done->search.tau,
+        .evaluations = done->search.evaluations,
+        .loss_before = done->search.loss_before,
+        .loss_after = done->search.loss_after,
+        .found_rate = learn_rate(r, done->search.tau, shortened),
+    };
+    if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
+        fast_forward_undo(&r->ff, done);
 }
 
 static void warn_of_loss(const struct run *r, const struct line_search_result *found) {
@@ -115,6 +131,21 @@ static void warn_of_limit(const struct run *r) {
                    r->state.result.learning_rate);
 }
 
+/* The step's result and the run's totals. */
+static void note(struct run_state *s, const struct fast_forward_stage *stage) {
+    const struct line_search_result *found = &stage->search;
+    s->result.ff_tau = found->tau;
+    s->result.ff_evaluations = found->evaluations;
+    s->result.ff_loss_before = measured(found->loss_before);
+    s->result.ff_loss_after = measured(found->loss_after);
+    s->result.ff_flops = stage->flops;
+    s->result.valid_loss = measured(stage->best.loss);
+    s->result.valid_accuracy = stage->best.accuracy;
+    s->flops_fast_forward += stage->flops;
+    s->simulated += found->tau;
+    s->evaluations += found->evaluations;
+}
+
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
@@ -124,24 +155,16 @@ enum err run_stage(struct run *r, struct err_msg *em) {
         e = shorten(r, &stage, &shortened, em);
     if (e != ERR_OK)
         return e;
-    const struct line_search_result *found = &stage.search;
-    s->result.ff_tau = s->ff_last_tau = found->tau;
+    const struct line_search_result found = stage.search;
+    s->ff_last_tau = found.tau;
     s->ff_last_rate = s->result.learning_rate;
-    s->result.ff_evaluations = found->evaluations;
-    s->result.ff_loss_before = measured(found->loss_before);
-    s->result.ff_loss_after = measured(found->loss_after);
-    s->result.ff_flops = stage.flops;
-    s->result.valid_loss = measured(stage.best.loss);
-    s->result.valid_accuracy = stage.best.accuracy;
-    s->flops_fast_forward += stage.flops;
     s->stages++;
-    s->simulated += found->tau;
-    s->evaluations += found->evaluations;
     if (is_auto(r))
-        learn(r, found, shortened);
-    if (found->not_finite > 0)
-        warn_of_loss(r, found);
-    if (found->tau == r->ff.config.max_steps && found->loss_after < found->loss_before)
+        learn(r, &stage, shortened);
+    note(s, &stage);
+    if (found.not_finite > 0)
+        warn_of_loss(r, &stage.search);
+    if (found.tau == r->ff.config.max_steps && found.loss_after < found.loss_before)
         warn_of_limit(r);
     s->phase = PHASE_EVAL;
     return ERR_OK;

@@ -31,6 +31,7 @@ static const struct field fields[] = {
     INT(ff_last_tau),
     REAL(ff_last_rate),
     REAL(rate_found),
+    INT(rate_settled),
     INT(cadence.gap),
     INT(cadence.next),
     REAL(cadence.loss),

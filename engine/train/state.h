@@ -39,6 +39,7 @@ struct run_state {
     int64_t ff_last_tau;                    /* tau of the last stage */
     double ff_last_rate;                    /* and the learning rate of its direction */
     double rate_found;                      /* peak that search "auto" found; 0: as given */
+    int64_t rate_settled;                   /* 1: it is not changed any more */
     struct cadence cadence;                 /* of Fast Forward's search "auto" */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */

@@ -11,6 +11,7 @@ static struct cadence_run at(int64_t step, int64_t total, double evaluation_flop
         .step = step,
         .total_steps = total,
         .interval = 6,
+        .first = CADENCE_FIRST,
         .training_flops = STEP_FLOPS * (double)step,
         .evaluation_flops = evaluation_flops,
     };
@@ -27,7 +28,7 @@ static double cost_of(int64_t total, double evaluation_flops, const struct caden
         struct cadence_run run = at(step, total, evaluation_flops);
         if (!cadence_due(&c, &run))
             continue;
-        cadence_learn(&c, &run, s);
+        (void)cadence_learn(&c, &run, s);
         spent += (double)s->evaluations * evaluation_flops;
         ++*stages;
     }
@@ -54,7 +55,7 @@ Test(cadence, the_bound_holds_wherever_the_run_ends) {
     for (int64_t step = 1; step <= 400; step++) {
         struct cadence_run run = at(step, 400, 30);
         if (cadence_due(&c, &run)) {
-            cadence_learn(&c, &run, &nothing);
+            (void)cadence_learn(&c, &run, &nothing);
             spent += 90;
         }
         if (step >= 200)
@@ -76,7 +77,7 @@ Test(cadence, a_stage_that_found_another_rate_pays) {
         .tau = 5, .evaluations = 30, .loss_before = 3, .loss_after = 2.999, .found_rate = true};
     struct cadence_run run = at(6, 1000, 100);
     cadence_init(&c);
-    cadence_learn(&c, &run, &s);
+    cr_assert(cadence_learn(&c, &run, &s));
     cr_assert_eq(c.next, 12);
     cr_assert_float_eq(c.spent, 0, 0);
 }
@@ -93,20 +94,31 @@ Test(cadence, the_first_stage_comes_early_whatever_the_interval) {
     }
 }
 
+Test(cadence, the_first_stage_may_come_later) {
+    struct cadence c;
+    cadence_init(&c);
+    for (int64_t step = 1; step <= CADENCE_FIRST_NEAR; step++) {
+        struct cadence_run run = at(step, 1000, 10);
+        run.first = CADENCE_FIRST_NEAR;
+        cr_assert_eq(cadence_due(&c, &run), step == CADENCE_FIRST_NEAR);
+    }
+}
+
 Test(cadence, a_gain_below_that_of_training_does_not_pay) {
     struct cadence c;
     struct cadence_stage s = {.tau = 50, .evaluations = 8, .loss_before = 3, .loss_after = 2};
     struct cadence_run run = at(6, 1000, 25);
     cadence_init(&c);
-    cadence_learn(&c, &run, &s);
+    (void)cadence_learn(&c, &run, &s);
     cr_assert_eq(c.next, 12);
     run = at(12, 1000, 25); /* training: 0.6 for 600 FLOPs; the stage: 0.1 for 200 */
     s = (struct cadence_stage){.tau = 50, .evaluations = 8, .loss_before = 1.4, .loss_after = 1.3};
-    cadence_learn(&c, &run, &s);
+    cr_assert_not(cadence_learn(&c, &run, &s));
+    cr_assert_float_eq(c.loss, 1.4, 0); /* the jump is taken back */
     cr_assert_eq(c.next, 24);
     run = at(24, 1000, 25); /* training: nothing */
     s = (struct cadence_stage){.tau = 50, .evaluations = 8, .loss_before = 1.3, .loss_after = 1.2};
-    cadence_learn(&c, &run, &s);
+    (void)cadence_learn(&c, &run, &s);
     cr_assert_eq(c.next, 30);
 }
 
@@ -115,7 +127,7 @@ Test(cadence, few_steps_for_many_flops_do_not_pay) {
     const struct cadence_stage s = {.tau = 1, .evaluations = 8, .loss_before = 3, .loss_after = 1};
     struct cadence_run run = at(6, 1000, 25);
     cadence_init(&c);
-    cadence_learn(&c, &run, &s);
+    (void)cadence_learn(&c, &run, &s);
     cr_assert_eq(c.next, 18);
     cr_assert_float_eq(c.spent, 200, 1e-9);
 }
@@ -126,7 +138,7 @@ Test(cadence, a_loss_that_is_not_finite_never_pays) {
         .tau = 0, .evaluations = 2, .loss_before = INFINITY, .loss_after = INFINITY};
     struct cadence_run run = at(6, 1000, 25);
     cadence_init(&c);
-    cadence_learn(&c, &run, &s);
+    (void)cadence_learn(&c, &run, &s);
     cr_assert_eq(c.next, 18);
     cr_assert(isnan(c.loss));
 }

@@ -26,8 +26,14 @@ Test(rate, holds_once_raised_and_falls_to_zero_at_the_end) {
     cr_assert_float_eq(rate_at(&p, 3e-3, 200), 0, 1e-15);
     p.schedule = LR_COSINE;
     cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
-    p.schedule = LR_CONSTANT;
-    cr_assert_float_eq(rate_at(&p, 3e-3, 199), 3e-3, 1e-15);
+    p.schedule = LR_CONSTANT; /* as it was given it holds, not what became of it */
+    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 0, 199), 1e-4, 1e-15);
+}
+
+static bool learn(const struct rate_plan *p, double rate, int64_t tau, bool early, double *found) {
+    const struct rate_stage stage = {.rate = rate, .tau = tau, .early = early};
+    return rate_learn(p, &stage, found);
 }
 
 Test(rate, is_the_same_whatever_the_rate_it_was_found_at) {
@@ -36,21 +42,44 @@ Test(rate, is_the_same_whatever_the_rate_it_was_found_at) {
         double raised = 0, length = 1.2e-2; /* where the loss is lowest */
         struct rate_plan p = plan;
         p.given = starts[i];
-        cr_assert(rate_learn(&p, starts[i], llround(length / starts[i]) - 1, &raised));
-        cr_assert_float_eq(raised, 4e-3, 1e-6);
+        cr_assert(learn(&p, starts[i], llround(length / starts[i]) - 1, true, &raised));
+        cr_assert_float_eq(raised, 6e-3, 1e-6);
+    }
+}
+
+Test(rate, goes_half_the_way_later_and_past_the_automatic_one) {
+    double found = 4e-3;
+    cr_assert(learn(&plan, 4e-3, 3, false, &found));
+    cr_assert_float_eq(found, 8e-3, 1e-12);
+    cr_assert_not(learn(&plan, 8e-3, 0, false, &found));
+    cr_assert_float_eq(found, 8e-3, 1e-12);
+    for (int i = 0; i < 50; i++) /* a loss that always falls */
+        (void)learn(&plan, found, 1, false, &found);
+    cr_assert_lt(found, 4 * plan.automatic);
+}
+
+Test(rate, is_near_the_automatic_one) {
+    const double near[] = {1.3e-3, 5e-3, 1.9e-2}, far[] = {1e-6, 1.2e-3, 2e-2, 1.0};
+    struct rate_plan p = plan;
+    for (size_t i = 0; i < 3; i++) {
+        p.given = near[i];
+        cr_assert(rate_is_near(&p));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        p.given = far[i];
+        cr_assert_not(rate_is_near(&p));
     }
 }
 
 Test(rate, small_steps_forward_change_nothing) {
     double raised = 0;
     struct rate_plan p = plan;
-    cr_assert_not(rate_learn(&p, 1e-4, 3, &raised));
+    cr_assert_not(learn(&p, 1e-4, 3, true, &raised));
     p.given = 5e-3;
-    for (int64_t tau = 0; tau <= rate_most_tau(&p, 5e-3, 1000); tau++)
-        cr_assert_not(rate_learn(&p, 5e-3, tau, &raised));
+    cr_assert_not(learn(&p, 5e-3, 0, false, &raised));
     /* the end of a schedule: small steps, each of many taus, are no reason to begin again */
-    for (double rate = 5e-3; rate > 1e-7; rate /= 1.7)
-        cr_assert_not(rate_learn(&p, rate, rate_most_tau(&p, rate, 100000), &raised));
+    for (double rate = 1.9e-3; rate > 1e-7; rate /= 1.7)
+        cr_assert_not(learn(&p, rate, rate_most_tau(&p, rate, 100000), false, &raised));
     cr_assert_float_eq(raised, 0, 0);
 }
 
@@ -64,8 +93,8 @@ Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
     cr_assert_eq(rate_first_tau(&plan, 5e-3), 1);
     cr_assert_eq(rate_first_tau(&plan, 1.0), 1);
     double raised = 0;
-    cr_assert(rate_learn(&plan, 1e-4, rate_most_tau(&plan, 1e-4, 1000), &raised));
-    cr_assert_lt(raised, 1.05 * plan.automatic);
+    cr_assert(learn(&plan, 1e-4, rate_most_tau(&plan, 1e-4, 1000), true, &raised));
+    cr_assert_lt(raised, 1.52 * plan.automatic);
 }
 
 Test(rate, long_steps_are_looked_at_from_the_other_side) {

@@ -20,6 +20,7 @@ Test(state, comes_back_from_json_as_it_was) {
     s.result.ff_tau = 17;
     s.cadence.next = 48;
     s.rate_found = 0.003;
+    s.rate_settled = 1;
     s.cadence.spent = 1e15 / 7.0;
     json_t *o = run_state_to_json(&s);
     char *text = json_dumps(o, 0);
@@ -33,6 +34,7 @@ Test(state, comes_back_from_json_as_it_was) {
     cr_assert_eq(back.result.ff_tau, 17);
     cr_assert_eq(back.cadence.next, 48);
     cr_assert_eq(back.rate_found, 0.003);
+    cr_assert_eq(back.rate_settled, 1);
     cr_assert_eq(back.cadence.spent, s.cadence.spent);
     cr_assert(isnan(back.cadence.loss));
     cr_assert(isnan(back.result.full_valid_loss) && isnan(back.first_full_loss));
