@@ -8,7 +8,9 @@
  *          an allowance, a small part of the run's FLOPs that grows with the run; where it is used
  *          up, no stage comes until it has grown. So a run costs little more than one without Fast
  *          Forward, wherever it is stopped.
- * Owns, Threads, Errors: none; pure functions of plain values.
+ * Owns:    nothing.
+ * Threads: pure functions of plain values.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_TRAIN_CADENCE_H
 #define FFWD_ENGINE_TRAIN_CADENCE_H

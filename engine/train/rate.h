@@ -1,15 +1,16 @@
 /* rate: the learning rate that search "auto" makes of its stages.
  *
- * What:    a stage tells how long a step should have been: tau steps at a rate, together 1 + tau,
- *          are where the loss is lowest, whatever the rate was. After the first steps of a run that
- *          is two to three times as far as later, so half of it becomes the rate. Later the rate
- *          goes half the way (geometric mean) as long as a step could be repeated; from the first
- *          stage on that went nowhere it is left alone. A rate that was raised has no warm-up,
- * holds until the last part of the run and falls from there to 0. The automatic rate of the model's
- * width bounds how far a stage may go and, much higher, the rate. Steps many times longer than at
- * the automatic rate are looked at from the other side: where the loss is clearly lower at a part
- * of the step, the rate becomes the automatic one. Owns, Threads, Errors: none; pure functions of
- * plain values.
+ * What:    a stage tells how long a step should have been: 1 + tau steps at a rate are where the
+ *          loss is lowest, whatever the rate was. After the first steps of a run that is two to
+ *          three times as far as later, so half of it becomes the rate. Later the rate goes half
+ *          the way (geometric mean) as long as a step could be repeated; from the first stage on
+ *          that went nowhere it is left alone. A rate that was raised has no warm-up, holds until
+ *          the last part of the run and falls from there to 0. The automatic rate bounds how far a
+ *          stage may go and, much higher, the rate. Where a step is many times longer than at the
+ *          automatic rate and the loss clearly lower at a part of it, that becomes the rate.
+ * Owns:    nothing.
+ * Threads: pure functions of plain values.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_TRAIN_RATE_H
 #define FFWD_ENGINE_TRAIN_RATE_H
