@@ -151,11 +151,12 @@ $(server_bins): $(B)/tests/%: tests/%.c $(lib_server) $(lib_api) $(lib_storage) 
 	    -lcriterion $(SERVER_LIBS) $(BASE_LIBS)
 
 # ---- the AMX kernels on any AVX512-BF16 ------------------------------------------------------
-# tests/ops once more, with the tile instructions in C (tests/ops/tiles).
+# tests/ops and the golden models once more, with the tile instructions in C (tests/ops/tiles).
 
 T := $(B)/tiles
 tiles_objects := $(patsubst %,$(T)/%.o,engine/ops/cpu/kernels_amx engine/ops/cpu/kernels_amx_tiles tests/ops/tiles/processor)
-tiles_bins := $(patsubst tests/ops/%.c,$(B)/tests/tiles/%,$(wildcard tests/ops/test_*.c))
+tiles_sources := $(wildcard tests/ops/test_*.c) $(patsubst %,tests/reference/test_%.c,model gradients training recompute)
+tiles_bins := $(patsubst tests/%.c,$(B)/tests/tiles/%,$(tiles_sources))
 ifeq ($(SAN),)
 test_bins += $(tiles_bins)
 endif
@@ -165,7 +166,7 @@ $(T)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,EMU)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -include tests/ops/tiles/tiles.h -MMD -MP -c -o $@ $<
-$(tiles_bins): $(B)/tests/tiles/%: tests/ops/%.c $(tiles_objects) $(support_engine) $(lib_engine) $(lib_base)
+$(tiles_bins): $(B)/tests/tiles/%: tests/%.c $(tiles_objects) $(support_engine) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)
 	$(call say,TEST)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(tiles_objects) $(support_engine) $(lib_engine) \
