@@ -199,8 +199,16 @@ enum err file_make_dirs(const char *dir, struct err_msg *em) {
     return e;
 }
 
+DIR *file_open_folder(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+    if (d == NULL && fd >= 0)
+        close(fd);
+    return d;
+}
+
 static enum err remove_children(const char *path, struct err_msg *em) {
-    DIR *d = opendir(path);
+    DIR *d = file_open_folder(path);
     if (d == NULL)
         return err_set_errno(em, errno, "cannot open folder %s", path);
     enum err e = ERR_OK;

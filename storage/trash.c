@@ -48,7 +48,7 @@ enum err trash_put(const char *data_dir, const char *path, struct err_msg *em) {
 enum err trash_empty(const char *data_dir, const atomic_bool *stop, struct err_msg *em) {
     char *folder = trash_folder(data_dir);
     enum err e = ERR_OK;
-    DIR *d = opendir(folder);
+    DIR *d = file_open_folder(folder);
     if (d == NULL && errno != ENOENT)
         e = err_set_errno(em, errno, "cannot open folder %s", folder);
     for (struct dirent *entry;

@@ -146,8 +146,8 @@ def an_engine_that_is_not_there_fails_the_job():
 @alone
 def drain_lets_the_job_stop_and_go_on():
     s = Server()
-    want = reference(s, how="steps60-ms20")
-    job = s.create("steps60-ms20")
+    want = reference(s, how="steps60-ms50")
+    job = s.create("steps60-ms50")  # the stop must come before its end
     s.reaches(job, 10)
     c = s.connect()
     c.send(request("GET", f"/v1/fine_tuning/jobs/{job}/events?stream=true"))
