@@ -25,7 +25,7 @@ JOBS = {
     "defaults": job("orders-train.jsonl", "orders-valid.jsonl", "auto", 12),
     "fixed_rate": job("orders-train.jsonl", "orders-valid.jsonl", 4, 4,
                    training={"learning_rate": 0.001}),
-    "no_validation_file": job("sums.jsonl", None, 4, 40),
+    "no_validation_file": job("sums.jsonl", None, 2, 100),
     "linear_search": job("orders-train.jsonl", "orders-valid.jsonl", 8, 8,
                          fast_forward={"search": "linear"}),
     "evaluations": job("orders-train.jsonl", "orders-valid.jsonl", 4, 4,

@@ -1,5 +1,6 @@
 /* Opening devices, their memory, and the team of threads. */
 #include <criterion/criterion.h>
+#include <float.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,4 +116,32 @@ Test(team, runs_every_item_once) {
         team_free(team);
     }
     team_free(NULL);
+}
+
+struct halves {
+    int64_t n;
+    double values[64];
+    bool seen[8]; /* by worker */
+};
+
+static void halve_smallest(void *arg, int64_t item, int worker) {
+    struct halves *h = arg;
+    volatile float smallest = FLT_MIN;
+    h->values[item] = (double)(smallest / 2);
+    h->seen[worker] = true;
+    usleep(500); /* so that the others get some */
+}
+
+Test(team, subnormal_numbers_are_zero_inside_items_only) {
+    struct team *team = team_new(3);
+    struct halves h = {.n = 64};
+    for (int64_t i = 0; i < h.n; i++)
+        h.values[i] = 1;
+    team_run(team, h.n, halve_smallest, &h);
+    for (int64_t i = 0; i < h.n; i++)
+        cr_assert_eq(h.values[i], 0);
+    cr_assert(h.seen[0] && (h.seen[1] || h.seen[2]));
+    halve_smallest(&h, 0, 0);
+    cr_assert_gt(h.values[0], 0);
+    team_free(team);
 }

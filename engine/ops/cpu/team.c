@@ -13,10 +13,12 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <xmmintrin.h>
 
 #include "base/mem.h"
 
 #define CLOSED 0xffffffffu
+#define SUBNORMAL_AS_ZERO 0x8040u /* MXCSR: flush to zero, denormals are zero */
 #define SPINS 2000 /* some tens of microseconds: longer than the gap between two operations */
 
 typedef void team_fn(void *arg, int64_t item, int worker);
@@ -74,6 +76,7 @@ static void *member_main(void *arg) {
     struct team *t = m->team;
     uint_fast64_t seen = 0;
     omp_set_num_threads(1);
+    _mm_setcsr(_mm_getcsr() | SUBNORMAL_AS_ZERO);
     while (!atomic_load(&t->stop)) {
         for (int i = 0; i < SPINS && !run_changed(t, seen); i++)
             pause_briefly();
@@ -147,7 +150,9 @@ static void wait_for_others(struct team *t, int64_t n_items) {
 
 void team_run(struct team *t, int64_t n_items, team_fn *fn, void *arg) {
     int omp_threads = omp_get_max_threads();
+    unsigned float_mode = _mm_getcsr();
     omp_set_num_threads(1); /* oneDNN inside an item must not start threads of its own */
+    _mm_setcsr(float_mode | SUBNORMAL_AS_ZERO);
     if (t->n == 1 || n_items <= 1) {
         for (int64_t i = 0; i < n_items; i++)
             fn(arg, i, 0);
@@ -167,5 +172,6 @@ void team_run(struct team *t, int64_t n_items, team_fn *fn, void *arg) {
         wait_for_others(t, n_items);
         atomic_store(&t->state, run << 32 | CLOSED);
     }
+    _mm_setcsr(float_mode);
     omp_set_num_threads(omp_threads);
 }
