@@ -114,6 +114,7 @@ struct pass {
     struct batch batch; /* device copies of the host batch */
     int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
     uint64_t *keys;
+    struct dropout_draw *draw;
     struct dropout drop;
 };
 

@@ -40,7 +40,8 @@ static enum err check_values(const struct pass *p, const struct host_batch *b, s
     return ERR_OK;
 }
 
-static enum err load_batch(struct pass *p, const struct host_batch *b, struct err_msg *em) {
+static enum err load_batch(struct pass *p, const struct host_batch *b, const struct dropout *drop,
+                           struct err_msg *em) {
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
     size_t tokens = (size_t)b->n_tokens * sizeof(int32_t);
@@ -55,6 +56,10 @@ static enum err load_batch(struct pass *p, const struct host_batch *b, struct er
     ops->upload(dev, p->seq_start, b->seq_start, ((size_t)b->n_seqs + 1) * sizeof(int32_t));
     if (b->keys != NULL)
         ops->upload(dev, p->keys, b->keys, (size_t)b->n_tokens * sizeof *b->keys);
+    const struct dropout_draw draw = {drop->seed, drop->step};
+    if (drop->p > 0)
+        ops->upload(dev, p->draw, &draw, sizeof draw);
+    p->drop = *drop;
     if (targets > 0) {
         ops->upload(dev, p->target_rows, b->target_rows, targets);
         ops->upload(dev, p->target_ids, b->target_ids, targets);
@@ -67,7 +72,8 @@ static enum err load_batch(struct pass *p, const struct host_batch *b, struct er
                               .seq_start = p->seq_start,
                               .keys = p->keys,
                               .target_rows = p->target_rows,
-                              .target_ids = p->target_ids};
+                              .target_ids = p->target_ids,
+                              .draw = p->draw};
     for (int32_t i = 0; i < b->n_seqs; i++) {
         int32_t len = b->seq_start[i + 1] - b->seq_start[i];
         p->batch.max_len = len > p->batch.max_len ? len : p->batch.max_len;
@@ -77,8 +83,24 @@ static enum err load_batch(struct pass *p, const struct host_batch *b, struct er
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
+enum { PART_FORWARD, PART_BACKWARD };
+
+/* Blocks alone are repeated: what surrounds them is short, and depends on the number of targets,
+ * which hardly ever comes again. Passes that differ in what the key does not say lie elsewhere. */
+static void repeat(struct pass *p, int64_t part, void (*work)(void *pass)) {
+    const struct pass_limits *l = &p->limits;
+    uint32_t drop;
+    memcpy(&drop, &p->drop.p, sizeof drop);
+    const struct work_key key = {
+        {(int64_t)(uintptr_t)(p->owner != NULL ? p->owner->memory : p->memory), l->tokens, l->seqs,
+         l->targets, l->training, part, p->batch.n_tokens, p->batch.n_seqs, p->batch.max_len,
+         drop}};
+    p->m->dev->ops->repeat(p->m->dev, &key, work, p);
+}
+
 /* The output of the last block, [T, hidden], lies in x_out. */
-static void forward_blocks(struct pass *p) {
+static void forward_blocks(void *pass) {
+    struct pass *p = pass;
     const struct model_config *c = &p->m->cfg;
     int64_t rows = p->batch.n_tokens;
     p->m->dev->ops->embed(p->m->dev, p->m->embed, &p->batch, c->embed_scale,
@@ -116,12 +138,12 @@ static enum err fetch_losses(struct pass *p, float *nll, uint8_t *correct, struc
 
 enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8_t *correct,
                    struct err_msg *em) {
-    enum err e = load_batch(p, b, em);
+    const struct dropout off = {0};
+    enum err e = load_batch(p, b, &off, em);
     if (e != ERR_OK)
         return e;
-    p->drop = (struct dropout){0};
     if (b->n_targets > 0) {
-        forward_blocks(p);
+        repeat(p, PART_FORWARD, forward_blocks);
         forward_top(p, 0, false);
     }
     return fetch_losses(p, nll, correct, em);
@@ -129,7 +151,7 @@ enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8
 
 /* ---- backward ------------------------------------------------------------------------------- */
 
-static void backward(struct pass *p) {
+static void backward_top(struct pass *p) {
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
     int64_t n = p->batch.n_targets, hidden = p->m->cfg.hidden;
@@ -141,6 +163,10 @@ static void backward(struct pass *p) {
     ops->mem_zero(dev, p->dx_norm, (size_t)(n * hidden) * dtype_size(p->m->dtype));
     ops->norm_backward(dev, &p->m->norm, top_norm, top, p->top_stats, d_top);
     ops->rows_scatter(dev, d_top, p->batch.target_rows, dx);
+}
+
+static void backward_blocks(void *pass) {
+    struct pass *p = pass;
     for (int l = p->m->cfg.layers - 1; l >= p->ad->first_layer; l--)
         block_backward(p, l);
 }
@@ -151,14 +177,14 @@ enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale
         return err_set(em, ERR_BUG, "pass_train on a pass planned for evaluation");
     if (b->keys == NULL && drop->p > 0)
         return err_set(em, ERR_BUG, "dropout needs the batch's keys");
-    enum err e = load_batch(p, b, em);
+    enum err e = load_batch(p, b, drop, em);
     if (e != ERR_OK)
         return e;
-    p->drop = *drop;
     if (b->n_targets > 0) {
-        forward_blocks(p);
+        repeat(p, PART_FORWARD, forward_blocks);
         forward_top(p, grad_scale, true);
-        backward(p);
+        backward_top(p);
+        repeat(p, PART_BACKWARD, backward_blocks);
     }
     return fetch_losses(p, nll, correct, em);
 }
@@ -190,7 +216,8 @@ static enum err logit_rows(struct pass *p, int32_t n_rows, float *piece, float *
 enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows, float *logits,
                      struct err_msg *em) {
     void *piece = NULL;
-    enum err e = load_batch(p, b, em);
+    const struct dropout off = {0};
+    enum err e = load_batch(p, b, &off, em);
     if (e != ERR_OK)
         return e;
     if (n_rows < 0 || n_rows > b->n_tokens)
@@ -199,7 +226,6 @@ enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows,
     e = p->m->dev->ops->mem_alloc(p->m->dev, bytes, &piece, em);
     if (e != ERR_OK)
         return e;
-    p->drop = (struct dropout){0};
     forward_blocks(p);
     e = logit_rows(p, n_rows, piece, logits, em);
     p->m->dev->ops->mem_free(p->m->dev, piece);

@@ -123,6 +123,7 @@ static void plan_batch(struct pass *p, struct plan *pl) {
     p->pos = take(pl, t, sizeof *p->pos);
     p->keys = take(pl, t, sizeof *p->keys);
     p->seq_start = take(pl, (int64_t)p->limits.seqs + 1, sizeof *p->seq_start);
+    p->draw = take(pl, 1, sizeof *p->draw);
     p->target_rows = take(pl, targets, sizeof *p->target_rows);
     p->target_ids = take(pl, targets, sizeof *p->target_ids);
     p->nll = take(pl, targets, sizeof *p->nll);

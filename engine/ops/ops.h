@@ -43,6 +43,12 @@ struct tensor tensor_columns(struct tensor t, int64_t first, int64_t cols);
 /* Rows [first, first + rows) of t. */
 struct tensor tensor_rows(struct tensor t, int64_t first, int64_t rows);
 
+/* Dropout's seed and step where they lie in device memory; see struct batch. */
+struct dropout_draw {
+    uint64_t seed;
+    uint32_t step;
+};
+
 /* A packed batch in device memory: examples one after the other, attention inside each only. */
 struct batch {
     int32_t n_tokens, n_seqs, n_targets;
@@ -54,6 +60,9 @@ struct batch {
     const int32_t
         *target_rows; /* [n_targets] row whose output predicts a trained token, ascending */
     const int32_t *target_ids; /* [n_targets] that token */
+    /* What struct dropout says of seed and step, for devices that do recorded work again
+     * (ops.repeat): there its numbers would stay those of the first time. NULL: not given. */
+    const struct dropout_draw *draw;
 };
 
 enum norm_kind { NORM_RMS, NORM_LAYER };
@@ -162,6 +171,12 @@ struct op_shapes {
     size_t adapter; /* elements of its flat buffer */
 };
 
+/* What tells a piece of work from every other one on the same device. */
+#define WORK_KEY_NUMBERS 10
+struct work_key {
+    int64_t number[WORK_KEY_NUMBERS];
+};
+
 struct device_info {
     char name[128];       /* for people */
     char kind[16];        /* "cpu" or "cuda:N" */
@@ -204,6 +219,13 @@ struct ops {
      * it was written on another device, driver or library, and the device chooses anew. NULL: it
      * chooses as if nothing had come before. */
     bool (*choices_use)(struct device *dev, const char *text);
+
+    /* Does work(arg), which asks this device for operations whose arguments follow from key alone
+     * until memory is freed; what else changes from one time to the next lies in device memory. A
+     * device may keep what it was asked for and do it again: work is called never, once or twice,
+     * so it has no other effect, and neither waits nor takes or gives back memory. */
+    void (*repeat)(struct device *dev, const struct work_key *key, void (*work)(void *arg),
+                   void *arg);
 
     /* Converts the frozen weights to dtype and packs them as the products want. */
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,

@@ -146,6 +146,14 @@ Test(run, killed_and_resumed_gives_the_same_bytes) {
     check_same("whole", "killed");
 }
 
+/* Each launch on its own, and work that comes again launched as a whole. */
+Test(run, without_graphs_gives_the_same_bytes) {
+    (void)train("graphs", "cuda:0", "bf16", false);
+    cr_assert_eq(setenv("FFWD_CUDA_GRAPHS", "0", 1), 0);
+    (void)train("launches", "cuda:0", "bf16", false);
+    check_same("graphs", "launches");
+}
+
 Test(run, a_device_that_is_not_there_is_70) {
     pid_t pid;
     FILE *events = start("none", "cuda:99", "bf16", false, &pid);

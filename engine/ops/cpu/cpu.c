@@ -86,6 +86,12 @@ static bool cpu_choices_use(struct device *dev, const char *text) {
     return text == NULL;
 }
 
+static void cpu_repeat(struct device *dev, const struct work_key *key, void (*work)(void *arg),
+                       void *arg) {
+    (void)dev, (void)key;
+    work(arg);
+}
+
 static void cpu_mem_zero(struct device *dev, void *p, size_t bytes) {
     (void)dev;
     memset(p, 0, bytes);
@@ -278,6 +284,7 @@ static const struct ops cpu_ops = {
     .mem_share = cpu_mem_share,
     .choices_text = cpu_choices_text,
     .choices_use = cpu_choices_use,
+    .repeat = cpu_repeat,
     .mem_zero = cpu_mem_zero,
     .mem_copy = cpu_mem_copy,
     .upload = cpu_mem_copy,

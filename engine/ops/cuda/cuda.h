@@ -52,6 +52,7 @@ struct cuda_fault {
 };
 
 struct products; /* product.h */
+struct graphs;   /* graph.c */
 
 struct cuda {
     struct device base;
@@ -70,6 +71,8 @@ struct cuda {
     struct cuda_block *blocks; /* what mem_alloc gave out, for the peak */
     size_t n_blocks, room_blocks, held, peak;
     struct products *products;
+    struct graphs *graphs;
+    bool capturing; /* what is enqueued is recorded, not done */
 };
 
 static inline struct cuda *cuda_of(struct device *dev) {
@@ -133,6 +136,18 @@ const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes);
 size_t cuda_mem_peak(const struct device *dev);
 enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em);
 
+/* ---- graph.c ---- */
+
+void cuda_graphs_open(struct cuda *c);
+void cuda_graphs_close(struct cuda *c);
+/* Forgets all graphs and what has been seen: addresses or algorithms are others from now on. */
+void cuda_graphs_clear(struct cuda *c);
+/* True, and a fault, where work that is being captured turns out to need what only work that is
+ * done can have. */
+bool cuda_not_captured(struct cuda *c, const char *what);
+void cuda_repeat(struct device *dev, const struct work_key *key, void (*work)(void *arg),
+                 void *arg);
+
 /* ---- product.c ---- */
 
 char *cuda_choices_text(struct device *dev);
@@ -164,9 +179,9 @@ struct tensor cuda_adapter_matrix(const struct adapter_mem *ad, size_t offset, i
 void cuda_convert(struct cuda *c, struct tensor src, struct tensor dst);
 
 /* dropout.cu: dst = drop(src), and dst += drop(src). */
-void cuda_dropout(struct cuda *c, const struct dropout *d, const uint64_t *keys, struct tensor src,
+void cuda_dropout(struct cuda *c, const struct dropout *d, const struct batch *b, struct tensor src,
                   struct tensor dst);
-void cuda_dropout_add(struct cuda *c, const struct dropout *d, const uint64_t *keys,
+void cuda_dropout_add(struct cuda *c, const struct dropout *d, const struct batch *b,
                       struct tensor src, struct tensor dst);
 
 /* dora.cu */

@@ -26,8 +26,9 @@ static void cuda_close(struct device *dev) {
         (void)cuda_finish(c, "close");
     if (c->hung) /* only the end of the process helps */
         return;
-    products_free(c->products);
+    products_free(c);
     cuda_memory_close(c);
+    cuda_graphs_close(c);
     cuda_wait_close(c);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
@@ -50,6 +51,7 @@ static const struct ops cuda_ops = {
     .scratch_bytes = cuda_scratch_bytes,
     .choices_text = cuda_choices_text,
     .choices_use = cuda_choices_use,
+    .repeat = cuda_repeat,
     .linear_new = cuda_linear_new,
     .linear_free = cuda_linear_free,
     .linear_bytes = cuda_linear_bytes,
@@ -103,6 +105,7 @@ enum err ffwd_cuda_open(int index, struct device **out, struct err_msg *em) {
     struct cuda *c = xcalloc(1, sizeof *c);
     c->base.ops = &cuda_ops;
     c->index = index;
+    cuda_graphs_open(c);
     e = describe(c, em);
     if (e == ERR_OK) {
         cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),

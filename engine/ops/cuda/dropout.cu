@@ -10,15 +10,16 @@ constexpr int QUAD = 4;
 /* Adds to dst, or overwrites it. N: columns that a thread moves at once, QUAD or 1; dst may be src.
  * Block x is a row, block y a piece of it. */
 template <typename T, int N, bool ADD>
-__global__ void drop_rows(struct dropout d, const uint64_t *keys, view<const T> src, view<T> dst,
-                          int64_t cols) {
+__global__ void drop_rows(struct dropout d, const struct dropout_draw *draw, const uint64_t *keys,
+                          view<const T> src, view<T> dst, int64_t cols) {
     int64_t row = blockIdx.x;
     int64_t quad = static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x;
     float scale = 1.0f / (1.0f - d.p);
+    uint64_t seed = draw ? draw->seed : d.seed;
+    uint32_t step = draw ? draw->step : d.step;
     if (quad * QUAD >= cols)
         return;
-    struct philox draw =
-        philox_site(d.seed, d.step, d.site, keys[row], static_cast<uint32_t>(quad));
+    struct philox uniform = philox_site(seed, step, d.site, keys[row], static_cast<uint32_t>(quad));
     for (int first = 0; first < QUAD; first += N) {
         int64_t col = quad * QUAD + first;
         if (col >= cols)
@@ -28,7 +29,7 @@ __global__ void drop_rows(struct dropout d, const uint64_t *keys, view<const T> 
         if (ADD)
             load<T, N>(y, dst.row(row) + col);
         for (int i = 0; i < N; i++)
-            y[i] += philox_uniform(draw.x[first + i]) >= d.p ? x[i] * scale : 0.0f;
+            y[i] += philox_uniform(uniform.x[first + i]) >= d.p ? x[i] * scale : 0.0f;
         store<T, N>(dst.row(row) + col, y);
     }
 }
@@ -40,23 +41,23 @@ static bool quads_are_wide(struct tensor t) {
 }
 
 template <bool ADD>
-static void drop(struct cuda *c, const struct dropout *d, const uint64_t *keys, struct tensor src,
+static void drop(struct cuda *c, const struct dropout *d, const struct batch *b, struct tensor src,
                  struct tensor dst) {
     dim3 grid(static_cast<unsigned>(src.rows), blocks_for(src.cols, QUAD * THREADS));
     bool wide = quads_are_wide(src) && quads_are_wide(dst);
     with_type(src.dtype, [&](auto zero) {
         using T = decltype(zero);
         launch(c, "drop_rows", wide ? drop_rows<T, QUAD, ADD> : drop_rows<T, 1, ADD>, grid, THREADS,
-               0, *d, keys, view_of<const T>(src), view_of<T>(dst), src.cols);
+               0, *d, b->draw, b->keys, view_of<const T>(src), view_of<T>(dst), src.cols);
     });
 }
 
-extern "C" void cuda_dropout(struct cuda *c, const struct dropout *d, const uint64_t *keys,
+extern "C" void cuda_dropout(struct cuda *c, const struct dropout *d, const struct batch *b,
                              struct tensor src, struct tensor dst) {
-    drop<false>(c, d, keys, src, dst);
+    drop<false>(c, d, b, src, dst);
 }
 
-extern "C" void cuda_dropout_add(struct cuda *c, const struct dropout *d, const uint64_t *keys,
+extern "C" void cuda_dropout_add(struct cuda *c, const struct dropout *d, const struct batch *b,
                                  struct tensor src, struct tensor dst) {
-    drop<true>(c, d, keys, src, dst);
+    drop<true>(c, d, b, src, dst);
 }

@@ -154,7 +154,7 @@ static struct tensor dropped(struct cuda *c, const struct dropout *drop, const s
     struct tensor to = {NULL, x.dtype, x.rows, x.cols, x.cols};
     to.data = cuda_scratch(c, SLOT_DROPPED, (size_t)(x.rows * x.cols) * dtype_size(x.dtype));
     if (to.data)
-        cuda_dropout(c, drop, b->keys, x, to);
+        cuda_dropout(c, drop, b, x, to);
     return to;
 }
 
@@ -268,7 +268,7 @@ static void lora_backward(struct backward *r, const struct dropout *drop, const 
         return;
     }
     expand(r, xd, false);
-    cuda_dropout_add(r->c, drop, b->keys, xd, *dx);
+    cuda_dropout_add(r->c, drop, b, xd, *dx);
 }
 
 void cuda_linear_backward(struct device *dev, const struct linear *lin, const struct lora *lora,

@@ -59,6 +59,7 @@ void cuda_mem_free(struct device *dev, void *p) {
         return;
     block_remove(c, p);
     (void)cuda_finish(c, "cudaFree"); /* which waits for the work that uses it */
+    cuda_graphs_clear(c);
     if (!c->hung)
         cuda_check(c, cudaFree(p), "cudaFree");
 }
@@ -172,7 +173,8 @@ static enum err scratch_grow(struct cuda *c, enum cuda_slot slot, size_t bytes,
 
 void *cuda_scratch(struct cuda *c, enum cuda_slot slot, size_t bytes) {
     struct err_msg em = ERR_MSG_INIT;
-    if (c->fault.code != ERR_OK)
+    if (c->fault.code != ERR_OK ||
+        (c->scratch[slot].size < bytes && cuda_not_captured(c, "memory")))
         return NULL;
     enum err e = scratch_grow(c, slot, bytes, &em);
     if (e != ERR_OK)

@@ -111,7 +111,9 @@ static void plan_free(struct plan *plan) {
     free(plan);
 }
 
-static void plans_clear(struct products *p) {
+static void plans_clear(struct cuda *c) {
+    struct products *p = c->products;
+    cuda_graphs_clear(c); /* their products have these algorithms, and all their shapes a plan */
     for (int i = 0; i < BUCKETS; i++) {
         for (struct plan *plan = p->bucket[i], *next; plan; plan = next) {
             next = plan->next;
@@ -122,10 +124,11 @@ static void plans_clear(struct products *p) {
     p->count = 0;
 }
 
-void products_free(struct products *p) {
+void products_free(struct cuda *c) {
+    struct products *p = c->products;
     if (!p)
         return;
-    plans_clear(p);
+    plans_clear(c);
     choices_end(p);
     if (p->handle)
         (void)cublasLtDestroy(p->handle);
@@ -166,7 +169,7 @@ static bool use(struct cuda *c, const char *text) {
 bool cuda_choices_use(struct device *dev, const char *text) {
     struct cuda *c = cuda_of(dev);
     struct products *p = c->products;
-    plans_clear(p); /* they hold what was chosen so far */
+    plans_clear(c); /* they hold what was chosen so far */
     choices_free(p->resumed);
     p->resumed = NULL;
     p->choices = p->file;
@@ -388,8 +391,10 @@ static struct plan *plan_for(struct cuda *c, const struct key *key, const struct
     for (struct plan *plan = p->bucket[bucket]; plan; plan = plan->next)
         if (memcmp(&plan->key, key, sizeof *key) == 0)
             return plan;
+    if (cuda_not_captured(c, "an algorithm"))
+        return NULL;
     if (p->count == MOST_PLANS)
-        plans_clear(p);
+        plans_clear(c);
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->key = *key;
     if (!describe(c, plan) || !set_bias(c, plan, product) || !choose(c, plan, product)) {

@@ -40,7 +40,7 @@ struct product {
 };
 
 enum err products_new(struct cuda *c, struct products **out, struct err_msg *em);
-void products_free(struct products *p);
+void products_free(struct cuda *c);
 /* Enqueues the product; m, n or k of 0: nothing happens. */
 void product_run(struct cuda *c, const struct product *p);
 

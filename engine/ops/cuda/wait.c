@@ -57,6 +57,8 @@ bool cuda_finish(struct cuda *c, const char *call) {
 
 void cuda_launched(struct cuda *c, const char *name) {
     c->last_launch = name;
+    if (c->capturing)
+        return;
     if (++c->launches % FENCE_EVERY != 0 || c->fault.code != ERR_OK)
         return;
     cudaEvent_t fence = c->fence[c->launches / FENCE_EVERY % 2];

@@ -232,43 +232,86 @@ dot(const float *a, const float *b, int64_t n, bool backwards) {
     return sum;
 }
 
+/* All that a product is made of: what a kernel's arguments are on a device. */
+struct product {
+    struct emulated_product desc;
+    struct emulated_layout a_layout, b_layout, c_layout, d_layout;
+    const void *a, *b, *c;
+    void *d, *workspace;
+    size_t workspace_bytes;
+    float alpha, beta;
+    cublasLtMatmulAlgo_t algo;
+};
+
+static bool along_a(const struct product *p) {
+    return p->desc.op_a == CUBLAS_OP_T;
+}
+static bool along_b(const struct product *p) {
+    return p->desc.op_b == CUBLAS_OP_N;
+}
+static int64_t depth(const struct product *p) {
+    return along_a(p) ? p->a_layout.rows : p->a_layout.cols;
+}
+
+static bool shapes_fit(const struct product *p) {
+    int64_t m = p->d_layout.rows, n = p->d_layout.cols, k = depth(p);
+    return (along_a(p) ? p->a_layout.cols : p->a_layout.rows) == m &&
+           (along_b(p) ? p->b_layout.cols : p->b_layout.rows) == n &&
+           (along_b(p) ? p->b_layout.rows : p->b_layout.cols) == k && p->c_layout.rows == m &&
+           p->c_layout.cols == n && p->workspace_bytes >= p->algo.data[4];
+}
+
+static void run_product(void *arg) {
+    const struct product *p = arg;
+    int64_t m = p->d_layout.rows, n = p->d_layout.cols, k = depth(p);
+    check_operand(p->a, &p->a_layout, p->algo.data[0], "cublasLtMatmul, A");
+    check_operand(p->b, &p->b_layout, p->algo.data[1], "cublasLtMatmul, B");
+    check_operand(p->c, &p->c_layout, p->algo.data[2], "cublasLtMatmul, C");
+    check_operand(p->d, &p->d_layout, p->algo.data[3], "cublasLtMatmul, D");
+    emulated_check_range(p->workspace, p->workspace_bytes, "cublasLtMatmul, workspace");
+    emulated_clock += (float)(emulated_noise ? 3 - p->algo.data[5] : p->algo.data[5]);
+    bool backwards = emulated_rounding && p->algo.data[5] == 1;
+    float *rows = dense(p->a, &p->a_layout, along_a(p), m, k);
+    float *cols = dense(p->b, &p->b_layout, along_b(p), n, k);
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t i = 0; i < m; i++) {
+            float sum = p->alpha * dot(rows + i * k, cols + j * k, k, backwards);
+            if (p->beta != 0)
+                sum += p->beta * value_at(p->c_layout.type, p->c, j * p->c_layout.ld + i);
+            if (p->desc.epilogue == CUBLASLT_EPILOGUE_BIAS)
+                sum += value_at(p->d_layout.type, p->desc.bias, i);
+            put_at(p->d_layout.type, p->d, j * p->d_layout.ld + i, sum);
+        }
+    free(rows);
+    free(cols);
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
                               cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
                               cublasLtMatrixLayout_t c_layout, void *d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo,
                               void *workspace, size_t workspace_bytes, cudaStream_t stream) {
-    bool a_along = desc->op_a == CUBLAS_OP_T, b_along = desc->op_b == CUBLAS_OP_N;
-    int64_t m = d_layout->rows, n = d_layout->cols;
-    int64_t k = a_along ? a_layout->rows : a_layout->cols;
-    float scale = *(const float *)alpha, keep = *(const float *)beta;
+    const struct product p = {*desc,
+                              *a_layout,
+                              *b_layout,
+                              *c_layout,
+                              *d_layout,
+                              a,
+                              b,
+                              c,
+                              d,
+                              workspace,
+                              workspace_bytes,
+                              *(const float *)alpha,
+                              *(const float *)beta,
+                              *algo};
     cublasStatus_t rc = status_of("cublasLtMatmul");
     (void)handle, (void)stream;
     if (rc != CUBLAS_STATUS_SUCCESS)
         return rc;
-    if ((a_along ? a_layout->cols : a_layout->rows) != m ||
-        (b_along ? b_layout->cols : b_layout->rows) != n ||
-        (b_along ? b_layout->rows : b_layout->cols) != k || c_layout->rows != m ||
-        c_layout->cols != n || workspace_bytes < algo->data[4])
+    if (!shapes_fit(&p))
         return CUBLAS_STATUS_INVALID_VALUE;
-    check_operand(a, a_layout, algo->data[0], "cublasLtMatmul, A");
-    check_operand(b, b_layout, algo->data[1], "cublasLtMatmul, B");
-    check_operand(c, c_layout, algo->data[2], "cublasLtMatmul, C");
-    check_operand(d, d_layout, algo->data[3], "cublasLtMatmul, D");
-    emulated_check_range(workspace, workspace_bytes, "cublasLtMatmul, workspace");
-    emulated_clock += (float)(emulated_noise ? 3 - algo->data[5] : algo->data[5]);
-    bool backwards = emulated_rounding && algo->data[5] == 1;
-    float *rows = dense(a, a_layout, a_along, m, k), *cols = dense(b, b_layout, b_along, n, k);
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t i = 0; i < m; i++) {
-            float sum = scale * dot(rows + i * k, cols + j * k, k, backwards);
-            if (keep != 0)
-                sum += keep * value_at(c_layout->type, c, j * c_layout->ld + i);
-            if (desc->epilogue == CUBLASLT_EPILOGUE_BIAS)
-                sum += value_at(d_layout->type, desc->bias, i);
-            put_at(d_layout->type, d, j * d_layout->ld + i, sum);
-        }
-    free(rows);
-    free(cols);
+    emulated_do(run_product, &p, sizeof p);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -7,7 +7,7 @@
  * Threads: one.
  * Errors:  what a device would leave undefined ends the program with a message: a barrier that not
  *          all threads reach, a copy outside an allocation, a product whose operands are aligned
- *          worse than its algorithm was chosen for.
+ *          worse than its algorithm was chosen for, a call that a capture does not allow.
  *
  * Blocks run one after the other, and so do a block's threads between two barriers: races show only
  * where the result depends on the order, which is why tests run in both orders. Speed, asynchrony,
@@ -61,8 +61,17 @@ extern bool emulated_rounding;
 /* Times that the library was asked for proposals. */
 extern long emulated_proposals;
 
+/* Graphs that are ready to run, and how often one was run. */
+extern long emulated_graphs, emulated_replays;
+
+/* What comes on the stream: run(arg) now, or, while it is captured, with a copy of arg's bytes
+ * whenever the graph is run. */
+void emulated_do(void (*run)(void *arg), const void *arg, size_t bytes);
+
 /* For the other files of the emulation: cudaSuccess, or what the knobs ask for. */
 cudaError_t emulated_call(const char *name);
+/* Ends the program where a call of this name may not be made now: while a stream is captured. */
+void emulated_check_capture(const char *name);
 /* Said by a call that waits for the device. */
 void emulated_waits(const char *call);
 /* Ends the program unless [p, p + bytes) lies in one allocation on the device. */

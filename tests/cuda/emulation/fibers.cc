@@ -260,8 +260,31 @@ static size_t shared_allowed(const void *kernel) {
     return SHARED_DEFAULT;
 }
 
+struct grid {
+    dim3 blocks, threads;
+    size_t shared_bytes;
+    void (*body)(void *);
+    alignas(16) char arg[1024]; /* a kernel has up to 4096 bytes; ours have less */
+};
+
+static void run_grid(void *recorded) {
+    grid &g = *static_cast<grid *>(recorded);
+    kernel_body = g.body;
+    kernel_arg = g.arg;
+    gridDim = g.blocks;
+    blockDim = g.threads;
+    uint64_t count = static_cast<uint64_t>(gridDim.x) * gridDim.y * gridDim.z;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = reversed ? count - 1 - i : i;
+        blockIdx = {static_cast<unsigned>(at % gridDim.x),
+                    static_cast<unsigned>(at / gridDim.x % gridDim.y),
+                    static_cast<unsigned>(at / gridDim.x / gridDim.y)};
+        run_block(blockDim.x, g.shared_bytes);
+    }
+}
+
 cudaError_t emulated_launch(const cudaLaunchConfig_t *config, const void *kernel,
-                            void (*body)(void *), void *arg) {
+                            void (*body)(void *), const void *arg, size_t bytes) {
     const dim3 &grid = config->gridDim, &block = config->blockDim;
     cudaError_t rc = emulated_call("cudaLaunchKernelEx");
     if (rc != cudaSuccess)
@@ -272,16 +295,10 @@ cudaError_t emulated_launch(const cudaLaunchConfig_t *config, const void *kernel
         return cudaErrorInvalidValue;
     if (block.x % LANES != 0)
         emulated_stop("blocks of %u threads: only whole warps are emulated", block.x);
-    kernel_body = body;
-    kernel_arg = arg;
-    gridDim = grid;
-    blockDim = block;
-    uint64_t count = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t at = reversed ? count - 1 - i : i;
-        blockIdx = {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
-                    static_cast<unsigned>(at / grid.x / grid.y)};
-        run_block(block.x, config->dynamicSmemBytes);
-    }
+    struct grid g = {grid, block, config->dynamicSmemBytes, body, {}};
+    if (bytes > sizeof g.arg)
+        emulated_stop("a kernel with %zu bytes of arguments", bytes);
+    memcpy(g.arg, arg, bytes);
+    emulated_do(run_grid, &g, sizeof g);
     return cudaSuccess;
 }

@@ -56,7 +56,7 @@ void emulated_waits(const char *call) {
 /* ---- copies on their way -------------------------------------------------------------------- */
 
 enum { COPIES = 16 };
-static struct {
+static struct copy {
     void *dst;
     const void *src;
     size_t bytes;
@@ -64,10 +64,14 @@ static struct {
 static long copies_made, copies_done;
 long emulated_copies_most;
 
+static void run_copy(void *arg) {
+    const struct copy *c = arg;
+    memcpy(c->dst, c->src, c->bytes);
+}
+
 static void finish_copies(long up_to) {
     for (; copies_done < up_to; copies_done++)
-        memcpy(copies[copies_done % COPIES].dst, copies[copies_done % COPIES].src,
-               copies[copies_done % COPIES].bytes);
+        run_copy(&copies[copies_done % COPIES]);
 }
 
 static void start_copy(void *dst, const void *src, size_t bytes) {
@@ -88,6 +92,7 @@ static bool leaves_copies(const char *call) {
 }
 
 cudaError_t emulated_call(const char *name) {
+    emulated_check_capture(name);
     if (!leaves_copies(name))
         finish_copies(copies_made);
     if (broken != cudaSuccess)
@@ -227,34 +232,49 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
         emulated_check_range(src, bytes, "cudaMemcpyAsync, source");
     else
         check_pinned(src, bytes);
+    if (kind != cudaMemcpyDeviceToDevice)
+        emulated_check_capture("a copy from or to the host");
     if (kind == cudaMemcpyHostToDevice) {
         start_copy(dst, src, bytes);
         return cudaSuccess;
     }
     finish_copies(copies_made);
-    memcpy(dst, src, bytes);
+    const struct copy copy = {dst, src, bytes};
+    emulated_do(run_copy, &copy, sizeof copy);
     return cudaSuccess;
+}
+
+struct fill {
+    char *dst;
+    size_t pitch, width, height;
+    int value;
+};
+
+static void run_fill(void *arg) {
+    const struct fill *f = arg;
+    for (size_t row = 0; row < f->height; row++) {
+        emulated_check_range(f->dst + row * f->pitch, f->width, "cudaMemsetAsync");
+        memset(f->dst + row * f->pitch, f->value, f->width);
+    }
 }
 
 cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, size_t height,
                               cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaMemset2DAsync");
+    const struct fill fill = {dst, pitch, width, height, value};
     (void)stream;
-    for (size_t row = 0; row < height && rc == cudaSuccess; row++) {
-        emulated_check_range((char *)dst + row * pitch, width, "cudaMemset2DAsync");
-        memset((char *)dst + row * pitch, value, width);
-    }
+    if (rc == cudaSuccess)
+        emulated_do(run_fill, &fill, sizeof fill);
     return rc;
 }
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaMemsetAsync");
+    const struct fill fill = {dst, bytes, bytes, 1, value};
     (void)stream;
-    if (rc != cudaSuccess)
-        return rc;
-    emulated_check_range(dst, bytes, "cudaMemsetAsync");
-    memset(dst, value, bytes);
-    return cudaSuccess;
+    if (rc == cudaSuccess)
+        emulated_do(run_fill, &fill, sizeof fill);
+    return rc;
 }
 
 /* ---- streams and events --------------------------------------------------------------------- */

@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#include <type_traits>
+
 #include "cuda_runtime_api.h"
 
 #define __global__
@@ -111,17 +113,18 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 
-/* Runs every block of the grid, one after the other. */
+/* Runs every block of the grid, one after the other; or records it with a copy of the arguments. */
 cudaError_t emulated_launch(const cudaLaunchConfig_t *config, const void *kernel,
-                            void (*body)(void *), void *arg);
+                            void (*body)(void *), const void *arg, size_t bytes);
 
 template <typename... P, typename... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(P...),
                                A &&...args) {
-    auto body = [&] { kernel(args...); };
+    auto body = [=] { kernel(args...); };
+    static_assert(std::is_trivially_copyable<decltype(body)>::value, "arguments are bytes");
     return emulated_launch(
         config, reinterpret_cast<const void *>(kernel),
-        [](void *p) { (*static_cast<decltype(body) *>(p))(); }, &body);
+        [](void *p) { (*static_cast<decltype(body) *>(p))(); }, &body, sizeof body);
 }
 
 #endif
