@@ -95,6 +95,13 @@ struct saved {
     float *stats1, *stats2, *lse;
 };
 
+/* What struct batch points to, one after the other in one block. */
+struct batch_arrays {
+    uint64_t *keys;
+    struct dropout_draw *draw;
+    int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
+};
+
 struct pass {
     struct model *m;
     struct adapter *ad;
@@ -112,10 +119,15 @@ struct pass {
     uint8_t *correct;
     struct rope rope;
     struct batch batch; /* device copies of the host batch */
-    int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
-    uint64_t *keys;
-    struct dropout_draw *draw;
+    struct batch_arrays on_device, on_host;
+    void *host;         /* memory of on_host: one block, as it lies on the device */
+    size_t batch_bytes; /* of each of the two */
     struct dropout drop;
+    struct {
+        struct fetch *losses; /* nll, then correct */
+        int32_t n_targets;
+    } started[PASS_STARTED]; /* the batches under way are n_started of them, from first_started */
+    int first_started, n_started;
 };
 
 /* Whether the backward pass computes the layer's activations again. */

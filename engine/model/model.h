@@ -81,6 +81,18 @@ enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8
 enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
                     const struct dropout *drop, float *nll, uint8_t *correct,
                     struct err_msg *em) NODISCARD;
+/* The same in two halves, so that the host prepares batches while the device computes: a start
+ * enqueues a batch, which may be changed once it returns; pass_losses waits for the oldest one that
+ * is under way, and gives the losses of its *n targets. Of one pass at most PASS_STARTED batches
+ * are. */
+enum { PASS_STARTED = 2 };
+enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_msg *em) NODISCARD;
+enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
+                          const struct dropout *drop, struct err_msg *em) NODISCARD;
+enum err pass_losses(struct pass *p, float *nll, uint8_t *correct, int32_t *n,
+                     struct err_msg *em) NODISCARD;
+int pass_started(const struct pass *p); /* batches under way */
+void pass_abandon(struct pass *p);      /* nobody asks for the losses of those under way */
 /* Logits [n_rows, vocab] f32 of the first n_rows tokens of the batch, to host memory. Takes and
  * returns device memory for a few rows of logits. */
 enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows, float *logits,

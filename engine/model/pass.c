@@ -40,40 +40,43 @@ static enum err check_values(const struct pass *p, const struct host_batch *b, s
     return ERR_OK;
 }
 
+/* The batch as it will lie on the device. */
+static void lay_out(struct pass *p, const struct host_batch *b, const struct dropout *drop) {
+    const struct batch_arrays *to = &p->on_host;
+    size_t tokens = (size_t)b->n_tokens, targets = (size_t)b->n_targets;
+    if (b->keys != NULL)
+        memcpy(to->keys, b->keys, tokens * sizeof *b->keys);
+    *to->draw = (struct dropout_draw){drop->seed, drop->step};
+    memcpy(to->ids, b->ids, tokens * sizeof *b->ids);
+    memcpy(to->pos, b->pos, tokens * sizeof *b->pos);
+    memcpy(to->seq_start, b->seq_start, ((size_t)b->n_seqs + 1) * sizeof *b->seq_start);
+    if (targets > 0) {
+        memcpy(to->target_rows, b->target_rows, targets * sizeof *b->target_rows);
+        memcpy(to->target_ids, b->target_ids, targets * sizeof *b->target_ids);
+    }
+}
+
 static enum err load_batch(struct pass *p, const struct host_batch *b, const struct dropout *drop,
                            struct err_msg *em) {
-    const struct ops *ops = p->m->dev->ops;
-    struct device *dev = p->m->dev;
-    size_t tokens = (size_t)b->n_tokens * sizeof(int32_t);
-    size_t targets = (size_t)b->n_targets * sizeof(int32_t);
+    const struct batch_arrays *at = &p->on_device;
     enum err e = check_counts(p, b, em);
     if (e == ERR_OK)
         e = check_values(p, b, em);
     if (e != ERR_OK)
         return e;
-    ops->upload(dev, p->ids, b->ids, tokens);
-    ops->upload(dev, p->pos, b->pos, tokens);
-    ops->upload(dev, p->seq_start, b->seq_start, ((size_t)b->n_seqs + 1) * sizeof(int32_t));
-    if (b->keys != NULL)
-        ops->upload(dev, p->keys, b->keys, (size_t)b->n_tokens * sizeof *b->keys);
-    const struct dropout_draw draw = {drop->seed, drop->step};
-    if (drop->p > 0)
-        ops->upload(dev, p->draw, &draw, sizeof draw);
+    lay_out(p, b, drop);
+    p->m->dev->ops->upload(p->m->dev, at->keys, p->host, p->batch_bytes);
     p->drop = *drop;
-    if (targets > 0) {
-        ops->upload(dev, p->target_rows, b->target_rows, targets);
-        ops->upload(dev, p->target_ids, b->target_ids, targets);
-    }
     p->batch = (struct batch){.n_tokens = b->n_tokens,
                               .n_seqs = b->n_seqs,
                               .n_targets = b->n_targets,
-                              .ids = p->ids,
-                              .pos = p->pos,
-                              .seq_start = p->seq_start,
-                              .keys = p->keys,
-                              .target_rows = p->target_rows,
-                              .target_ids = p->target_ids,
-                              .draw = p->draw};
+                              .ids = at->ids,
+                              .pos = at->pos,
+                              .seq_start = at->seq_start,
+                              .keys = at->keys,
+                              .target_rows = at->target_rows,
+                              .target_ids = at->target_ids,
+                              .draw = at->draw};
     for (int32_t i = 0; i < b->n_seqs; i++) {
         int32_t len = b->seq_start[i + 1] - b->seq_start[i];
         p->batch.max_len = len > p->batch.max_len ? len : p->batch.max_len;
@@ -125,28 +128,74 @@ static void forward_top(struct pass *p, float grad_scale, bool training) {
                    training ? &top_norm : NULL);
 }
 
-static enum err fetch_losses(struct pass *p, float *nll, uint8_t *correct, struct err_msg *em) {
-    const struct ops *ops = p->m->dev->ops;
-    size_t n = (size_t)p->batch.n_targets;
-    if (n == 0)
-        return ops->sync(p->m->dev, em);
-    enum err e = ops->download(p->m->dev, nll, p->nll, n * sizeof *nll, em);
-    if (e == ERR_OK && correct != NULL)
-        e = ops->download(p->m->dev, correct, p->correct, n, em);
-    return e;
+/* ---- losses, later -------------------------------------------------------------------------- */
+
+static enum err check_started(const struct pass *p, struct err_msg *em) {
+    return p->n_started < PASS_STARTED
+               ? ERR_OK
+               : err_set(em, ERR_BUG, "%d batches of a pass are under way", p->n_started);
 }
 
-enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8_t *correct,
-                   struct err_msg *em) {
+/* The batch is under way: its losses set out for the host. */
+static void end_start(struct pass *p) {
+    const struct ops *ops = p->m->dev->ops;
+    int at = (p->first_started + p->n_started++) % PASS_STARTED;
+    size_t n = (size_t)p->batch.n_targets;
+    p->started[at].n_targets = p->batch.n_targets;
+    if (n == 0)
+        return;
+    ops->fetch_begin(p->m->dev, p->started[at].losses, 0, p->nll, n * sizeof *p->nll);
+    ops->fetch_begin(p->m->dev, p->started[at].losses, n * sizeof *p->nll, p->correct, n);
+}
+
+enum err pass_losses(struct pass *p, float *nll, uint8_t *correct, int32_t *targets,
+                     struct err_msg *em) {
+    const void *host;
+    *targets = 0;
+    if (p->n_started == 0)
+        return err_set(em, ERR_BUG, "no batch of a pass is under way");
+    int at = p->first_started;
+    size_t n = (size_t)p->started[at].n_targets;
+    p->first_started = (at + 1) % PASS_STARTED;
+    p->n_started--;
+    enum err e = p->m->dev->ops->fetch_end(p->m->dev, p->started[at].losses, &host, em);
+    if (e != ERR_OK || n == 0)
+        return e;
+    *targets = (int32_t)n;
+    memcpy(nll, host, n * sizeof *nll);
+    if (correct != NULL)
+        memcpy(correct, (const char *)host + n * sizeof *nll, n);
+    return ERR_OK;
+}
+
+int pass_started(const struct pass *p) {
+    return p->n_started;
+}
+
+void pass_abandon(struct pass *p) {
+    p->n_started = 0;
+}
+
+enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_msg *em) {
     const struct dropout off = {0};
-    enum err e = load_batch(p, b, &off, em);
+    enum err e = check_started(p, em);
+    if (e == ERR_OK)
+        e = load_batch(p, b, &off, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
         repeat(p, PART_FORWARD, forward_blocks);
         forward_top(p, 0, false);
     }
-    return fetch_losses(p, nll, correct, em);
+    end_start(p);
+    return ERR_OK;
+}
+
+enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8_t *correct,
+                   struct err_msg *em) {
+    int32_t n;
+    enum err e = pass_eval_start(p, b, em);
+    return e == ERR_OK ? pass_losses(p, nll, correct, &n, em) : e;
 }
 
 /* ---- backward ------------------------------------------------------------------------------- */
@@ -171,13 +220,15 @@ static void backward_blocks(void *pass) {
         block_backward(p, l);
 }
 
-enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
-                    const struct dropout *drop, float *nll, uint8_t *correct, struct err_msg *em) {
+enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
+                          const struct dropout *drop, struct err_msg *em) {
     if (p->ad == NULL || !p->limits.training)
         return err_set(em, ERR_BUG, "pass_train on a pass planned for evaluation");
     if (b->keys == NULL && drop->p > 0)
         return err_set(em, ERR_BUG, "dropout needs the batch's keys");
-    enum err e = load_batch(p, b, drop, em);
+    enum err e = check_started(p, em);
+    if (e == ERR_OK)
+        e = load_batch(p, b, drop, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
@@ -186,7 +237,15 @@ enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale
         backward_top(p);
         repeat(p, PART_BACKWARD, backward_blocks);
     }
-    return fetch_losses(p, nll, correct, em);
+    end_start(p);
+    return ERR_OK;
+}
+
+enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
+                    const struct dropout *drop, float *nll, uint8_t *correct, struct err_msg *em) {
+    int32_t n;
+    enum err e = pass_train_start(p, b, grad_scale, drop, em);
+    return e == ERR_OK ? pass_losses(p, nll, correct, &n, em) : e;
 }
 
 /* ---- logits --------------------------------------------------------------------------------- */

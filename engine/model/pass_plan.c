@@ -117,15 +117,21 @@ static void plan_saved(struct pass *p, struct plan *pl) {
     p->x_out = layers > 0 && is_trained(p, layers - 1) ? take(pl, t * hidden, e) : x;
 }
 
+static void plan_arrays(struct batch_arrays *a, struct plan *pl, const struct pass_limits *l) {
+    a->keys = take(pl, l->tokens, sizeof *a->keys);
+    a->draw = take(pl, 1, sizeof *a->draw);
+    a->ids = take(pl, l->tokens, sizeof *a->ids);
+    a->pos = take(pl, l->tokens, sizeof *a->pos);
+    a->seq_start = take(pl, (int64_t)l->seqs + 1, sizeof *a->seq_start);
+    a->target_rows = take(pl, l->targets, sizeof *a->target_rows);
+    a->target_ids = take(pl, l->targets, sizeof *a->target_ids);
+}
+
 static void plan_batch(struct pass *p, struct plan *pl) {
-    int64_t t = p->limits.tokens, targets = p->limits.targets;
-    p->ids = take(pl, t, sizeof *p->ids);
-    p->pos = take(pl, t, sizeof *p->pos);
-    p->keys = take(pl, t, sizeof *p->keys);
-    p->seq_start = take(pl, (int64_t)p->limits.seqs + 1, sizeof *p->seq_start);
-    p->draw = take(pl, 1, sizeof *p->draw);
-    p->target_rows = take(pl, targets, sizeof *p->target_rows);
-    p->target_ids = take(pl, targets, sizeof *p->target_ids);
+    int64_t targets = p->limits.targets;
+    size_t from = pl->used;
+    plan_arrays(&p->on_device, pl, &p->limits);
+    p->batch_bytes = pl->used - from;
     p->nll = take(pl, targets, sizeof *p->nll);
     p->correct = take(pl, targets, 1);
     p->top_stats = take(pl, targets * 2, sizeof *p->top_stats);
@@ -202,6 +208,20 @@ static struct op_shapes largest_shapes(const struct pass *p) {
     }
     o.adapter = p->ad != NULL ? p->ad->mem.n : 0;
     return o;
+}
+
+/* What a pass needs on the host: a batch as it will lie on the device, and room for the losses of
+ * those under way. */
+static enum err prepare_host(struct pass *p, struct err_msg *em) {
+    const struct ops *ops = p->m->dev->ops;
+    struct plan pl = {.base = xcalloc(p->batch_bytes, 1)};
+    p->host = pl.base;
+    plan_arrays(&p->on_host, &pl, &p->limits);
+    size_t bytes = (size_t)p->limits.targets * (sizeof *p->nll + 1);
+    enum err e = ERR_OK;
+    for (int i = 0; i < PASS_STARTED && e == ERR_OK; i++)
+        e = ops->fetch_new(p->m->dev, bytes, &p->started[i].losses, em);
+    return e;
 }
 
 /* Counts the bytes of a pass; owner: whose memory it will lie in, or NULL. */
@@ -289,6 +309,8 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
         const struct op_shapes most = largest_shapes(p);
         e = m->dev->ops->reserve(m->dev, &most, em);
     }
+    if (e == ERR_OK)
+        e = prepare_host(p, em);
     if (e != ERR_OK) {
         pass_free(p);
         return e;
@@ -313,6 +335,8 @@ enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, stru
         const struct op_shapes shapes = largest_shapes(p);
         e = p->m->dev->ops->reserve(p->m->dev, &shapes, em);
     }
+    if (e == ERR_OK)
+        e = prepare_host(p, em);
     if (e != ERR_OK) {
         pass_free(p);
         return e;
@@ -328,6 +352,10 @@ void pass_free(struct pass *p) {
         return;
     if (p->memory != NULL)
         p->m->dev->ops->mem_free(p->m->dev, p->memory);
+    for (int i = 0; i < PASS_STARTED; i++)
+        if (p->started[i].losses != NULL)
+            p->m->dev->ops->fetch_free(p->m->dev, p->started[i].losses);
+    free(p->host);
     free(p->saved);
     free(p);
 }

@@ -171,6 +171,9 @@ struct op_shapes {
     size_t adapter; /* elements of its flat buffer */
 };
 
+/* Host memory that a device copies to; opaque; owned by the caller, freed by fetch_free. */
+struct fetch;
+
 /* What tells a piece of work from every other one on the same device. */
 #define WORK_KEY_NUMBERS 10
 struct work_key {
@@ -204,6 +207,15 @@ struct ops {
     void (*upload)(struct device *dev, void *dst, const void *host, size_t bytes);
     enum err (*download)(struct device *dev, void *host, const void *src, size_t bytes,
                          struct err_msg *em);
+    /* A download in two halves, so that more can be enqueued in between: begun here, to `at` bytes
+     * behind the start of f's host memory; there once fetch_end has returned, until the next
+     * begins. *out: that memory. */
+    enum err (*fetch_new)(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em);
+    void (*fetch_free)(struct device *dev, struct fetch *f);
+    void (*fetch_begin)(struct device *dev, struct fetch *f, size_t at, const void *src,
+                        size_t bytes);
+    enum err (*fetch_end)(struct device *dev, struct fetch *f, const void **out,
+                          struct err_msg *em);
     enum err (*sync)(struct device *dev, struct err_msg *em);
     size_t (*mem_peak)(const struct device *dev); /* bytes; CPU: resident peak of the process */
     /* Takes the scratch memory that operations of up to these shapes need, so that none of them

@@ -46,32 +46,48 @@ struct tally {
     int64_t correct, targets;
 };
 
+/* Adds the batches under way, the oldest first, until no more than `left` are. */
+static enum err collect(struct evaluator *ev, int left, struct tally *t, struct err_msg *em) {
+    while (pass_started(ev->pass) > left) {
+        int32_t n;
+        enum err e = pass_losses(ev->pass, ev->nll, ev->correct, &n, em);
+        if (e != ERR_OK)
+            return e;
+        t->nll += evaluate_sum(ev->nll, n);
+        t->correct += evaluate_correct(ev->correct, n);
+        t->targets += n;
+    }
+    return ERR_OK;
+}
+
+/* Starts a batch; the one before it is added while this one is computed. */
 static enum err add_batch(struct evaluator *ev, const struct host_batch *b, struct tally *t,
                           struct err_msg *em) {
     if (b->n_targets == 0)
         return ERR_OK;
     enum err e = ev->poll(ev->poll_arg, em);
     if (e == ERR_OK)
-        e = pass_eval(ev->pass, b, ev->nll, ev->correct, em);
-    if (e != ERR_OK)
-        return e;
-    t->nll += evaluate_sum(ev->nll, b->n_targets);
-    t->correct += evaluate_correct(ev->correct, b->n_targets);
-    t->targets += b->n_targets;
-    return ERR_OK;
+        e = pass_eval_start(ev->pass, b, em);
+    return e == ERR_OK ? collect(ev, PASS_STARTED - 1, t, em) : e;
 }
 
-static struct measurement mean_of(const struct tally *t) {
-    if (t->targets == 0)
-        return MEASUREMENT_NONE;
+/* Adds what is under way; the mean of all. */
+static enum err mean_of(struct evaluator *ev, struct tally *t, struct measurement *out,
+                        struct err_msg *em) {
+    enum err e = collect(ev, 0, t, em);
+    if (e != ERR_OK)
+        return e;
     double n = (double)t->targets;
-    return (struct measurement){t->nll / n, (double)t->correct / n, t->targets};
+    *out = t->targets == 0 ? MEASUREMENT_NONE
+                           : (struct measurement){t->nll / n, (double)t->correct / n, t->targets};
+    return ERR_OK;
 }
 
 enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct row_list *list,
                        struct measurement *out, struct err_msg *em) {
     struct tally t = {0};
     struct batcher *b = ev->batcher;
+    pass_abandon(ev->pass);
     for (int64_t at = 0; at < list->n; at += b->max_rows) {
         int64_t left = list->n - at;
         batcher_begin(b, ds, list->rows + at, (int)(left < b->max_rows ? left : b->max_rows));
@@ -87,8 +103,7 @@ enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct ro
                 break;
         }
     }
-    *out = mean_of(&t);
-    return ERR_OK;
+    return mean_of(ev, &t, out, em);
 }
 
 /* Copies n elements to *at and moves *at behind them. */
@@ -147,11 +162,11 @@ void held_set_clear(struct held_set *set) {
 enum err held_set_measure(struct evaluator *ev, const struct held_set *set, struct measurement *out,
                           struct err_msg *em) {
     struct tally t = {0};
+    pass_abandon(ev->pass);
     for (int i = 0; i < set->n_batches; i++) {
         enum err e = add_batch(ev, &set->batches[i].batch, &t, em);
         if (e != ERR_OK)
             return e;
     }
-    *out = mean_of(&t);
-    return ERR_OK;
+    return mean_of(ev, &t, out, em);
 }

@@ -59,6 +59,13 @@ struct run {
     struct fast_forward ff; /* ff.direction NULL: off */
     struct optimizer optimizer;
     int32_t *step_rows; /* [batch_size] */
+    struct {            /* the first batch of the next step, made while this one is computed */
+        int64_t step;   /* 0: none; step n - 1 comes before it */
+        struct host_batch batch;
+        bool more; /* false: the step has no batch */
+        enum err e;
+        struct err_msg em;
+    } ahead;
 
     struct run_state state;
     struct metrics metrics;

@@ -30,11 +30,50 @@ struct gradient {
     int64_t correct, targets, tokens;
 };
 
+/* Reads, tokenizes and packs the rows of a step up to its first batch; what goes wrong there is
+ * said when the step begins. */
+static void look_ahead(struct run *r, int64_t step) {
+    if (step >= r->plan.total_steps)
+        return;
+    batcher_begin(&r->batcher, r->train, r->step_rows, step_rows(r, step));
+    r->ahead.em = (struct err_msg)ERR_MSG_INIT;
+    r->ahead.e = batcher_next(&r->batcher, &r->ahead.batch, &r->ahead.more, &r->ahead.em);
+    r->ahead.step = step + 1;
+}
+
+/* The first batch of a step, made now or before. */
+static enum err first_batch(struct run *r, int64_t step, struct host_batch *batch, bool *more,
+                            struct err_msg *em) {
+    if (r->ahead.step != step + 1)
+        look_ahead(r, step);
+    r->ahead.step = 0;
+    *batch = r->ahead.batch;
+    *more = r->ahead.more;
+    if (r->ahead.e != ERR_OK && em != NULL)
+        *em = r->ahead.em;
+    return r->ahead.e;
+}
+
+/* Losses of the batches under way, the oldest first, until no more than `left` are. */
+static enum err collect(struct run *r, int left, struct gradient *out, struct err_msg *em) {
+    while (pass_started(r->pass) > left) {
+        int32_t n;
+        enum err e = pass_losses(r->pass, r->nll, r->correct, &n, em);
+        if (e != ERR_OK)
+            return e;
+        out->nll += evaluate_sum(r->nll, n);
+        out->correct += evaluate_correct(r->correct, n);
+    }
+    return ERR_OK;
+}
+
 /* Forward and backward of all rows of the step; the adapter's g is the gradient of the mean loss
- * over all its trained tokens. */
+ * over all its trained tokens. The last batches may still be under way. */
 static enum err accumulate(struct run *r, int64_t step, struct gradient *out, struct err_msg *em) {
     struct batcher *b = &r->batcher;
-    batcher_begin(b, r->train, r->step_rows, step_rows(r, step));
+    struct host_batch batch;
+    bool more;
+    enum err e = first_batch(r, step, &batch, &more, em);
     *out = (struct gradient){.tokens = batcher_tokens(b), .targets = batcher_targets(b)};
     const struct dropout drop = {
         .p = adapter_options(r->adapter)->dropout,
@@ -43,23 +82,20 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
     };
     float scale = out->targets > 0 ? (float)(1.0 / (double)out->targets) : 0.0f;
     r->dev->ops->mem_zero(r->dev, r->mem->g, r->mem->n * sizeof(float));
-    for (;;) {
-        struct host_batch batch;
-        bool more;
-        enum err e = batcher_next(b, &batch, &more, em);
-        if (e != ERR_OK || !more)
-            return e;
-        if (batch.n_targets == 0)
-            continue;
-        e = run_poll(r, em);
+    pass_abandon(r->pass);
+    while (e == ERR_OK && more) {
+        if (batch.n_targets > 0) {
+            e = run_poll(r, em);
+            if (e == ERR_OK)
+                e = pass_train_start(r->pass, &batch, scale, &drop, em);
+            out->flops += 2.0 * model_forward_flops(r->job->model, b->bin_lengths, batch.n_seqs);
+        }
         if (e == ERR_OK)
-            e = pass_train(r->pass, &batch, scale, &drop, r->nll, r->correct, em);
-        if (e != ERR_OK)
-            return e;
-        out->nll += evaluate_sum(r->nll, batch.n_targets);
-        out->correct += evaluate_correct(r->correct, batch.n_targets);
-        out->flops += 2.0 * model_forward_flops(r->job->model, b->bin_lengths, batch.n_seqs);
+            e = batcher_next(b, &batch, &more, em);
+        if (e == ERR_OK)
+            e = collect(r, PASS_STARTED - 1, out, em);
     }
+    return e;
 }
 
 static void update(struct run *r, bool stage, const struct step_result *result) {
@@ -92,8 +128,12 @@ enum err run_step(struct run *r, struct err_msg *em) {
     struct gradient g;
     double norm = NAN;
     enum err e = accumulate(r, s->step, &g, em);
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        look_ahead(r, s->step + 1);
         e = optimizer_grad_norm(&r->optimizer, r->mem, &norm, em);
+    }
+    if (e == ERR_OK)
+        e = collect(r, 0, &g, em);
     if (e != ERR_OK)
         return e; /* nothing has changed: the step is done again */
     step_result_init(&s->result);

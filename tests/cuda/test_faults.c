@@ -58,7 +58,8 @@ static const struct {
              {"cudaMemcpyAsync", "cudaMemcpyAsync", 1},
              {"cudaMemset2DAsync", "cudaMemset2DAsync", 0},
              {"cudaEventRecord", "cudaEventRecord", 1},
-             {"cudaEventQuery", "upload", 1},
+             {"cudaEventQuery", "upload", 0},
+             {"cudaEventQuery", "fetch", 2},
              {"cublasLtMatmul", "cublasLtMatmul", 1},
              {"cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmulAlgoGetHeuristic", 1}};
 #define CALLS (sizeof calls / sizeof calls[0])
@@ -153,9 +154,11 @@ TestSuite(hang, .init = expect_leaks);
  * before, and the limit of the next waits has passed with it; nothing that would wait is called
  * then, or the emulation would stop. */
 Test(hang, ends_a_step_wherever_it_begins) {
-    bool ended = false;
-    int places = 0;
-    for (long answers = 0; !ended; answers += 3, places++) {
+    /* the batch on its way up, a kernel that others wait in line for, the losses on their way down
+     */
+    static const char *const names[] = {": upload: ", ": rotate: ", ": fetch: "};
+    bool ended = false, seen[3] = {false};
+    for (long answers = 0; !ended; answers++) {
         struct scene s;
         struct err_msg em;
         open_scene(&s);
@@ -166,9 +169,8 @@ Test(hang, ends_a_step_wherever_it_begins) {
         if (!ended) {
             cr_assert_eq(em.code, ERR_DEVICE);
             cr_assert(strstr(em.text, "has not ended after 120 s (newest kernel: "), "%s", em.text);
-            cr_assert(strstr(em.text, "upload") || strstr(em.text, "download") ||
-                          strstr(em.text, "cublasLtMatmul"),
-                      "%s", em.text);
+            for (int i = 0; i < 3; i++)
+                seen[i] = seen[i] || strstr(em.text, names[i]);
             cr_assert(waited >= LIMIT_DEVICE_SECONDS && waited < 1.1 * LIMIT_DEVICE_SECONDS,
                       "waited %g s", waited);
             cr_assert_eq(step(&s, &em), ERR_DEVICE);
@@ -177,7 +179,7 @@ Test(hang, ends_a_step_wherever_it_begins) {
         close_scene(&s);
         emulation_hang(-1);
     }
-    cr_assert_geq(places, 5);
+    cr_assert(seen[0] && seen[1] && seen[2]);
 }
 
 /* Launches are not lined up without end, which would block inside CUDA: after some hundred, a
@@ -288,7 +290,7 @@ Test(worker, ends_with_70_when_the_device_fails) {
 }
 
 Test(worker, ends_with_70_when_the_device_does_not_answer) {
-    static const char *const faults[] = {"hang 0", "hang 40", "hang 60"};
+    static const char *const faults[] = {"hang 0", "hang 40", "hang 50"};
     for (size_t i = 0; i < 3; i++) {
         struct worker w;
         start_worker(&w, faults[i]);

@@ -99,6 +99,47 @@ ParameterizedTest(const int *number, model, nll_with_an_adapter_agrees_with_peft
     ref_case_close(&c);
 }
 
+/* Losses asked for later, while the next batch is under way and after its memory was used again,
+ * are those of a batch that was waited for. */
+Test(model, losses_come_later) {
+    enum { ROWS = 3, MOST = 64 };
+    struct ref_case c;
+    struct err_msg em = ERR_MSG_INIT;
+    struct ref_batch b[ROWS];
+    float want[ROWS][MOST], nll[MOST];
+    uint8_t right[ROWS][MOST], correct[MOST];
+    int32_t n;
+    ref_case_open(&c, "llama-gqa", DTYPE_F32, 1);
+    struct pass *p = ref_pass(&c, false);
+    for (int r = 0; r < ROWS; r++) {
+        ref_batch_make(&b[r], &c, &r, 1);
+        cr_assert_eq(pass_eval(p, &b[r].host, want[r], right[r], &em), ERR_OK, "%s", em.text);
+    }
+    for (int turn = 0; turn < 4; turn++) {
+        for (int r = 0; r <= ROWS; r++) {
+            if (r < ROWS)
+                cr_assert_eq(pass_eval_start(p, &b[r].host, &em), ERR_OK, "%s", em.text);
+            if (r == 0)
+                continue;
+            cr_assert_eq(pass_losses(p, nll, correct, &n, &em), ERR_OK, "%s", em.text);
+            cr_assert_eq(n, b[r - 1].host.n_targets);
+            cr_assert_eq(memcmp(nll, want[r - 1], (size_t)n * sizeof *nll), 0, "row %d", r - 1);
+            cr_assert_eq(memcmp(correct, right[r - 1], (size_t)n), 0, "row %d", r - 1);
+        }
+        cr_assert_eq(pass_losses(p, nll, correct, &n, &em), ERR_BUG);
+        for (int i = 0; i < turn && i < PASS_STARTED; i++)
+            cr_assert_eq(pass_eval_start(p, &b[2].host, NULL), ERR_OK);
+        if (pass_started(p) == PASS_STARTED)
+            cr_assert_eq(pass_eval_start(p, &b[2].host, NULL), ERR_BUG);
+        pass_abandon(p);
+        err_clear(&em);
+    }
+    for (int r = 0; r < ROWS; r++)
+        ref_batch_clear(&b[r]);
+    pass_free(p);
+    ref_case_close(&c);
+}
+
 CASE_PARAMETERS(model, loss_in_bf16_agrees_within_a_hundredth)
 ParameterizedTest(const int *number, model, loss_in_bf16_agrees_within_a_hundredth) {
     struct ref_case c;

@@ -109,6 +109,37 @@ static enum err cpu_download(struct device *dev, void *host, const void *src, si
     return ERR_OK;
 }
 
+struct fetch {
+    size_t bytes;
+    char host[];
+};
+
+static enum err cpu_fetch_new(struct device *dev, size_t bytes, struct fetch **out,
+                              struct err_msg *em) {
+    (void)dev, (void)em;
+    *out = xmalloc(sizeof **out + bytes);
+    (*out)->bytes = bytes;
+    return ERR_OK;
+}
+
+static void cpu_fetch_free(struct device *dev, struct fetch *f) {
+    (void)dev;
+    free(f);
+}
+
+static void cpu_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
+                            size_t bytes) {
+    (void)dev;
+    memcpy(f->host + at, src, bytes);
+}
+
+static enum err cpu_fetch_end(struct device *dev, struct fetch *f, const void **out,
+                              struct err_msg *em) {
+    (void)dev, (void)em;
+    *out = f->host;
+    return ERR_OK;
+}
+
 static enum err cpu_sync(struct device *dev, struct err_msg *em) {
     (void)dev;
     (void)em;
@@ -289,6 +320,10 @@ static const struct ops cpu_ops = {
     .mem_copy = cpu_mem_copy,
     .upload = cpu_mem_copy,
     .download = cpu_download,
+    .fetch_new = cpu_fetch_new,
+    .fetch_free = cpu_fetch_free,
+    .fetch_begin = cpu_fetch_begin,
+    .fetch_end = cpu_fetch_end,
     .sync = cpu_sync,
     .mem_peak = cpu_mem_peak,
     .reserve = cpu_reserve,

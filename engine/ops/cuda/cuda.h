@@ -131,6 +131,11 @@ void cuda_mem_copy(struct device *dev, void *dst, const void *src, size_t bytes)
 void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes);
 enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
                        struct err_msg *em);
+enum err cuda_fetch_new(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em);
+void cuda_fetch_free(struct device *dev, struct fetch *f);
+void cuda_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
+                      size_t bytes);
+enum err cuda_fetch_end(struct device *dev, struct fetch *f, const void **out, struct err_msg *em);
 enum err cuda_sync(struct device *dev, struct err_msg *em);
 const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes);
 size_t cuda_mem_peak(const struct device *dev);

@@ -156,6 +156,58 @@ enum err cuda_download(struct device *dev, void *host, const void *src, size_t b
     return bytes > 0 ? cuda_fault_return(c, em) : cuda_sync(dev, em);
 }
 
+struct fetch {
+    void *host;       /* pinned */
+    cudaEvent_t sent; /* the last copy into it */
+};
+
+enum err cuda_fetch_new(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    struct fetch *f = xcalloc(1, sizeof *f);
+    *out = NULL;
+    if (c->fault.code == ERR_OK &&
+        cuda_check(c, cudaMallocHost(&f->host, bytes ? bytes : 1), "cudaMallocHost"))
+        cuda_check(c, cudaEventCreateWithFlags(&f->sent, cudaEventDisableTiming),
+                   "cudaEventCreateWithFlags");
+    enum err e = cuda_fault_return(c, em);
+    if (e == ERR_OK)
+        *out = f;
+    else
+        cuda_fetch_free(dev, f);
+    return e;
+}
+
+void cuda_fetch_free(struct device *dev, struct fetch *f) {
+    struct cuda *c = cuda_of(dev);
+    if (!f)
+        return;
+    (void)cuda_finish(c, "cudaFreeHost"); /* which waits for the work that uses it */
+    if (!c->hung) {
+        if (f->host)
+            (void)cudaFreeHost(f->host);
+        if (f->sent)
+            (void)cudaEventDestroy(f->sent);
+    }
+    free(f);
+}
+
+void cuda_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
+                      size_t bytes) {
+    struct cuda *c = cuda_of(dev);
+    if (c->fault.code == ERR_OK && bytes > 0 &&
+        cuda_check(
+            c, cudaMemcpyAsync((char *)f->host + at, src, bytes, cudaMemcpyDeviceToHost, c->stream),
+            "cudaMemcpyAsync"))
+        cuda_check(c, cudaEventRecord(f->sent, c->stream), "cudaEventRecord");
+}
+
+enum err cuda_fetch_end(struct device *dev, struct fetch *f, const void **out, struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    (void)cuda_wait(c, f->sent, "fetch");
+    *out = f->host;
+    return cuda_fault_return(c, em);
+}
+
 /* ---- scratch -------------------------------------------------------------------------------- */
 
 static enum err scratch_grow(struct cuda *c, enum cuda_slot slot, size_t bytes,

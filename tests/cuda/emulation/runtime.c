@@ -1,6 +1,6 @@
 /* runtime: CUDA's runtime calls on host memory. A stream is nothing but a name: everything is done
  * at once, but for copies to the device, which wait until something is asked for that they come
- * before. */
+ * before, and copies to the host, which arrive when an event after them has been seen. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,11 +56,12 @@ void emulated_waits(const char *call) {
 /* ---- copies on their way -------------------------------------------------------------------- */
 
 enum { COPIES = 16 };
-static struct copy {
+struct copy {
     void *dst;
     const void *src;
     size_t bytes;
-} copies[COPIES]; /* those from number copies_done on */
+};
+static struct copy copies[COPIES]; /* to the device: those from number copies_done on */
 static long copies_made, copies_done;
 long emulated_copies_most;
 
@@ -76,11 +77,33 @@ static void finish_copies(long up_to) {
 
 static void start_copy(void *dst, const void *src, size_t bytes) {
     finish_copies(copies_made - COPIES + 1);
-    copies[copies_made % COPIES].dst = dst;
-    copies[copies_made % COPIES].src = src;
-    copies[copies_made++ % COPIES].bytes = bytes;
+    copies[copies_made++ % COPIES] = (struct copy){dst, src, bytes};
     if (copies_made - copies_done > emulated_copies_most)
         emulated_copies_most = copies_made - copies_done;
+}
+
+/* To the host: what comes after a copy changes nothing of it, but it arrives only once an event
+ * after it is seen to have happened. */
+static struct {
+    void *dst, *taken;
+    size_t bytes;
+} fetches[COPIES];
+static long fetches_made, fetches_done;
+
+static void finish_fetches(long up_to) {
+    for (; fetches_done < up_to; fetches_done++) {
+        long at = fetches_done % COPIES;
+        memcpy(fetches[at].dst, fetches[at].taken, fetches[at].bytes);
+        free(fetches[at].taken);
+    }
+}
+
+static void start_fetch(void *dst, const void *src, size_t bytes) {
+    finish_fetches(fetches_made - COPIES + 1);
+    long at = fetches_made++ % COPIES;
+    fetches[at].dst = dst;
+    fetches[at].taken = memcpy(xmalloc(bytes), src, bytes);
+    fetches[at].bytes = bytes;
 }
 
 static bool leaves_copies(const char *call) {
@@ -193,6 +216,7 @@ cudaError_t cudaMallocHost(void **out, size_t bytes) {
 cudaError_t cudaFreeHost(void *p) {
     emulated_waits("cudaFreeHost");
     finish_copies(copies_made);
+    finish_fetches(fetches_made);
     for (struct block **at = &pinned; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
@@ -238,9 +262,12 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
         start_copy(dst, src, bytes);
         return cudaSuccess;
     }
-    finish_copies(copies_made);
     const struct copy copy = {dst, src, bytes};
-    emulated_do(run_copy, &copy, sizeof copy);
+    finish_copies(copies_made);
+    if (kind == cudaMemcpyDeviceToHost)
+        start_fetch(dst, src, bytes);
+    else
+        emulated_do(run_copy, &copy, sizeof copy);
     return cudaSuccess;
 }
 
@@ -284,7 +311,7 @@ struct emulated_stream {
 };
 struct emulated_event {
     float at;
-    long copies; /* made before it */
+    long copies, fetches; /* made before it */
 };
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
@@ -312,6 +339,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
     event->at = emulated_clock;
     event->copies = copies_made;
+    event->fetches = fetches_made;
     (void)stream;
     return emulated_call("cudaEventRecord");
 }
@@ -324,10 +352,13 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t stop)
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     cudaError_t rc = emulated_call("cudaEventQuery");
     finish_copies(event->copies);
-    if (rc != cudaSuccess || answers_left < 0)
-        return rc;
-    answers_left -= answers_left > 0;
-    return answers_left > 0 ? cudaSuccess : cudaErrorNotReady;
+    if (rc == cudaSuccess && answers_left >= 0) {
+        answers_left -= answers_left > 0;
+        rc = answers_left > 0 ? cudaSuccess : cudaErrorNotReady;
+    }
+    if (rc == cudaSuccess)
+        finish_fetches(event->fetches);
+    return rc;
 }
 
 static double paused;
