@@ -16,8 +16,8 @@
 #include "engine/ops/cpu/primitives.h"
 
 #define ALIGNMENT 64
+#define PANEL_BYTES ((int64_t)1 << 20) /* of a second-level cache of 2 MiB, on AMX */
 #define HUGE_PAGE ((size_t)2 << 20)
-#define TILES_SCRATCH ((size_t)1 << 20)    /* of a thread's products by tiles.h */
 #define PRODUCTS_SCRATCH ((size_t)4 << 20) /* by oneDNN, */
 #define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
 
@@ -39,9 +39,9 @@ size_t cpu_memory_total(void) {
     return total;
 }
 
-/* NULL if there is none. Large blocks ask for huge pages: the products walk whole matrices. */
-void *cpu_block_alloc(size_t bytes) {
-    size_t unit = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : ALIGNMENT;
+/* Blocks of at least `large` bytes ask for huge pages: the products walk whole matrices. */
+static void *block_alloc(size_t bytes, size_t large) {
+    size_t unit = bytes >= large ? HUGE_PAGE : ALIGNMENT;
     if (bytes > SIZE_MAX - unit)
         return NULL;
     size_t size = round_up(bytes ? bytes : 1, unit);
@@ -49,6 +49,10 @@ void *cpu_block_alloc(size_t bytes) {
     if (p && unit == HUGE_PAGE)
         madvise(p, size, MADV_HUGEPAGE); /* a wish; without it only speed is lost */
     return p;
+}
+
+void *cpu_block_alloc(size_t bytes) {
+    return block_alloc(bytes, 4 * HUGE_PAGE);
 }
 
 enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) {
@@ -170,14 +174,21 @@ static size_t scratch_growth(size_t bytes) {
     return bytes + bytes / 4;
 }
 
+/* Rows of the tallest tile of a product. */
+static int64_t tallest_tile(const struct cpu *c, const struct op_shapes *most) {
+    bool at_use = tiles_take(c->tiles, most->dtype) && !tiles_hold_bf16(c->tiles);
+    int64_t rows = at_use ? 4 * c->tile_rows : c->tile_rows;
+    return most->tokens < rows ? most->tokens : rows;
+}
+
 /* Of a thread's products: packed sides, and where tiles pack at use a tile's sums and logits. */
 static size_t products_scratch(const struct cpu *c, const struct op_shapes *most) {
     if (tiles_hold_bf16(c->tiles))
-        return TILES_SCRATCH;
+        return (size_t)c->panel_bytes;
     if (!tiles_take(c->tiles, most->dtype))
         return PRODUCTS_SCRATCH;
-    int64_t rows = most->tokens < 4 * c->tile_rows ? most->tokens : 4 * c->tile_rows;
-    return TILES_SCRATCH + 2 * (size_t)(rows * c->tile_cols) * sizeof(float);
+    size_t tile = (size_t)(tallest_tile(c, most) * c->tile_cols) * sizeof(float);
+    return (size_t)c->panel_bytes + 2 * tile;
 }
 
 /* What the large slots grow to, and what is seen in the others. */
@@ -187,7 +198,7 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     enum dtype blocks = attention_blocks(c, most->dtype)->dtype;
     size_t keys = tokens * (size_t)most->keys * dtype_size(blocks);
     size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
-    size_t dropped = (size_t)c->tile_rows * (size_t)most->width * sizeof(float);
+    size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
     size_t thread = dropped + products_scratch(c, most);
     bool written = !tiles_take(c->tiles, most->dtype) &&
@@ -200,7 +211,7 @@ void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
     if (s->size[slot] < bytes) {
         free(s->p[slot]);
         s->size[slot] = scratch_growth(bytes);
-        s->p[slot] = cpu_block_alloc(s->size[slot]);
+        s->p[slot] = block_alloc(s->size[slot], HUGE_PAGE / 2);
         if (!s->p[slot])
             xmalloc(SIZE_MAX / 2); /* ends the process as any exhausted host memory does */
     }
@@ -381,6 +392,14 @@ static bool primitives_do_bf16(struct cpu *c) {
     return works;
 }
 
+/* Two thirds of the second-level cache, which the rows and the results pass through; some
+ * processors with AVX-512 have 1 MiB of it, others 2. */
+static int64_t panel_bytes(void) {
+    int64_t cache = sysconf(_SC_LEVEL2_CACHE_SIZE), least = (int64_t)1 << 20, most = 2 * least;
+    cache = cache < least ? least : cache > most ? most : cache;
+    return cache / 16 * 11;
+}
+
 /* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
  * number of threads. */
 static void choose_products(struct cpu *c, enum isa isa) {
@@ -398,8 +417,9 @@ static void choose_products(struct cpu *c, enum isa isa) {
     }
     if (c->tiles || c->primitives) {
         c->tile_rows = 256;
-        c->tile_cols = 512;
+        c->tile_cols = c->tiles == &tiles_avx512 ? 640 : 512;
     }
+    c->panel_bytes = c->tiles == &tiles_avx512 ? panel_bytes() : PANEL_BYTES;
 }
 
 enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {

@@ -127,7 +127,7 @@ static void head_chunk(struct head_run *r) {
     team_run(team, r->x.rows, loss_item, r);
     if (!r->want_dx)
         return;
-    r->dx_rows = row_tiles(r->c, r->head, r->x.rows);
+    r->dx_rows = row_tiles(r->c, r->head, r->x.rows, r->head->backward.count);
     team_run(team, r->dx_rows.count * r->head->backward.count, dx_item, r);
 }
 

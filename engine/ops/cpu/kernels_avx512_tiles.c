@@ -38,61 +38,87 @@ half_row(const struct tile_block *b, enum dtype dtype, int64_t i, int64_t at) {
     return read_16(row, dtype, at, first_of_16(b->cols - at));
 }
 
+/* The same; of a whole block without masks. */
+static inline __attribute__((always_inline)) __m512
+part_of_row(const struct tile_block *b, enum dtype dtype, bool whole, int64_t i, int64_t at) {
+    const char *row = (const char *)b->data + i * b->stride * (dtype == DTYPE_F32 ? 4 : 2);
+    return whole ? read_16(row, dtype, at, 0xffff) : half_row(b, dtype, i, at);
+}
+
 static inline __attribute__((always_inline)) void copy_block(float *dst, const struct tile_block *b,
-                                                             enum dtype dtype) {
+                                                             enum dtype dtype, bool whole) {
+#pragma GCC unroll 4
     for (int64_t i = 0; i < ROW; i++) {
-        _mm512_store_ps(dst + i * ROW, half_row(b, dtype, i, 0));
-        _mm512_store_ps(dst + i * ROW + 16, half_row(b, dtype, i, 16));
+        _mm512_store_ps(dst + i * ROW, part_of_row(b, dtype, whole, i, 0));
+        _mm512_store_ps(dst + i * ROW + 16, part_of_row(b, dtype, whole, i, 16));
     }
 }
 
 static inline __attribute__((always_inline)) void turn_block(float *dst, const struct tile_block *b,
-                                                             enum dtype dtype) {
+                                                             enum dtype dtype, bool whole) {
     __m512i r[16];
     for (int64_t i = 0; i < ROW; i += 16)
         for (int64_t j = 0; j < ROW; j += 16) {
+#pragma GCC unroll 16
             for (int64_t l = 0; l < 16; l++)
-                r[l] = _mm512_castps_si512(half_row(b, dtype, i + l, j));
+                r[l] = _mm512_castps_si512(part_of_row(b, dtype, whole, i + l, j));
             transpose_16(dst + j * ROW + i, ROW * 4, r);
         }
 }
 
+static inline __attribute__((always_inline)) void
+pack_block(float *dst, const struct tile_block *b, enum dtype dtype, bool whole, bool turned) {
+    if (turned)
+        turn_block(dst, b, dtype, whole);
+    else
+        copy_block(dst, b, dtype, whole);
+}
+
 static void pack(void *dst, const struct tile_block *b, enum tile_form form, int planes) {
     bool turned = form == TILE_LEFT_TRANSPOSED || form == TILE_RIGHT_TRANSPOSED;
+    bool whole = b->rows == ROW && b->cols == ROW;
     (void)planes;
-    if (b->dtype == DTYPE_F32 && turned)
-        turn_block(dst, b, DTYPE_F32);
+    if (b->dtype == DTYPE_F32 && whole)
+        pack_block(dst, b, DTYPE_F32, true, turned);
     else if (b->dtype == DTYPE_F32)
-        copy_block(dst, b, DTYPE_F32);
-    else if (turned)
-        turn_block(dst, b, DTYPE_BF16);
+        pack_block(dst, b, DTYPE_F32, false, turned);
+    else if (whole)
+        pack_block(dst, b, DTYPE_BF16, true, turned);
     else
-        copy_block(dst, b, DTYPE_BF16);
+        pack_block(dst, b, DTYPE_BF16, false, turned);
 }
 
 /* ---- products ------------------------------------------------------------------------------- */
 
 #define MOST_ROWS 16
 
+#define UNROLLED 4 /* of the shared dimension: what lies beyond its end are zeros */
+
 /* `rows` rows of a times `vectors` vectors of columns of b, whose sums stay in registers. */
 static inline __attribute__((always_inline)) void
 add_term(const struct tile_term *t, int64_t row, int rows, int vectors, __m512 sum[MOST_ROWS][2]) {
     const float *b = (const float *)(const void *)t->b;
+    int64_t stride = t->a_row / (int64_t)sizeof(float);
     for (int64_t l = 0; l < t->depth; l += ROW) {
-        const float *a = (const float *)(const void *)(t->a + l / ROW * t->a_step) + row * ROW;
+        const float *a = (const float *)(const void *)(t->a + l / ROW * t->a_step + row * t->a_row);
         int64_t depth = t->depth - l < ROW ? t->depth - l : ROW;
-        for (int64_t k = 0; k < depth; k++) {
-            __m512 b0 = _mm512_load_ps(b + (l + k) * ROW), b1 = b0;
-            if (vectors == 2)
-                b1 = _mm512_load_ps(b + (l + k) * ROW + 16);
-#pragma GCC unroll 16
-            for (int i = 0; i < rows; i++) {
-                __m512 x = _mm512_set1_ps(a[i * ROW + k]);
-                sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
+        for (int64_t k = 0; k < depth; k += UNROLLED, b += UNROLLED * ROW, a += UNROLLED)
+#pragma GCC unroll 4
+            for (int j = 0; j < UNROLLED; j++) {
+                __m512 b0 = _mm512_load_ps(b + j * ROW), b1 = b0;
                 if (vectors == 2)
-                    sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
+                    b1 = _mm512_load_ps(b + j * ROW + 16);
+                const float *quad = a + j; /* four rows by one register and its multiples */
+#pragma GCC unroll 16
+                for (int i = 0; i < rows; i++) {
+                    if (i > 0 && i % 4 == 0)
+                        quad += 4 * stride;
+                    __m512 x = _mm512_set1_ps(quad[i % 4 * stride]);
+                    sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
+                    if (vectors == 2)
+                        sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
+                }
             }
-        }
     }
 }
 
@@ -129,7 +155,10 @@ static void product(const struct tile_term *term, int n_terms, int planes, float
             sum_rows(term, n_terms, row, 16, 1, c, ldc, accumulate);
 }
 
-const struct tiles tiles_avx512 = {.planes_bf16 = 2,
+const struct tiles tiles_avx512 = {.planes_f32 = 2,
+                                   .planes_bf16 = 2,
+                                   .row = ROW * sizeof(float),
+                                   .in_place = DTYPE_F32,
                                    .begin = begin,
                                    .end = begin,
                                    .pack = pack,

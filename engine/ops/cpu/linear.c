@@ -197,6 +197,25 @@ struct operand weight_backward(const struct linear *lin, int64_t i) {
     return plain_backward(lin, i);
 }
 
+/* ---- tiles of rows -------------------------------------------------------------------------- */
+
+#define ROWS_LEAST 128 /* of a tile, where the matrix is packed for each */
+#define ROWS_SHORT 64  /* gemm.c and tile_product.c sum up to as many rows in another order */
+
+/* Tall tiles pack less; there are enough of them for the threads. No sum depends on that: a tile is
+ * short only where all rows together are. */
+struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows,
+                        int64_t columns) {
+    if (!packs_at_use(c, lin))
+        return tiling_make(rows, c->tile_rows, 32);
+    struct tiling t = tiling_make(rows, 4 * c->tile_rows, 32);
+    for (int64_t most = t.size; most > ROWS_LEAST && t.count * columns < team_size(c->team);)
+        t = tiling_make(rows, most /= 2, 32);
+    while (t.count > 1 && tiling_count(&t, t.count - 1) <= ROWS_SHORT)
+        t = tiling_make(rows, t.size + 32, 32);
+    return t;
+}
+
 /* ---- making --------------------------------------------------------------------------------- */
 
 static struct linear *describe(const struct cpu *c, const struct linear_spec *spec,

@@ -42,10 +42,9 @@ static inline bool packs_at_use(const struct cpu *c, const struct linear *lin) {
     return lin->weight && tiles_take(c->tiles, lin->dtype);
 }
 
-/* Tiles of a product's rows: tall ones pack less. */
-static inline struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows) {
-    return tiling_make(rows, packs_at_use(c, lin) ? 4 * c->tile_rows : c->tile_rows, 32);
-}
+/* Tiles of the rows of a product that has `columns` tiles of columns. */
+struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows,
+                        int64_t columns);
 
 static inline bool dropout_on(const struct dropout *d) {
     return d && d->p > 0.0f;

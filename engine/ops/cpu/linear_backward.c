@@ -164,7 +164,7 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                              .s = s,
                              .dx = dx,
                              .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                             .rows = row_tiles(cpu_of(dev), lin, dy.rows)};
+                             .rows = row_tiles(cpu_of(dev), lin, dy.rows, lin->backward.count)};
     int64_t n_db = 0;
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(dy.rows * r.plan.rank) * sizeof(float);

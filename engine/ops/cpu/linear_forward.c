@@ -94,6 +94,9 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                         const struct adapter_mem *ad, const struct dropout *drop,
                         const struct batch *b, struct tensor x, const struct tensor *residual,
                         struct tensor y, struct tensor s) {
+    int64_t tiles = 0;
+    for (int i = 0; i < lin->n_parts; i++)
+        tiles += lin->forward[i].count;
     struct forward_run r = {.c = cpu_of(dev),
                             .lin = lin,
                             .lora = lora,
@@ -105,14 +108,11 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                             .s = s,
                             .residual = residual,
                             .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                            .rows = row_tiles(cpu_of(dev), lin, x.rows)};
+                            .rows = row_tiles(cpu_of(dev), lin, x.rows, tiles)};
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);
         r.scaled = cpu_shared(r.c, SLOT_TILE, bytes);
         team_run(r.c->team, r.rows.count, shrink_item, &r);
     }
-    int64_t tiles = 0;
-    for (int i = 0; i < lin->n_parts; i++)
-        tiles += lin->forward[i].count;
     team_run(r.c->team, tiles * r.rows.count, forward_item, &r);
 }

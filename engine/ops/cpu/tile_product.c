@@ -2,15 +2,15 @@
  *
  * The shared dimension of the first term is walked in chunks whose right side, packed, stays in
  * the second-level cache; within a chunk, 32 rows at a time meet all columns. Where tiles hold
- * bf16, a frozen matrix in bf16 is packed already and rows in bf16 are read where they lie; all
- * else is packed as it is reached. Other terms are short and join the last chunk. */
+ * bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place stay
+ * where they lie; all else is packed as it is reached. Other terms are short and join the last
+ * chunk. */
 #include <string.h>
 
 #include "engine/ops/cpu/product.h"
 #include "engine/ops/cpu/tiles.h"
 
-#define PANEL_BYTES ((int64_t)1 << 20)        /* of the right side of a chunk */
-#define PANEL_BYTES_NARROW ((int64_t)1 << 19) /* for few rows */
+#define PANEL_BYTES_NARROW ((int64_t)1 << 19) /* of the right side of a chunk, for few rows */
 #define NARROW 64
 
 /* One term as the current chunk sees it. */
@@ -92,11 +92,12 @@ static void pack_right(const struct run *r, struct side *s) {
 static struct tile_term load_left(const struct run *r, const struct side *s, int64_t row) {
     struct operand a = s->term->a;
     int64_t size = r->planes * TILE_BYTES;
+    int64_t element = (int64_t)dtype_size(a.dtype);
     if (s->direct && row + TILE_UNIT <= r->m)
-        return (struct tile_term){.a = (const char *)a.data + (row * a.stride + s->k0) * 2,
-                                  .a_row = a.stride * 2,
-                                  .a_half = a.stride * TILE_UNIT,
-                                  .a_step = TILE_UNIT * 2,
+        return (struct tile_term){.a = (const char *)a.data + (row * a.stride + s->k0) * element,
+                                  .a_row = a.stride * element,
+                                  .a_half = a.stride * TILE_UNIT / 2 * element,
+                                  .a_step = TILE_UNIT * element,
                                   .steps = blocks(s->k),
                                   .rows = TILE_UNIT,
                                   .depth = s->k};
@@ -104,8 +105,8 @@ static struct tile_term load_left(const struct run *r, const struct side *s, int
     for (int64_t l = s->k0; l < s->k0 + s->k; l += TILE_UNIT, to += size)
         pack_block(r->t, a, row, r->m, l, s->k0 + s->k, true, r->planes, to);
     return (struct tile_term){.a = s->left,
-                              .a_row = TILE_BYTES / TILE_UNIT,
-                              .a_half = TILE_BYTES / 2,
+                              .a_row = r->t->row,
+                              .a_half = r->t->row * TILE_UNIT / 2,
                               .a_step = size,
                               .steps = blocks(s->k),
                               .rows = at_most(r->m - row, TILE_UNIT),
@@ -169,7 +170,7 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
 /* Length of a chunk: even pieces of the shared dimension, in whole blocks. */
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
-    int64_t bytes = r->m <= NARROW && !t->b.tiled ? PANEL_BYTES_NARROW : PANEL_BYTES;
+    int64_t bytes = r->m <= NARROW && !t->b.tiled ? PANEL_BYTES_NARROW : r->c->panel_bytes;
     int64_t most = bytes / (blocks(r->n) * TILE_BYTES * r->planes);
     most = (most > 4 ? most : 4) * TILE_UNIT;
     struct tiling even = tiling_make(t->k, most, TILE_UNIT);
@@ -185,8 +186,7 @@ static void prepare(struct run *r, int worker, int64_t length) {
         int64_t k = i == 0 ? length : t->k;
         size_t group = (size_t)(blocks(k) * r->planes) * TILE_BYTES;
         *s = (struct side){.term = t, .k = t->k};
-        s->direct =
-            r->planes == 1 && t->a.dtype == DTYPE_BF16 && !t->a.transposed && t->k % TILE_UNIT == 0;
+        s->direct = t->a.dtype == r->t->in_place && !t->a.transposed && t->k % TILE_UNIT == 0;
         s->left = cpu_scratch(r->c, worker, left[i], group);
         if (!t->b.tiled)
             s->packed = cpu_scratch(r->c, worker, right[i], group * (size_t)blocks(r->n));

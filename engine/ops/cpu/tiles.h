@@ -33,7 +33,8 @@ struct tile_block {
 enum tile_form { TILE_LEFT, TILE_LEFT_TRANSPOSED, TILE_RIGHT, TILE_RIGHT_TRANSPOSED };
 
 /* A group of 32 rows times a group of 32 columns over `steps` blocks. The left one may lie as it
- * is stored: a_row bytes between rows, a_half between row 0 and row 16, a_step between blocks. */
+ * is stored, and then ends with a whole block: a_row bytes between rows, a_half between row 0 and
+ * row 16, a_step between blocks. */
 struct tile_term {
     const char *a, *b;
     int64_t a_row, a_half, a_step, steps;
@@ -51,8 +52,10 @@ struct tile_out {
 };
 
 struct tiles {
-    int planes_f32;  /* of a product of f32 matrices; 0: those are left to gemm.h */
-    int planes_bf16; /* of others */
+    int planes_f32;      /* of a product of f32 matrices; 0: those are left to gemm.h */
+    int planes_bf16;     /* of others */
+    int64_t row;         /* bytes of a packed block's row */
+    enum dtype in_place; /* left matrices of this type are read where they lie */
     void (*begin)(void);
     void (*end)(void);
     /* dst: planes · TILE_BYTES. */
