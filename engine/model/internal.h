@@ -130,6 +130,9 @@ struct pass {
     int first_started, n_started;
 };
 
+/* Checks a batch and takes it to the device, for p->batch and p->drop. */
+enum err pass_load(struct pass *p, const struct host_batch *b, const struct dropout *drop,
+                   struct err_msg *em) NODISCARD;
 /* Whether the backward pass computes the layer's activations again. */
 bool pass_recomputes(const struct pass *p, int l);
 /* View of rows × cols at data, in the model's dtype. */

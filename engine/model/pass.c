@@ -5,85 +5,6 @@
 #include "base/mem.h"
 #include "engine/model/internal.h"
 
-/* ---- batches -------------------------------------------------------------------------------- */
-
-static enum err check_counts(const struct pass *p, const struct host_batch *b, struct err_msg *em) {
-    const struct pass_limits *l = &p->limits;
-    if (b->n_tokens < 1 || b->n_seqs < 1 || b->n_targets < 0 || b->n_tokens > l->tokens ||
-        b->n_seqs > l->seqs || b->n_targets > l->targets)
-        return err_set(em, ERR_BUG,
-                       "a batch of %d tokens, %d examples, %d targets; planned for %d, %d, %d",
-                       b->n_tokens, b->n_seqs, b->n_targets, l->tokens, l->seqs, l->targets);
-    return ERR_OK;
-}
-
-/* Values that index tables on the device: checked here, once, so that kernels need not. */
-static enum err check_values(const struct pass *p, const struct host_batch *b, struct err_msg *em) {
-    int32_t vocab = p->m->cfg.vocab;
-    for (int32_t i = 0; i < b->n_tokens; i++)
-        if (b->ids[i] < 0 || b->ids[i] >= vocab || b->pos[i] < 0 || b->pos[i] >= p->rope.positions)
-            return err_set(em, ERR_INPUT,
-                           "token %d of a batch has id %d at position %d; the model has %d ids and "
-                           "the pass %d positions",
-                           i, b->ids[i], b->pos[i], vocab, p->rope.positions);
-    for (int32_t i = 0; i < b->n_targets; i++)
-        if (b->target_ids[i] < 0 || b->target_ids[i] >= vocab || b->target_rows[i] < 0 ||
-            b->target_rows[i] >= b->n_tokens ||
-            (i > 0 && b->target_rows[i] <= b->target_rows[i - 1]))
-            return err_set(em, ERR_INPUT, "target %d of a batch is id %d after row %d", i,
-                           b->target_ids[i], b->target_rows[i]);
-    for (int32_t i = 0; i < b->n_seqs; i++)
-        if (b->seq_start[i] >= b->seq_start[i + 1])
-            return err_set(em, ERR_BUG, "example %d of a batch is empty", i);
-    if (b->seq_start[0] != 0 || b->seq_start[b->n_seqs] != b->n_tokens)
-        return err_set(em, ERR_BUG, "the examples of a batch do not cover its tokens");
-    return ERR_OK;
-}
-
-/* The batch as it will lie on the device. */
-static void lay_out(struct pass *p, const struct host_batch *b, const struct dropout *drop) {
-    const struct batch_arrays *to = &p->on_host;
-    size_t tokens = (size_t)b->n_tokens, targets = (size_t)b->n_targets;
-    if (b->keys != NULL)
-        memcpy(to->keys, b->keys, tokens * sizeof *b->keys);
-    *to->draw = (struct dropout_draw){drop->seed, drop->step};
-    memcpy(to->ids, b->ids, tokens * sizeof *b->ids);
-    memcpy(to->pos, b->pos, tokens * sizeof *b->pos);
-    memcpy(to->seq_start, b->seq_start, ((size_t)b->n_seqs + 1) * sizeof *b->seq_start);
-    if (targets > 0) {
-        memcpy(to->target_rows, b->target_rows, targets * sizeof *b->target_rows);
-        memcpy(to->target_ids, b->target_ids, targets * sizeof *b->target_ids);
-    }
-}
-
-static enum err load_batch(struct pass *p, const struct host_batch *b, const struct dropout *drop,
-                           struct err_msg *em) {
-    const struct batch_arrays *at = &p->on_device;
-    enum err e = check_counts(p, b, em);
-    if (e == ERR_OK)
-        e = check_values(p, b, em);
-    if (e != ERR_OK)
-        return e;
-    lay_out(p, b, drop);
-    p->m->dev->ops->upload(p->m->dev, at->keys, p->host, p->batch_bytes);
-    p->drop = *drop;
-    p->batch = (struct batch){.n_tokens = b->n_tokens,
-                              .n_seqs = b->n_seqs,
-                              .n_targets = b->n_targets,
-                              .ids = at->ids,
-                              .pos = at->pos,
-                              .seq_start = at->seq_start,
-                              .keys = at->keys,
-                              .target_rows = at->target_rows,
-                              .target_ids = at->target_ids,
-                              .draw = at->draw};
-    for (int32_t i = 0; i < b->n_seqs; i++) {
-        int32_t len = b->seq_start[i + 1] - b->seq_start[i];
-        p->batch.max_len = len > p->batch.max_len ? len : p->batch.max_len;
-    }
-    return ERR_OK;
-}
-
 /* ---- forward -------------------------------------------------------------------------------- */
 
 enum { PART_FORWARD, PART_BACKWARD };
@@ -180,7 +101,7 @@ enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_
     const struct dropout off = {0};
     enum err e = check_started(p, em);
     if (e == ERR_OK)
-        e = load_batch(p, b, &off, em);
+        e = pass_load(p, b, &off, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
@@ -228,7 +149,7 @@ enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad
         return err_set(em, ERR_BUG, "dropout needs the batch's keys");
     enum err e = check_started(p, em);
     if (e == ERR_OK)
-        e = load_batch(p, b, drop, em);
+        e = pass_load(p, b, drop, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
@@ -276,7 +197,7 @@ enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows,
                      struct err_msg *em) {
     void *piece = NULL;
     const struct dropout off = {0};
-    enum err e = load_batch(p, b, &off, em);
+    enum err e = pass_load(p, b, &off, em);
     if (e != ERR_OK)
         return e;
     if (n_rows < 0 || n_rows > b->n_tokens)

@@ -122,7 +122,7 @@ static void plan_arrays(struct batch_arrays *a, struct plan *pl, const struct pa
     a->draw = take(pl, 1, sizeof *a->draw);
     a->ids = take(pl, l->tokens, sizeof *a->ids);
     a->pos = take(pl, l->tokens, sizeof *a->pos);
-    a->seq_start = take(pl, (int64_t)l->seqs + 1, sizeof *a->seq_start);
+    a->seq_start = take(pl, (int64_t)l->seqs + 2, sizeof *a->seq_start); /* pass_load.c pads */
     a->target_rows = take(pl, l->targets, sizeof *a->target_rows);
     a->target_ids = take(pl, l->targets, sizeof *a->target_ids);
 }

@@ -192,6 +192,7 @@ struct device_info {
 struct device;
 
 struct ops {
+    bool repeats; /* repeat keeps work, so shapes that come again are worth a little padding */
     void (*close)(struct device *dev);
     void (*info)(const struct device *dev, struct device_info *out);
 

@@ -241,7 +241,7 @@ Test(choices, of_a_job_outlast_its_process) {
     cr_assert_eq(setenv("FFWD_EMULATED_ALGORITHMS", "rounding", 1), 0);
     cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/a " TRAIN "whole >$D/log 2>&1"), 0);
     cr_assert_eq(
-        shell("FFWD_EMULATED_FAULT='cudaLaunchKernelEx 719 450 1' FFWD_CUDA_ALGORITHMS=$D/b " TRAIN
+        shell("FFWD_EMULATED_FAULT='cudaGraphLaunch 719 14 1' FFWD_CUDA_ALGORITHMS=$D/b " TRAIN
               "stopped >$D/log 2>&1"),
         70);
     cr_assert_eq(shell("test -d $D/stopped/resume/step-6 && cp -r $D/stopped $D/elsewhere"), 0);

@@ -36,6 +36,7 @@ static void cuda_close(struct device *dev) {
 }
 
 static const struct ops cuda_ops = {
+    .repeats = true,
     .close = cuda_close,
     .info = cuda_info,
     .mem_alloc = cuda_mem_alloc,
