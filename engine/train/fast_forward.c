@@ -3,6 +3,9 @@
 
 #include <math.h>
 
+/* No part of a step is taken for the best length below this: nothing nearer was measured. */
+#define SHORTEST 0.5
+
 static enum err alloc_vec(struct fast_forward *ff, float **out, struct err_msg *em) {
     void *p;
     enum err e = ff->dev->ops->mem_alloc(ff->dev, ff->adapter->n * sizeof(float), &p, em);
@@ -59,7 +62,7 @@ static void move_to(struct fast_forward *ff, double tau) {
 
 struct trial {
     struct fast_forward *ff;
-    double accuracy_before, accuracy_best, best_loss, accuracy_last;
+    double accuracy_before, accuracy_best, best_loss, accuracy_last, loss_one;
 };
 
 static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em) {
@@ -71,6 +74,8 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
     t->accuracy_last = m.accuracy;
     if (tau == 0)
         t->accuracy_before = m.accuracy;
+    if (tau == 1)
+        t->loss_one = m.loss;
     if (m.loss < t->best_loss) {
         t->best_loss = m.loss;
         t->accuracy_best = m.accuracy;
@@ -80,7 +85,7 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
 
 enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
                                 struct fast_forward_stage *out, struct err_msg *em) {
-    struct trial trial = {.ff = ff, .best_loss = INFINITY, .accuracy_before = NAN};
+    struct trial trial = {.ff = ff, .best_loss = INFINITY, .accuracy_before = NAN, .loss_one = NAN};
     const struct line_search search = {
         .kind = ff->config.search,
         .max_tau = most,
@@ -101,6 +106,7 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
     out->before =
         (struct measurement){out->search.loss_before, trial.accuracy_before, ff->held->targets};
     out->flops = ff->held->flops * (double)out->search.evaluations;
+    out->loss_one = trial.loss_one;
     return ERR_OK;
 }
 
@@ -122,6 +128,28 @@ enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
         out->search.loss_after = m.loss;
         out->best = m;
     }
+    return ERR_OK;
+}
+
+/* Of the parabola that fell by this much over a step and rises by that much over the next. */
+static double vertex(double fall, double rise) {
+    if (!isfinite(fall) || !(fall + rise > 0.0))
+        return NAN;
+    return isfinite(rise) ? fmax(1.0 + 0.5 * (fall - rise) / (fall + rise), SHORTEST) : SHORTEST;
+}
+
+enum err fast_forward_length(struct fast_forward *ff, struct fast_forward_stage *out,
+                             double *length, struct err_msg *em) {
+    struct measurement m = MEASUREMENT_NONE;
+    move_to(ff, -1.0);
+    enum err e = held_set_measure(ff->evaluator, ff->held, &m, em);
+    move_to(ff, 0.0);
+    if (e != ERR_OK)
+        return e;
+    *length = vertex(m.loss - out->search.loss_before, out->loss_one - out->search.loss_before);
+    out->search.evaluations++;
+    out->search.not_finite += !isfinite(m.loss);
+    out->flops += ff->held->flops;
     return ERR_OK;
 }
 

@@ -35,6 +35,7 @@ struct fast_forward_stage {
     struct measurement best;   /* at search.tau */
     struct measurement before; /* at tau 0, where it was measured */
     double flops;
+    double loss_one; /* at tau 1; NaN where it was not measured */
 };
 
 enum err fast_forward_init(struct fast_forward *ff, const struct fast_forward_config *config,
@@ -54,6 +55,11 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
 enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
                           struct fast_forward_stage *out, bool *moved,
                           struct err_msg *em) NODISCARD;
+/* After a stage that went nowhere: the length from the start of the step to where a parabola
+ * through the losses before the step, after it and at tau 1 is lowest, in steps; NaN where there is
+ * none. *out counts the evaluation. */
+enum err fast_forward_length(struct fast_forward *ff, struct fast_forward_stage *out,
+                             double *length, struct err_msg *em) NODISCARD;
 /* After a stage: back to where it began, bit for bit; *out says so. Not with FF_PAPER, which does
  * not measure there. */
 void fast_forward_undo(struct fast_forward *ff, struct fast_forward_stage *out);

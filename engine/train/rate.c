@@ -5,25 +5,49 @@
 
 #include "engine/train/schedule.h"
 
-/* No stage goes further than so many steps at the automatic rate. */
+/* No stage goes further than so many steps at the automatic rate, and no rate is raised above that:
+ * at rates above the best one the lowest point is as far as at the best. */
 #define MOST_STEPS 3.0
 /* After the first steps the lowest point is two to three times as far as it is later. */
 #define EARLY_STEPS 2.0
-/* An early stage raises a rate where it went so far; no raise is smaller than this. */
-#define LEAST_TAU 4
-#define LEAST_RAISE 1.2
+/* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
+ * rate at the end wins back. */
+#define BEYOND 1.25
+/* A later stage raises no rate by more, or goes half the way to the lowest point: the optimizer's
+ * momentum still points along the jump. */
+#define MOST_RAISE 2.0
+/* The first guess of a first stage, in steps at the automatic rate. */
+#define GUESS 2.0
+/* An early stage raises a rate where it went so far; no change is smaller than this. */
+#define LEAST_TAU 4.0
+#define LEAST_CHANGE 1.2
+/* What a schedule has brought below this part of its peak tells nothing about the peak. */
+#define LEAST_PART 0.5
 /* A rate so many times away from the automatic one is far from it. */
 #define FAR 4.0
 /* Part of the run for which a rate that was found holds. */
 #define HOLD 0.8
 
+static int64_t hold_steps(const struct rate_plan *plan) {
+    return (int64_t)(HOLD * (double)plan->total_steps);
+}
+
+bool rate_holds(const struct rate_plan *plan, int64_t step) {
+    return step <= hold_steps(plan);
+}
+
+bool rate_is_open(const struct rate_plan *plan, double found, int64_t step, double rate) {
+    double peak = found > 0.0 ? found : plan->given;
+    return rate_holds(plan, step) && (step <= plan->warmup_steps || rate >= LEAST_PART * peak);
+}
+
 double rate_at(const struct rate_plan *plan, double found, int64_t step) {
     if (found == 0.0)
         return plan->given *
                schedule_factor(plan->schedule, step, plan->warmup_steps, plan->total_steps);
-    int64_t hold = (int64_t)(HOLD * (double)plan->total_steps);
-    if (step <= hold)
+    if (rate_holds(plan, step))
         return found;
+    int64_t hold = hold_steps(plan);
     enum lr_schedule end = plan->schedule == LR_COSINE ? LR_COSINE : LR_LINEAR;
     return found * schedule_factor(end, step - hold, 0, plan->total_steps - hold);
 }
@@ -33,7 +57,7 @@ static int64_t whole(double tau, int64_t most) {
 }
 
 int64_t rate_first_tau(const struct rate_plan *plan, double rate) {
-    return whole(plan->automatic / rate - 1.0, 1000000000);
+    return whole(GUESS * plan->automatic / rate - 1.0, 1000000000);
 }
 
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau) {
@@ -44,12 +68,22 @@ bool rate_is_near(const struct rate_plan *plan) {
     return plan->given > plan->automatic / FAR && plan->given < plan->automatic * FAR;
 }
 
+/* The rate that a stage speaks for: the first alone, each later one as much as any before it. */
+static double rate_told(const struct rate_stage *stage, double peak) {
+    double lowest = stage->rate * stage->length;
+    if (stage->early)
+        return BEYOND * lowest / EARLY_STEPS;
+    double told = stage->number == 1 ? BEYOND * lowest : lowest;
+    double most = fmax(MOST_RAISE, sqrt(stage->length)) * peak;
+    return fmin(peak * pow(told / peak, 1.0 / (double)stage->number), most);
+}
+
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {
     double peak = *found > 0.0 ? *found : plan->given;
-    double steps = 1.0 + (double)stage->tau;
-    double rate = stage->rate * (stage->early ? steps / EARLY_STEPS : sqrt(steps));
-    if (stage->tau < (stage->early ? LEAST_TAU : 1) || !(rate >= LEAST_RAISE * peak) ||
-        rate >= FAR * plan->automatic)
+    if (!(stage->length > (stage->early ? LEAST_TAU : 0.0)))
+        return false;
+    double rate = fmin(rate_told(stage, peak), fmax(MOST_STEPS * plan->automatic, peak));
+    if (!(fabs(log(rate / peak)) >= log(LEAST_CHANGE)))
         return false;
     *found = rate;
     return true;

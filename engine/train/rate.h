@@ -1,16 +1,14 @@
 /* rate: the learning rate that search "auto" makes of its stages.
  *
- * What:    a stage tells how long a step should have been: 1 + tau steps at a rate are where the
- *          loss is lowest, whatever the rate was. After the first steps of a run that is two to
- *          three times as far as later, so half of it becomes the rate. Later the rate goes half
- *          the way (geometric mean) as long as a step could be repeated; from the first stage on
- *          that went nowhere it is left alone. A rate that was raised has no warm-up, holds until
- *          the last part of the run and falls from there to 0. The automatic rate bounds how far a
- *          stage may go and, much higher, the rate. Where a step is many times longer than at the
- *          automatic rate and the loss clearly lower at a part of it, that becomes the rate.
- * Owns:    nothing.
- * Threads: pure functions of plain values.
- * Errors:  none.
+ * What:    a stage tells how long a step should have been: where the loss is lowest along it,
+ *          whatever the rate was. After the first steps of a run that is two to three times as far
+ *          as later, so half of it, and a quarter more, becomes the rate. Each later stage moves
+ * the rate towards what it found, up or down, by its part in all stages so far, so that the rate is
+ * their (geometric) mean. A rate that was found has no warm-up, holds until the last part of the
+ * run and falls from there to 0. The automatic rate bounds how far a stage may go, and how far a
+ * rate is raised. Where a step is many times longer than at the automatic rate and the loss clearly
+ * lower at a part of it, that becomes the rate. Owns:    nothing. Threads: pure functions of plain
+ * values. Errors:  none.
  */
 #ifndef FFWD_ENGINE_TRAIN_RATE_H
 #define FFWD_ENGINE_TRAIN_RATE_H
@@ -31,7 +29,13 @@ struct rate_plan {
 /* found: the peak that stages made of it; 0: as given. Rate of an optimizer step from 0. */
 double rate_at(const struct rate_plan *plan, double found, int64_t step);
 
-/* For a stage along a step of this rate: the tau that the automatic rate suggests (≥ 1), and the
+/* After this step one that was found does not fall yet. */
+bool rate_holds(const struct rate_plan *plan, int64_t step);
+
+/* A stage after this step, along one of this rate, tells about the rate: it does not fall yet. */
+bool rate_is_open(const struct rate_plan *plan, double found, int64_t step, double rate);
+
+/* For a stage along a step of this rate: the tau to begin at (≥ 1), and the
  * most that it may go (1…max_tau). */
 int64_t rate_first_tau(const struct rate_plan *plan, double rate);
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau);
@@ -40,9 +44,10 @@ int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau
 bool rate_is_near(const struct rate_plan *plan);
 
 struct rate_stage {
-    double rate; /* of the step it went along */
-    int64_t tau; /* where the loss was lowest */
-    bool early;  /* the first of a run whose rate is not near the automatic one */
+    double rate;    /* of the step it went along */
+    double length;  /* where the loss was lowest, from its start, in such steps; NaN: unknown */
+    int64_t number; /* of the run's stages, from 1 */
+    bool early;     /* the first of a run whose rate is not near the automatic one */
 };
 /* True where *found became another. */
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found);

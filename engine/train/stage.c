@@ -31,11 +31,19 @@ static struct cadence_run so_far(const struct run *r) {
     };
 }
 
+/* Where a rate that was found falls, no jump makes it longer again. */
+static bool rate_falls(const struct run *r) {
+    const struct rate_plan plan = rate_plan(r);
+    return r->state.rate_found > 0.0 && !rate_holds(&plan, r->state.step);
+}
+
 bool run_stage_due(const struct run *r) {
     if (r->ff.direction == NULL)
         return false;
     const struct cadence_run run = so_far(r);
-    return is_auto(r) ? cadence_due(&r->state.cadence, &run) : run.step % run.interval == 0;
+    if (!is_auto(r))
+        return run.step % run.interval == 0;
+    return !rate_falls(r) && cadence_due(&r->state.cadence, &run);
 }
 
 double run_rate(const struct run *r, int64_t step) {
@@ -75,14 +83,29 @@ static enum err shorten(struct run *r, struct fast_forward_stage *stage, bool *s
     return fast_forward_try(&r->ff, tau, below, stage, shortened, em);
 }
 
+/* Where the loss is lowest along the step that the stage went along; NaN where that tells nothing
+ * about the rate. */
+static enum err find_length(struct run *r, struct fast_forward_stage *stage, bool shortened,
+                            double *length, struct err_msg *em) {
+    const struct run_state *s = &r->state;
+    const struct rate_plan plan = rate_plan(r);
+    *length = NAN;
+    if (!is_auto(r) || shortened || s->rate_settled ||
+        !rate_is_open(&plan, s->rate_found, s->step, s->result.learning_rate))
+        return ERR_OK;
+    *length = 1.0 + (double)stage->search.tau;
+    return stage->search.tau > 0 ? ERR_OK : fast_forward_length(&r->ff, stage, length, em);
+}
+
 /* What follows for the rate: true where it is another one now. */
-static bool learn_rate(struct run *r, int64_t tau, bool shortened) {
+static bool learn_rate(struct run *r, double length, bool shortened) {
     struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
     double before = s->rate_found > 0.0 ? s->rate_found : plan.given;
     const struct rate_stage stage = {
         .rate = s->result.learning_rate,
-        .tau = tau,
+        .length = length,
+        .number = s->stages,
         .early = s->stages == 1 && !rate_is_near(&plan),
     };
     bool found = shortened;
@@ -90,25 +113,26 @@ static bool learn_rate(struct run *r, int64_t tau, bool shortened) {
         s->rate_found = rate_lower(&plan);
     else if (!s->rate_settled)
         found = rate_learn(&plan, &stage, &s->rate_found);
-    s->rate_settled = s->rate_settled || shortened || tau == 0;
+    s->rate_settled = s->rate_settled || shortened;
     if (found)
         report_message(
             r->hooks, EVENT_INFO,
             json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_found),
             "Fast Forward at step %lld: the learning rate is %s from %.3g to %.3g",
-            (long long)s->step, shortened ? "lowered" : "raised", before, s->rate_found);
+            (long long)s->step, s->rate_found < before ? "lowered" : "raised", before,
+            s->rate_found);
     return found;
 }
 
 /* What follows for rate, jump and the next stage. */
-static void learn(struct run *r, struct fast_forward_stage *done, bool shortened) {
+static void learn(struct run *r, struct fast_forward_stage *done, double length, bool shortened) {
     const struct cadence_run run = so_far(r);
     const struct cadence_stage stage = {
         .tau = done->search.tau,
         .evaluations = done->search.evaluations,
         .loss_before = done->search.loss_before,
         .loss_after = done->search.loss_after,
-        .found_rate = learn_rate(r, done->search.tau, shortened),
+        .found_rate = learn_rate(r, length, shortened),
     };
     if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
         fast_forward_undo(&r->ff, done);
@@ -153,6 +177,9 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     enum err e = fast_forward_stage_run(&r->ff, first_guess(r), most_tau(r), &stage, em);
     if (e == ERR_OK)
         e = shorten(r, &stage, &shortened, em);
+    double length = NAN;
+    if (e == ERR_OK)
+        e = find_length(r, &stage, shortened, &length, em);
     if (e != ERR_OK)
         return e;
     const struct line_search_result found = stage.search;
@@ -160,7 +187,7 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     s->ff_last_rate = s->result.learning_rate;
     s->stages++;
     if (is_auto(r))
-        learn(r, &stage, shortened);
+        learn(r, &stage, length, shortened);
     note(s, &stage);
     if (found.not_finite > 0)
         warn_of_loss(r, &stage.search);

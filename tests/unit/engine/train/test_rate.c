@@ -31,31 +31,69 @@ Test(rate, holds_once_raised_and_falls_to_zero_at_the_end) {
     cr_assert_float_eq(rate_at(&p, 0, 199), 1e-4, 1e-15);
 }
 
-static bool learn(const struct rate_plan *p, double rate, int64_t tau, bool early, double *found) {
-    const struct rate_stage stage = {.rate = rate, .tau = tau, .early = early};
+/* The first stage of a run, far from the automatic rate, where that is early. */
+static bool learn(const struct rate_plan *p, double rate, double length, bool early,
+                  double *found) {
+    const struct rate_stage stage = {.rate = rate, .length = length, .number = 1, .early = early};
     return rate_learn(p, &stage, found);
+}
+
+static bool learn_later(double rate, double length, int64_t number, double *found) {
+    const struct rate_stage stage = {.rate = rate, .length = length, .number = number};
+    return rate_learn(&plan, &stage, found);
 }
 
 Test(rate, is_the_same_whatever_the_rate_it_was_found_at) {
     const double starts[] = {1e-6, 1e-5, 1e-4, 1e-3};
     for (int i = 0; i < 4; i++) {
-        double raised = 0, length = 1.2e-2; /* where the loss is lowest */
+        double raised = 0, lowest = 1.2e-2;
         struct rate_plan p = plan;
         p.given = starts[i];
-        cr_assert(learn(&p, starts[i], llround(length / starts[i]) - 1, true, &raised));
-        cr_assert_float_eq(raised, 6e-3, 1e-6);
+        cr_assert(learn(&p, starts[i], lowest / starts[i], true, &raised));
+        cr_assert_float_eq(raised, 1.25 * 6e-3, 1e-6);
     }
 }
 
-Test(rate, goes_half_the_way_later_and_past_the_automatic_one) {
+Test(rate, is_the_mean_of_what_stages_found) {
     double found = 4e-3;
-    cr_assert(learn(&plan, 4e-3, 3, false, &found));
+    cr_assert(learn_later(4e-3, 2.25, 2, &found)); /* 4 and 9 */
+    cr_assert_float_eq(found, 6e-3, 1e-12);
+    cr_assert(learn_later(6e-3, 2.0, 3, &found)); /* and 12 */
+    cr_assert_float_eq(found, cbrt(4e-3 * 9e-3 * 12e-3), 1e-12);
+    double before = found;
+    cr_assert_not(learn_later(found, 1.0, 4, &found));
+    cr_assert_float_eq(found, before, 0);
+    cr_assert(learn_later(found, 0.5, 2, &found)); /* down as well */
+    cr_assert_float_eq(found, before * sqrt(0.5), 1e-12);
+}
+
+Test(rate, rises_to_twice_what_it_was_or_half_the_way_and_is_bounded_by_the_automatic_one) {
+    double found = 4e-3, low = 1.3e-3;
+    cr_assert(learn_later(4e-3, 4, 1, &found));
     cr_assert_float_eq(found, 8e-3, 1e-12);
-    cr_assert_not(learn(&plan, 8e-3, 0, false, &found));
-    cr_assert_float_eq(found, 8e-3, 1e-12);
+    cr_assert(learn_later(1.3e-3, 9, 1, &low));
+    cr_assert_float_eq(low, 3.9e-3, 1e-12);
     for (int i = 0; i < 50; i++) /* a loss that always falls */
-        (void)learn(&plan, found, 1, false, &found);
-    cr_assert_lt(found, 4 * plan.automatic);
+        (void)learn_later(found, 2.0, 2, &found);
+    cr_assert_leq(found, 3 * plan.automatic);
+}
+
+Test(rate, nothing_follows_from_a_length_that_is_not_known) {
+    double found = 4e-3, none = 0;
+    cr_assert_not(learn_later(4e-3, NAN, 2, &found));
+    cr_assert_not(learn(&plan, 1e-4, NAN, true, &none));
+    cr_assert_float_eq(found, 4e-3, 0);
+    cr_assert_float_eq(none, 0, 0);
+}
+
+Test(rate, is_open_until_it_falls) {
+    cr_assert(rate_is_open(&plan, 0, 3, 3e-5)); /* in the warm-up */
+    cr_assert(rate_is_open(&plan, 0, 60, 7.4e-5));
+    cr_assert_not(rate_is_open(&plan, 0, 120, 4.2e-5));
+    cr_assert(rate_is_open(&plan, 3e-3, 160, 3e-3));
+    cr_assert_not(rate_is_open(&plan, 3e-3, 161, 2.9e-3));
+    cr_assert(rate_holds(&plan, 160));
+    cr_assert_not(rate_holds(&plan, 161));
 }
 
 Test(rate, is_near_the_automatic_one) {
@@ -74,12 +112,12 @@ Test(rate, is_near_the_automatic_one) {
 Test(rate, small_steps_forward_change_nothing) {
     double raised = 0;
     struct rate_plan p = plan;
-    cr_assert_not(learn(&p, 1e-4, 3, true, &raised));
+    cr_assert_not(learn(&p, 1e-4, 4, true, &raised));
     p.given = 5e-3;
-    cr_assert_not(learn(&p, 5e-3, 0, false, &raised));
+    cr_assert_not(learn(&p, 5e-3, 0.9, false, &raised));
     /* the end of a schedule: small steps, each of many taus, are no reason to begin again */
     for (double rate = 1.9e-3; rate > 1e-7; rate /= 1.7)
-        cr_assert_not(learn(&p, rate, rate_most_tau(&p, rate, 100000), false, &raised));
+        cr_assert_not(rate_is_open(&p, 0, 100, rate));
     cr_assert_float_eq(raised, 0, 0);
 }
 
@@ -89,12 +127,13 @@ Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
     cr_assert_eq(rate_most_tau(&plan, 1e-6, 1000), 1000);
     cr_assert_eq(rate_most_tau(&plan, 1.0, 1000), 1);
     cr_assert_eq(rate_most_tau(&plan, 0.0, 1000), 1000);
-    cr_assert_eq(rate_first_tau(&plan, 1e-4), 49);
+    cr_assert_eq(rate_first_tau(&plan, 1e-4), 99);
     cr_assert_eq(rate_first_tau(&plan, 5e-3), 1);
     cr_assert_eq(rate_first_tau(&plan, 1.0), 1);
     double raised = 0;
-    cr_assert(learn(&plan, 1e-4, rate_most_tau(&plan, 1e-4, 1000), true, &raised));
-    cr_assert_lt(raised, 1.52 * plan.automatic);
+    double most = 1.0 + (double)rate_most_tau(&plan, 1e-4, 1000);
+    cr_assert(learn(&plan, 1e-4, most, true, &raised));
+    cr_assert_lt(raised, 1.25 * 1.52 * plan.automatic);
 }
 
 Test(rate, long_steps_are_looked_at_from_the_other_side) {
