@@ -12,6 +12,8 @@
  * stays near its allowance; the paper's search takes one for each simulated step. */
 #define EVALUATIONS_AUTO 3.0
 #define EVALUATIONS_LINEAR 12.0
+/* And of stages that find another rate, which are not in the allowance. */
+#define EVALUATIONS_PAID 4.0
 
 struct counts {
     struct plan plan;
@@ -96,9 +98,10 @@ static double full_evaluations(const struct estimate *in, const struct counts *c
 
 static json_t *work_json(const struct estimate *in, const struct counts *c, json_t *o) {
     double training = 2.0 * c->epochs * forward(in->config, c->train_tokens, c->train_pairs);
-    double stages = evaluations(in, c) * forward(in->config, c->held_tokens, c->held_pairs);
+    double each = forward(in->config, c->held_tokens, c->held_pairs);
+    double stages = evaluations(in, c) * each;
     if (in->request->fast_forward.search == FF_AUTO)
-        stages = fmin(stages, (CADENCE_START + CADENCE_SHARE) * training);
+        stages = fmin(stages, (CADENCE_START + CADENCE_SHARE) * training + EVALUATIONS_PAID * each);
     double full = full_evaluations(in, c) * forward(in->config, c->full_tokens, c->full_pairs);
     double seconds =
         in->flops_per_second > 0 ? (training + stages + full) / in->flops_per_second : NAN;
