@@ -41,7 +41,7 @@ LONG = [
     ("paper's regime", NEOX, 64, 30, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
     ("searches", NEOX, 64, 30, {"constant": [1e-4]},
      [("auto", [1e-4], "constant"), ("linear", [1e-4], "constant"), ("paper", [1e-4], "constant")]),
-    ("rates", NEOX, 16, 40, {"constant": [1e-4, 1e-3, 5e-3, 1e-2], "linear": [1e-2]},
+    ("rates", NEOX, 16, 40, {"constant": [1e-4, 1e-3, 5e-3, 1e-2], "linear": [1e-2, 2e-2]},
      [("auto", [1e-4, 1e-3, 5e-3], "constant"), ("auto", [1e-5], "linear")]),
     ("high rates", NEOX, 16, 40, {"constant": [2.5e-2, 5e-2]}, [("auto", [2.5e-2, 5e-2], "constant")]),
     ("batch 4", NEOX, 4, 150, {"constant": [1e-4, 5e-3]}, [("auto", [1e-4, 5e-3], "constant")]),
