@@ -38,6 +38,7 @@ void api_response_clear(struct api_response *r) {
 }
 
 void api_clear(struct api *api) {
+    api__forget_jobs(api);
     free(api->openapi);
     api->openapi = NULL;
 }

@@ -145,16 +145,19 @@ struct api_config {
     const char *version;
 };
 
+struct job_texts;
+
 struct api {
     struct store *store;
     const struct api_config *config;
     const struct api_hooks *hooks;
     bool ready;                  /* /readyz */
     struct upload_work *uploads; /* uploads that are being completed (api_upload_complete.c) */
+    struct job_texts *texts;     /* NULL until a job is shown (api_jobs.c) */
     char *openapi;               /* the document, once it was asked for (api_openapi.c) … */
     bool openapi_keyed;          /* … while there were keys */
 };
-void api_clear(struct api *api);
+void api_clear(struct api *api); /* before the store is closed */
 
 enum api_accepts { API_ACCEPTS_NOTHING, API_ACCEPTS_JSON, API_ACCEPTS_FORM };
 

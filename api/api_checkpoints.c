@@ -52,27 +52,27 @@ static struct checkpoint *scan(const char *folder, int *n) {
     return out;
 }
 
-/* What the events of a step measured. */
-static json_t *metrics_json(struct api *api, const char *job_id, int64_t step) {
+static bool read_metrics(void *arg, const struct event_row *row) {
     static const char *const names[] = {"train_loss",      "train_mean_token_accuracy",
                                         "valid_loss",      "valid_mean_token_accuracy",
                                         "full_valid_loss", "full_valid_mean_token_accuracy"};
-    struct event_row *rows = NULL;
-    int n = 0;
+    enum { N = sizeof names / sizeof names[0] };
+    struct json_part of[N];
+    json_parts(json_part_of(row->line, "data").at, names, N, of);
+    for (int i = 0; i < N; i++)
+        if (json_part_kind(of[i]) == '0')
+            json_object_set_new(arg, names[i],
+                                json_loadb(of[i].at, of[i].len, JSON_DECODE_ANY, NULL));
+    return true;
+}
+
+/* What the events of a step measured, as far as they can be read. */
+static json_t *metrics_json(struct api *api, const char *job_id, int64_t step) {
+    struct err_msg ignored = ERR_MSG_INIT;
     json_t *o = json_object();
     json_object_set_new(o, "step", json_integer(step));
-    if (store_event_at_step(api->store, job_id, step, &rows, &n, NULL) != ERR_OK)
-        return o;
-    for (int i = 0; i < n; i++) {
-        for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
-            struct json_part value = json_part_of(rows[i].event.data, names[k]);
-            if (json_part_kind(value) == '0')
-                json_object_set_new(o, names[k],
-                                    json_loadb(value.at, value.len, JSON_DECODE_ANY, NULL));
-        }
-        event_row_clear(&rows[i]);
-    }
-    free(rows);
+    enum err e = store_event_at_step(api->store, job_id, step, read_metrics, o, &ignored);
+    (void)e;
     return o;
 }
 

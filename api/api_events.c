@@ -2,7 +2,6 @@
 #include "api/api_internal.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* The stream starts after Last-Event-ID, or `after`, or at the first event. */
 static void start_stream(struct api *api, const struct api_request *req, const char *job,
@@ -32,26 +31,25 @@ static void start_stream(struct api *api, const struct api_request *req, const c
     (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job);
 }
 
+static bool write_event(void *arg, const struct event_row *row) {
+    event_write(arg, row->id, row->line, row->len);
+    return true;
+}
+
 static void send_page(struct api *api, const char *project, const char *job,
                       const struct page *page, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    struct event_row *rows = NULL;
     struct json_text w;
-    int n = 0;
     bool more = false;
-    if (store_event_list(api->store, project, job, page, &rows, &n, &more, &em) != ERR_OK) {
+    api__list_begin(&w);
+    if (store_event_list(api->store, project, job, page, write_event, &w, &more, &em) != ERR_OK) {
+        json_text_clear(&w);
         if (em.param[0] != '\0')
             api_error_from(resp, &em);
         else
             api__job_refuse(resp, job, &em);
         return;
     }
-    api__list_begin(&w);
-    for (int i = 0; i < n; i++) {
-        event_write(&w, rows[i].id, &rows[i].event);
-        event_row_clear(&rows[i]);
-    }
-    free(rows);
     api__list_end(&w, more);
     api__ok_text(resp, &w, true);
 }

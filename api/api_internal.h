@@ -87,6 +87,8 @@ void api__job_refuse(struct api_response *resp, const char *id, const struct err
  * number, or {"training","fast_forward"}), fast_forward (an object of totals) and device; all may
  * be absent. */
 void api__job_write(struct json_text *w, const struct job_text *job, bool whole);
+/* Ends the keeping of their texts. */
+void api__forget_jobs(struct api *api);
 /* 200 with the whole object as it is now, or an error. */
 void api__job_answer(struct api *api, const char *project, const char *id,
                      struct api_response *resp);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/job_texts.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -57,47 +58,126 @@ static bool read_filter(const struct api_request *req, json_t **out, struct api_
     return true;
 }
 
+/* ---- texts ---------------------------------------------------------------------------------- */
+
+static void on_job_changed(void *arg, int64_t seq) {
+    job_texts_drop(arg, seq);
+}
+
+static struct job_texts *texts_of(struct api *api) {
+    if (api->texts == NULL) {
+        api->texts = job_texts_new(LIMIT_JOB_TEXTS);
+        store_watch_jobs(api->store, on_job_changed, api->texts);
+    }
+    return api->texts;
+}
+
+void api__forget_jobs(struct api *api) {
+    if (api->texts == NULL)
+        return;
+    store_watch_jobs(api->store, NULL, NULL);
+    job_texts_free(api->texts);
+    api->texts = NULL;
+}
+
+struct place {
+    size_t from, len;
+};
+
+/* Writes the jobs of these numbers; rows: those whose texts are not kept. *written: where each of
+ * the rows' texts is. */
+static void write_jobs(struct json_text *w, const struct job_texts *texts, const int64_t *seqs,
+                       int n, bool whole, const struct job_text *rows, struct place *written) {
+    for (int i = 0, k = 0; i < n; i++) {
+        struct json_part text = {0};
+        text.at = job_texts_find(texts, seqs[i], whole, &text.len);
+        if (text.at != NULL) {
+            json_text_part(w, text);
+            continue;
+        }
+        written[k].from = w->out.len + w->comma;
+        api__job_write(w, &rows[k], whole);
+        written[k].len = w->out.len - written[k].from;
+        k++;
+    }
+}
+
+/* Only now, since a text that is kept may take the place of another one. */
+static void keep_jobs(struct job_texts *texts, const struct json_text *w, bool whole,
+                      const struct job_text *rows, int n, const struct place *written) {
+    for (int i = 0; i < n && !w->full; i++)
+        if (job_status_ended(rows[i].status))
+            job_texts_keep(texts, rows[i].seq, whole, w->out.data + written[i].from,
+                           written[i].len);
+}
+
+/* The objects of the n jobs of these numbers, as store_job_texts. No transaction is open: what is
+ * shown of a job that has ended will be shown again. */
+static enum err put_jobs(struct api *api, const int64_t *seqs, int n, bool whole,
+                         struct json_text *w, struct err_msg *em) {
+    struct job_texts *texts = texts_of(api);
+    struct job_text *rows = NULL;
+    int64_t *missing = xcalloc((size_t)n + 1, sizeof *missing);
+    size_t len = 0;
+    int k = 0;
+    for (int i = 0; i < n; i++)
+        if (job_texts_find(texts, seqs[i], whole, &len) == NULL)
+            missing[k++] = seqs[i];
+    enum err e = store_job_texts(api->store, missing, k, whole, &rows, em);
+    if (e == ERR_OK) {
+        struct place *written = xcalloc((size_t)k + 1, sizeof *written);
+        write_jobs(w, texts, seqs, n, whole, rows, written);
+        keep_jobs(texts, w, whole, rows, k, written);
+        free(written);
+    }
+    job_text_free(rows, k);
+    free(missing);
+    return e;
+}
+
+/* ---- handlers ------------------------------------------------------------------------------- */
+
 API_HANDLER(api__jobs_list) {
     (void)params;
     struct err_msg em = ERR_MSG_INIT;
     struct page page;
-    struct job_text *rows = NULL;
     struct json_text w;
+    int64_t *seqs = NULL;
     int n = 0;
     bool more = false;
     json_t *filter = NULL;
     if (!api__page(req, 20, &page, resp) || !read_filter(req, &filter, resp))
         return;
-    enum err e = store_job_list(api->store, req->project, filter, &page, &rows, &n, &more, &em);
-    json_decref(filter);
-    if (e != ERR_OK) {
-        api_error_from(resp, &em);
-        return;
-    }
     api__list_begin(&w);
-    for (int i = 0; i < n; i++) {
-        api__job_write(&w, &rows[i], false);
-        job_text_clear(&rows[i]);
-    }
-    free(rows);
+    enum err e = store_job_page(api->store, req->project, filter, &page, &seqs, &n, &more, &em);
+    if (e == ERR_OK)
+        e = put_jobs(api, seqs, n, false, &w, &em);
     api__list_end(&w, more);
-    api__ok_text(resp, &w, true);
+    if (e == ERR_OK) {
+        api__ok_text(resp, &w, true);
+    } else {
+        json_text_clear(&w);
+        api_error_from(resp, &em);
+    }
+    free(seqs);
+    json_decref(filter);
 }
 
 void api__job_answer(struct api *api, const char *project, const char *id,
                      struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    struct job_text job;
     struct json_text w;
-    enum err e = store_job_text(api->store, project, id, &job, &em);
-    if (e != ERR_OK) {
-        api__job_refuse(resp, id, &em);
-        return;
-    }
+    int64_t seq = 0;
+    enum err e = store_job_number(api->store, project, id, &seq, &em);
     json_text_init(&w, LIMIT_JSON_ANSWER);
-    api__job_write(&w, &job, true);
-    job_text_clear(&job);
-    api__ok_text(resp, &w, true);
+    if (e == ERR_OK)
+        e = put_jobs(api, &seq, 1, true, &w, &em);
+    if (e == ERR_OK) {
+        api__ok_text(resp, &w, true);
+    } else {
+        json_text_clear(&w);
+        api__job_refuse(resp, id, &em);
+    }
 }
 
 API_HANDLER(api__jobs_get) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 static const char *const level_names[] = {"info", "warn", "error"};
@@ -49,30 +50,39 @@ json_t *event_to_json(const struct event *ev, const char *id) {
     return o;
 }
 
-void event_write(struct json_text *w, const char *id, const struct event_text *ev) {
-    json_text_open(w, '{');
-    json_text_key(w, "id");
-    json_text_string(w, id);
-    json_text_key(w, "object");
-    json_text_string(w, "fine_tuning.job.event");
-    json_text_key(w, "created_at");
-    json_text_integer(w, ev->created_at);
-    json_text_key(w, "level");
-    json_text_string(w, level_names[ev->level]);
-    json_text_key(w, "message");
-    json_text_string(w, ev->message);
-    json_text_key(w, "type");
-    json_text_string(w, type_names[ev->type]);
-    json_text_key(w, "data");
-    json_text_part(w, json_part_whole(ev->data));
-    json_text_close(w, '}');
+char *event_to_line(const struct event *ev, const char *id) {
+    struct json_text w;
+    char *data = json_dumps(ev->data, JSON_COMPACT), *line = NULL;
+    json_text_init(&w, LIMIT_JSON_ANSWER);
+    json_text_open(&w, '{');
+    if (id != NULL) {
+        json_text_key(&w, "id");
+        json_text_string(&w, id);
+    }
+    json_text_key(&w, "object");
+    json_text_string(&w, "fine_tuning.job.event");
+    json_text_key(&w, "created_at");
+    json_text_integer(&w, ev->created_at);
+    json_text_key(&w, "level");
+    json_text_string(&w, level_names[ev->level]);
+    json_text_key(&w, "message");
+    json_text_string(&w, ev->message);
+    json_text_key(&w, "type");
+    json_text_string(&w, type_names[ev->type]);
+    json_text_key(&w, "data");
+    json_text_part(&w, json_part_whole(data != NULL ? data : "{}"));
+    json_text_close(&w, '}');
+    free(data);
+    return json_text_take(&w, &line, NULL) == ERR_OK ? line : xstrdup("{}");
 }
 
-char *event_to_line(const struct event *ev, const char *id) {
-    json_t *o = event_to_json(ev, id);
-    char *line = json_dumps(o, JSON_COMPACT);
-    json_decref(o);
-    return line != NULL ? line : xstrdup("{}");
+/* A line begins with its "object", so the id goes before that. */
+void event_write(struct json_text *w, const char *id, const char *line, size_t len) {
+    json_text_open(w, '{');
+    json_text_add(w, "\"id\":\"");
+    json_text_add(w, id);
+    json_text_add(w, "\",");
+    json_text_part(w, (struct json_part){.at = line + 1, .len = len - 1});
 }
 
 static int index_of(const char *const *names, int count, const char *name) {

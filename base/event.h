@@ -38,17 +38,11 @@ const char *event_type_name(enum event_type type);
 
 /* A new JSON object in the API's shape (with id if id is not NULL); the caller decrefs. */
 json_t *event_to_json(const struct event *ev, const char *id);
-/* A stored event, whose strings are borrowed. data: the JSON text of an object. */
-struct event_text {
-    int64_t created_at;
-    enum event_level level;
-    enum event_type type;
-    const char *message, *data;
-};
-/* The object that event_to_json makes. */
-void event_write(struct json_text *w, const char *id, const struct event_text *ev);
-/* The same as one line of JSON without the newline; the caller frees. */
+/* The same as one line of JSON without the newline; the caller frees. In a message that is not
+ * UTF-8 every byte above 127 becomes '?'. */
 char *event_to_line(const struct event *ev, const char *id);
+/* What event_to_line makes with an id, of the line without one. */
+void event_write(struct json_text *w, const char *id, const char *line, size_t len);
 /* The way back, from a parsed object. ev needs event_clear after ERR_OK only. */
 enum err event_from_json(const json_t *object, struct event *ev, struct err_msg *em) NODISCARD;
 

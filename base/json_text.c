@@ -145,8 +145,8 @@ enum err json_text_take(struct json_text *w, char **text, struct err_msg *em) {
 }
 
 /* Where n more bytes go, or NULL. */
-static char *room_for(struct json_text *w, size_t n) {
-    if (w->full || buf_reserve(&w->out, n) != ERR_OK) {
+static inline char *room_for(struct json_text *w, size_t n) {
+    if (w->full || (n >= w->out.cap - w->out.len && buf_reserve(&w->out, n) != ERR_OK)) {
         w->full = true;
         return NULL;
     }
@@ -199,8 +199,21 @@ void json_text_close(struct json_text *w, char bracket) {
 }
 
 void json_text__key(struct json_text *w, const char *name, size_t len) {
-    put_piece(w, name, len, true);
-    put(w, ":", 1);
+    char *to = room_for(w, len + 4);
+    if (to == NULL)
+        return;
+    if (w->comma)
+        *to++ = ',';
+    *to++ = '"';
+    to = (char *)memcpy(to, name, len) + len;
+    *to++ = '"';
+    *to++ = ':';
+    added(w, to);
+    w->comma = false;
+}
+
+void json_text__add(struct json_text *w, const char *text, size_t len) {
+    put(w, text, len);
     w->comma = false;
 }
 
@@ -221,19 +234,22 @@ static void put_foreign(struct json_text *w, const char *text) {
     free(own);
 }
 
+/* What stands in a string as it is: ASCII but for controls, quotes and backslashes. */
+static const bool plain[256] = {
+    [' '] = true, [0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7f] = true};
+
 void json_text_string(struct json_text *w, const char *text) {
     if (text == NULL) {
         json_text_null(w);
         return;
     }
     size_t n = 0;
-    for (unsigned char c; (c = (unsigned char)text[n]) != '\0'; n++) {
-        if (c < 0x20 || c == '"' || c == '\\' || c >= 0x80) {
-            put_foreign(w, text);
-            return;
-        }
-    }
-    put_piece(w, text, n, true);
+    while (plain[(unsigned char)text[n]])
+        n++;
+    if (text[n] == '\0')
+        put_piece(w, text, n, true);
+    else
+        put_foreign(w, text);
 }
 
 void json_text_integer(struct json_text *w, int64_t value) {

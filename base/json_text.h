@@ -53,16 +53,23 @@ void json_text_real(struct json_text *w, double value); /* not finite: null */
 void json_text_bool(struct json_text *w, bool value);
 void json_text_null(struct json_text *w);
 void json_text_part(struct json_text *w, struct json_part p); /* as it is; none: null */
+/* Text that may stand here, with the commas it needs; a value follows that needs none before it. */
+static inline void json_text_add(struct json_text *w, const char *text);
 /* A value that was written before: len bytes of the text. */
 void json_text_repeat(struct json_text *w, size_t from, size_t len);
 
 /* ---- private -------------------------------------------------------------------------------- */
 
 void json_text__key(struct json_text *w, const char *name, size_t len);
+void json_text__add(struct json_text *w, const char *text, size_t len);
 
 /* Here, so that the length of a literal is known when it is compiled. */
 static inline void json_text_key(struct json_text *w, const char *name) {
     json_text__key(w, name, strlen(name));
+}
+
+static inline void json_text_add(struct json_text *w, const char *text) {
+    json_text__add(w, text, strlen(text));
 }
 
 #endif

@@ -56,8 +56,9 @@
 #define LIMIT_MIME_TYPE 255
 #define LIMIT_WEBHOOKS 16 /* endpoints of a project */
 #define LIMIT_WEBHOOK_URL 2048
-#define LIMIT_WORK_THREADS 4 /* of libuv's, that read and join uploads at a time */
-#define LIMIT_PAGE 10000     /* rows of one list page */
+#define LIMIT_WORK_THREADS 4        /* of libuv's, that read and join uploads at a time */
+#define LIMIT_PAGE 10000            /* rows of one list page */
+#define LIMIT_JOB_TEXTS (64u << 20) /* bytes of the texts of ended jobs that are kept in memory */
 #define LIMIT_METADATA_PAIRS 16
 #define LIMIT_METADATA_KEY 64
 #define LIMIT_METADATA_VALUE 512

@@ -33,28 +33,26 @@ void feed_changed(struct feed *f) {
     f->at_end = false;
 }
 
-static enum err add_event(struct buf *text, const struct event_row *row) {
+struct block_text {
+    struct buf text;
+    int64_t last; /* number of the last event in it */
+    bool asked;   /* there was an event */
+};
+
+/* As many events as a block takes. */
+static bool add_event(void *arg, const struct event_row *row) {
+    struct block_text *b = arg;
     struct json_text w;
     char *line = NULL;
+    b->asked = true;
     json_text_init(&w, BLOCK_MAX);
-    event_write(&w, row->id, &row->event);
-    enum err e = json_text_take(&w, &line, NULL);
-    if (e == ERR_OK)
-        e = buf_addf(text, "id: %s\ndata: %s\n\n", row->id, line);
+    event_write(&w, row->id, row->line, row->len);
+    bool fits = json_text_take(&w, &line, NULL) == ERR_OK &&
+                buf_addf(&b->text, "id: %s\ndata: %s\n\n", row->id, line) == ERR_OK;
     free(line);
-    return e;
-}
-
-/* The text of as many of the rows as a block takes; clears the rows. *last: number of the last. */
-static void write_rows(struct event_row *rows, int n, struct buf *text, int64_t *last) {
-    bool room = true;
-    for (int i = 0; i < n; i++) {
-        room = room && text->len < ENOUGH && add_event(text, &rows[i]) == ERR_OK;
-        if (room)
-            *last = rows[i].seq;
-        event_row_clear(&rows[i]);
-    }
-    free(rows);
+    if (fits)
+        b->last = row->seq;
+    return fits && b->text.len < ENOUGH;
 }
 
 static void keep(struct feed *f, struct feed_block *b) {
@@ -67,24 +65,20 @@ static void keep(struct feed *f, struct feed_block *b) {
 /* Reads the events after a number from the store; *out NULL: there are none. */
 static enum err read_block(struct feed *f, int64_t after_seq, struct feed_block **out,
                            struct err_msg *em) {
-    struct event_row *rows = NULL;
-    struct buf text;
-    int n = 0;
+    struct block_text b = {.last = after_seq};
     f->queries++;
-    enum err e = store_event_after(f->store, f->job_id, after_seq, PAGE, &rows, &n, em);
-    if (e != ERR_OK || n == 0)
+    buf_init(&b.text, BLOCK_MAX);
+    enum err e = store_event_after(f->store, f->job_id, after_seq, PAGE, add_event, &b, em);
+    if (e == ERR_OK && b.asked && b.last == after_seq)
+        e = err_set(em, ERR_LIMIT, "an event is larger than a stream's buffer");
+    if (e != ERR_OK || !b.asked) {
+        buf_clear(&b.text);
         return e;
-    int64_t last = after_seq;
-    buf_init(&text, BLOCK_MAX);
-    write_rows(rows, n, &text, &last);
-    if (last == after_seq) {
-        buf_clear(&text);
-        return err_set(em, ERR_LIMIT, "an event is larger than a stream's buffer");
     }
     *out = xcalloc(1, sizeof **out);
-    **out =
-        (struct feed_block){.users = 1, .after_seq = after_seq, .last_seq = last, .len = text.len};
-    (*out)->text = buf_take(&text);
+    **out = (struct feed_block){
+        .users = 1, .after_seq = after_seq, .last_seq = b.last, .len = b.text.len};
+    (*out)->text = buf_take(&b.text);
     keep(f, *out);
     return ERR_OK;
 }

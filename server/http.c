@@ -267,7 +267,7 @@ enum err http_open(struct server *s, struct http_address *at, struct http **out,
         return err_set(em, ERR_IO, "libmicrohttpd cannot start on %s", at->text);
     }
     at->fd = -1; /* the daemon's now */
-    enum err e = pump_open(&h->pump, &s->loop, h->daemon, em);
+    enum err e = pump_open(&h->pump, &s->loop, h->daemon, s->store, em);
     if (e != ERR_OK) {
         MHD_stop_daemon(h->daemon);
         free(h);

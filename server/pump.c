@@ -27,7 +27,9 @@ void pump_run(struct pump *p) {
     }
     p->running = true;
     log_hold();
+    store_share_reads(p->store, true);
     (void)MHD_run(p->daemon);
+    store_share_reads(p->store, false);
     log_release();
     p->running = false;
     arm(p);
@@ -52,8 +54,9 @@ void pump_wake(struct pump *p) {
         (void)uv_timer_start(&p->timer, on_timer, 0, LONGEST_PAUSE_MS);
 }
 
-enum err pump_open(struct pump *p, uv_loop_t *loop, struct MHD_Daemon *daemon, struct err_msg *em) {
-    *p = (struct pump){.daemon = daemon};
+enum err pump_open(struct pump *p, uv_loop_t *loop, struct MHD_Daemon *daemon, struct store *store,
+                   struct err_msg *em) {
+    *p = (struct pump){.daemon = daemon, .store = store};
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
     if (info == NULL || info->epoll_fd < 0)
         return err_set(em, ERR_UNSUPPORTED, "libmicrohttpd has no epoll descriptor");

@@ -31,6 +31,13 @@ static const struct {
     {"PRAGMA wal_autocheckpoint = 1000", "PRAGMA wal_autocheckpoint", "1000"},
 };
 
+/* One thread uses SQLite, so it needs no locks, nor a count of its memory. In vain where SQLite has
+ * been used before: then it keeps them. */
+static void set_up_library(void) {
+    (void)sqlite3_config(SQLITE_CONFIG_SINGLETHREAD);
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static enum err first_text(struct store *s, const char *sql, char **out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     *out = NULL;
@@ -161,6 +168,7 @@ enum err store_open(const char *data_dir, struct store **out, struct err_msg *em
     if (sodium_init() < 0)
         return err_set(em, ERR_BUG, "libsodium cannot start");
     struct store *s = xcalloc(1, sizeof *s);
+    set_up_library();
     s->lock_fd = -1;
     s->dir = xstrdup(data_dir);
     enum err e = file_make_dirs(data_dir, em);

@@ -29,6 +29,10 @@ enum err store_begin(struct store *s, struct err_msg *em) NODISCARD; /* BEGIN IM
 enum err store_commit(struct store *s, struct err_msg *em) NODISCARD;
 void store_rollback(struct store *s);
 
+/* From share to !share the reads have one transaction, which a change ends: it is cheaper than one
+ * for each. To be ended soon, since it keeps the write-ahead log from being folded in. */
+void store_share_reads(struct store *s, bool share);
+
 /* Another number after every change of a row: what was read before is what would be read now as
  * long as this stays the same. */
 int64_t store_version(const struct store *s);
@@ -129,11 +133,16 @@ enum err store_job_last_of(struct store *s, const char *model, struct job_row *o
 /* The first job after row after_seq whose id ends with these eight characters. */
 enum err store_job_by_end(struct store *s, const char *end, int64_t after_seq, struct job_row *out,
                           struct err_msg *em) NODISCARD;
+/* The numbers of a page of jobs (new array). metadata: object of key/value pairs a job must have,
+ * JSON null for jobs without any, or NULL. */
+enum err store_job_page(struct store *s, const char *project, const json_t *metadata,
+                        const struct page *page, int64_t **seqs, int *n, bool *more,
+                        struct err_msg *em) NODISCARD;
 /* A job as it is shown: what is stored as JSON stays text, as in job_row, or NULL. */
 struct job_text {
     const char *id, *project, *model, *training_file, *validation_file, *fine_tuned_model;
     const char *request, *resolved, *progress, *error, *result_files;
-    const char *data; /* as store_job_data; NULL in a list */
+    const char *data; /* as store_job_data, where it was asked for */
     int64_t seq;
     enum job_status status;
     bool cancel_requested, pause_requested;
@@ -142,13 +151,13 @@ struct job_text {
     int64_t queue_position; /* jobs that are claimed before it; -1: it is not queued */
     char *memory;           /* of all its strings */
 };
-void job_text_clear(struct job_text *j);
-enum err store_job_text(struct store *s, const char *project, const char *id, struct job_text *out,
-                        struct err_msg *em) NODISCARD;
-/* metadata: object of key/value pairs a job must have, JSON null for jobs without any, or NULL. */
-enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
-                        const struct page *page, struct job_text **rows, int *n, bool *more,
-                        struct err_msg *em) NODISCARD;
+/* The n jobs of these numbers, which rise or fall and are of one project. whole: with data. */
+enum err store_job_texts(struct store *s, const int64_t *seqs, int n, bool whole,
+                         struct job_text **rows, struct err_msg *em) NODISCARD;
+void job_text_free(struct job_text *rows, int n); /* rows NULL: nothing */
+/* changed (NULL: nobody any more) is told the number of each job of which anything that is shown
+ * may have changed, also if that is then rolled back. It may not use the store. */
+void store_watch_jobs(struct store *s, void (*changed)(void *arg, int64_t seq), void *arg);
 
 /* ---- whose turn it is (store_fair.c says the rule) ---- */
 /* The next job to be validated, which stays as it is, and whose project has had its turn; the next
@@ -240,28 +249,30 @@ enum err store_permission_delete(struct store *s, const char *checkpoint, const 
 
 struct event_row {
     char id[STORE_ID_SIZE];
-    int64_t seq; /* per job, from 1, without gaps */
-    struct event_text event;
-    char *memory; /* of the event's strings */
+    int64_t seq;      /* per job, from 1, without gaps */
+    const char *line; /* as event_to_line without an id */
+    size_t len;
 };
-void event_row_clear(struct event_row *e);
+/* Is given one event after another, each good until it returns; it may not use the store. false:
+ * that is enough. */
+typedef bool store_event_reader(void *arg, const struct event_row *row);
 /* step > 0: a metrics event of that step; one of a step already stored (an attempt repeated it) is
  * dropped and *seq is 0. The step itself, its Fast Forward stage and its evaluation count apart. */
 enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
                          int64_t *seq, struct err_msg *em) NODISCARD;
 /* ERR_NOT_FOUND: no such job of the project, or (with param "after") no such event. */
 enum err store_event_list(struct store *s, const char *project, const char *job_id,
-                          const struct page *page, struct event_row **rows, int *n, bool *more,
+                          const struct page *page, store_event_reader *read, void *arg, bool *more,
                           struct err_msg *em) NODISCARD;
 /* Oldest first, seq > after_seq: what a stream reads. */
 enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,
-                           struct event_row **rows, int *n, struct err_msg *em) NODISCARD;
+                           store_event_reader *read, void *arg, struct err_msg *em) NODISCARD;
 /* seq of an event id of this job; ERR_NOT_FOUND. */
 enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
                          struct err_msg *em) NODISCARD;
 /* The metrics events of one optimizer step (a few at most). */
 enum err store_event_at_step(struct store *s, const char *job_id, int64_t step,
-                             struct event_row **rows, int *n, struct err_msg *em) NODISCARD;
+                             store_event_reader *read, void *arg, struct err_msg *em) NODISCARD;
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 

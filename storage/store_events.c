@@ -1,4 +1,7 @@
-/* store_events: the events of a job, numbered from 1 without gaps.
+/* store_events: the events of a job, numbered from 1 without gaps, as the JSON they are shown as.
+ *
+ * The key of a row is its job's number and its own in one integer, job << 32 | number, so a page is
+ * a few neighbouring rows wherever it begins.
  *
  * The id of an event is computed, not stored: "ftevent-", the first 16 random characters of the
  * job's id, and the event's number in 8 base-36 digits. So an id is found by seeking its number and
@@ -16,7 +19,9 @@
 #define JOB_PREFIX "ftjob-"
 #define JOB_PART 16
 #define NUMBER_PART 8
-#define NUMBER_END 2821109907456 /* 36^8 */
+#define NUMBER_END 0x100000000 /* 32 bits, which 8 digits can say */
+#define FIRST "(?1 << 32)"
+#define LAST "(?1 << 32 | 0xffffffff)"
 
 static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -31,31 +36,30 @@ static enum kind kind_of(const struct event *ev) {
     return json_object_get(ev->data, "train_loss") != NULL ? KIND_STEP : KIND_EVALUATION;
 }
 
-void event_row_clear(struct event_row *e) {
-    free(e->memory);
-    *e = (struct event_row){0};
+enum { ID_HEAD = sizeof PREFIX - 1 + JOB_PART };
+
+/* All of an id but its number, in the place for one. */
+static void put_head(const char *job_id, char id[STORE_ID_SIZE]) {
+    (void)snprintf(id, STORE_ID_SIZE, PREFIX "%-*.*s", JOB_PART, JOB_PART,
+                   job_id + strlen(JOB_PREFIX));
 }
 
-static void make_id(const char *job_id, int64_t seq, char id[STORE_ID_SIZE]) {
-    char number[NUMBER_PART + 1];
-    number[NUMBER_PART] = '\0';
+static void put_number(int64_t seq, char id[STORE_ID_SIZE]) {
+    id[ID_HEAD + NUMBER_PART] = '\0';
     for (int i = NUMBER_PART - 1; i >= 0; i--, seq /= 36)
-        number[i] = digits[seq % 36];
-    (void)snprintf(id, STORE_ID_SIZE, PREFIX "%.*s%s", JOB_PART, job_id + strlen(JOB_PREFIX),
-                   number);
+        id[ID_HEAD + i] = digits[seq % 36];
 }
 
 /* The number in an id of this job's events; 0 if it is none. */
 static int64_t number_of(const char *job_id, const char *id) {
-    size_t head = strlen(PREFIX) + JOB_PART;
     char mine[STORE_ID_SIZE];
     if (strncmp(job_id, JOB_PREFIX, strlen(JOB_PREFIX)) != 0)
         return 0;
-    make_id(job_id, 0, mine);
-    if (strlen(id) != head + NUMBER_PART || strncmp(id, mine, head) != 0)
+    put_head(job_id, mine);
+    if (strlen(id) != ID_HEAD + NUMBER_PART || strncmp(id, mine, ID_HEAD) != 0)
         return 0;
     int64_t seq = 0;
-    for (const char *p = id + head; *p != '\0'; p++) {
+    for (const char *p = id + ID_HEAD; *p != '\0'; p++) {
         const char *digit = strchr(digits, *p);
         if (digit == NULL)
             return 0;
@@ -64,9 +68,25 @@ static int64_t number_of(const char *job_id, const char *id) {
     return seq;
 }
 
+/* 0: it has none. */
 static enum err last_number(struct store *s, int64_t job_seq, int64_t *seq, struct err_msg *em) {
-    return store__integer(s, em, seq, "SELECT coalesce(max(seq), 0) FROM events WHERE job_seq = ?1",
-                          "i", job_seq);
+    *seq = 0;
+    enum err e = store__integer(s, em, seq,
+                                "SELECT place & 0xffffffff FROM events WHERE place BETWEEN " FIRST
+                                " AND " LAST " ORDER BY place DESC LIMIT 1",
+                                "i", job_seq);
+    return e == ERR_NOT_FOUND ? ERR_OK : e;
+}
+
+static enum err insert_event(struct store *s, int64_t place, const struct event *ev, int64_t step,
+                             int *changes, struct err_msg *em) {
+    char *line = event_to_line(ev, NULL);
+    enum err e = store__run(s, em, changes,
+                            "INSERT INTO events(place, step, kind, line) VALUES (?, ?, ?, ?) "
+                            "ON CONFLICT(place >> 32, step, kind) WHERE step > 0 DO NOTHING",
+                            "iiis", place, step, (int64_t)kind_of(ev), line);
+    free(line);
+    return e;
 }
 
 enum err store_event_add(struct store *s, const char *job_id, const struct event *ev, int64_t step,
@@ -80,15 +100,10 @@ enum err store_event_add(struct store *s, const char *job_id, const struct event
     e = store__job_seq(s, job_id, &job_seq, em);
     if (e == ERR_OK)
         e = last_number(s, job_seq, &last, em);
-    if (e == ERR_OK && last + 1 >= NUMBER_END)
+    if (e == ERR_OK && last + 1 >= NUMBER_END - 1)
         e = err_set(em, ERR_LIMIT, "job %s has too many events", job_id);
     if (e == ERR_OK)
-        e = store__run(s, em, &changes,
-                       "INSERT INTO events(job_seq, seq, created_at, level, type, step, kind, "
-                       "message, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                       "ON CONFLICT(job_seq, step, kind) WHERE step > 0 DO NOTHING",
-                       "iiiiiiisj", job_seq, last + 1, ev->created_at, (int64_t)ev->level,
-                       (int64_t)ev->type, step, (int64_t)kind_of(ev), ev->message, ev->data);
+        e = insert_event(s, job_seq << 32 | (last + 1), ev, step, &changes, em);
     e = store__end(s, e, em);
     if (e == ERR_OK && changes > 0)
         *seq = last + 1;
@@ -105,54 +120,46 @@ enum err store__event_note(struct store *s, const char *job_id, const char *text
     return e;
 }
 
-static void read_row(sqlite3_stmt *q, const char *job_id, struct event_row *out) {
-    *out = (struct event_row){.seq = sqlite3_column_int64(q, 0)};
-    out->event = (struct event_text){
-        .created_at = sqlite3_column_int64(q, 1),
-        .level = (enum event_level)sqlite3_column_int(q, 2),
-        .type = (enum event_type)sqlite3_column_int(q, 3),
-    };
-    const char **const texts[] = {&out->event.message, &out->event.data};
-    out->memory = store__texts(q, 4, texts, 2);
-    make_id(job_id, out->seq, out->id);
-}
-
-static enum err read_list(struct store *s, sqlite3_stmt *q, const char *job_id, int64_t wanted,
-                          struct event_row **rows, int *n, bool *more, struct err_msg *em) {
+/* Shows the rows of q, most of them at most. *more: there was another one. */
+static enum err read_rows(struct store *s, sqlite3_stmt *q, const char *job_id, int64_t most,
+                          store_event_reader *read, void *arg, bool *more, struct err_msg *em) {
+    struct event_row out;
     bool row = true;
-    enum err e = ERR_OK;
-    while ((e = store__next(s, q, &row, em)) == ERR_OK && row) {
-        if (*n == wanted - 1) {
-            *more = true;
+    put_head(job_id, out.id);
+    for (int64_t n = 0;; n++) {
+        enum err e = store__next(s, q, &row, em);
+        if (e != ERR_OK || !row)
+            return e;
+        if (n == most)
+            break;
+        out.seq = sqlite3_column_int64(q, 0) & (NUMBER_END - 1);
+        put_number(out.seq, out.id);
+        out.line = (const char *)sqlite3_column_text(q, 1);
+        out.len = (size_t)sqlite3_column_bytes(q, 1);
+        if (!read(arg, &out)) {
             sqlite3_reset(q);
             return ERR_OK;
         }
-        *rows = store__grow(*rows, *n, sizeof **rows);
-        read_row(q, job_id, &(*rows)[(*n)++]);
     }
-    for (int i = 0; e != ERR_OK && i < *n; i++)
-        event_row_clear(&(*rows)[i]);
-    if (e != ERR_OK) {
-        free(*rows);
-        *rows = NULL;
-        *n = 0;
-    }
-    return e;
+    *more = true;
+    sqlite3_reset(q);
+    return ERR_OK;
 }
 
-#define FIELDS "SELECT seq, created_at, level, type, message, data FROM events "
-#define LIST FIELDS "WHERE job_seq = ?1 AND "
+#define FIELDS "SELECT place, line FROM events "
 
 /* The page of the job job_seq, whose id is job_id. */
 static enum err list(struct store *s, const char *job_id, int64_t job_seq, int64_t from,
-                     bool ascending, int64_t wanted, struct event_row **rows, int *n, bool *more,
+                     bool ascending, int64_t most, store_event_reader *read, void *arg, bool *more,
                      struct err_msg *em) {
     sqlite3_stmt *q = NULL;
     enum err e = store__query(s, em, &q,
-                              ascending ? LIST "seq > ?2 ORDER BY seq ASC LIMIT ?3"
-                                        : LIST "seq < ?2 ORDER BY seq DESC LIMIT ?3",
-                              "iii", job_seq, from, wanted);
-    return e == ERR_OK ? read_list(s, q, job_id, wanted, rows, n, more, em) : e;
+                              ascending ? FIELDS "WHERE place > (?1 << 32 | ?2) AND place <= " LAST
+                                                 " ORDER BY place ASC LIMIT ?3"
+                                        : FIELDS "WHERE place < (?1 << 32 | ?2) AND place > " FIRST
+                                                 " ORDER BY place DESC LIMIT ?3",
+                              "iii", job_seq, from, most + 1);
+    return e == ERR_OK ? read_rows(s, q, job_id, most, read, arg, more, em) : e;
 }
 
 /* The number that an id of this job's events stands for. */
@@ -170,31 +177,25 @@ static enum err number_in(struct store *s, const char *job_id, int64_t job_seq,
 }
 
 enum err store_event_list(struct store *s, const char *project, const char *job_id,
-                          const struct page *page, struct event_row **rows, int *n, bool *more,
+                          const struct page *page, store_event_reader *read, void *arg, bool *more,
                           struct err_msg *em) {
-    int64_t job_seq = 0, from = page->ascending ? 0 : INT64_MAX;
-    *rows = NULL;
-    *n = 0;
+    int64_t job_seq = 0, from = page->ascending ? 0 : NUMBER_END - 1;
     *more = false;
     enum err e = store_job_number(s, project, job_id, &job_seq, em);
     if (e == ERR_OK && page->after != NULL)
         e = number_in(s, job_id, job_seq, page->after, &from, em);
     if (e != ERR_OK)
         return e;
-    return list(s, job_id, job_seq, from, page->ascending, store__page_rows(page), rows, n, more,
-                em);
+    return list(s, job_id, job_seq, from, page->ascending, store__page_rows(page) - 1, read, arg,
+                more, em);
 }
 
 enum err store_event_after(struct store *s, const char *job_id, int64_t after_seq, int limit,
-                           struct event_row **rows, int *n, struct err_msg *em) {
+                           store_event_reader *read, void *arg, struct err_msg *em) {
     bool more = false;
     int64_t job_seq = 0;
-    *rows = NULL;
-    *n = 0;
     enum err e = store__job_seq(s, job_id, &job_seq, em);
-    if (e != ERR_OK)
-        return e;
-    return list(s, job_id, job_seq, after_seq, true, (int64_t)limit + 1, rows, n, &more, em);
+    return e == ERR_OK ? list(s, job_id, job_seq, after_seq, true, limit, read, arg, &more, em) : e;
 }
 
 enum err store_event_seq(struct store *s, const char *job_id, const char *event_id, int64_t *seq,
@@ -205,17 +206,15 @@ enum err store_event_seq(struct store *s, const char *job_id, const char *event_
 }
 
 enum err store_event_at_step(struct store *s, const char *job_id, int64_t step,
-                             struct event_row **rows, int *n, struct err_msg *em) {
+                             store_event_reader *read, void *arg, struct err_msg *em) {
     int64_t job_seq = 0;
     sqlite3_stmt *q = NULL;
     bool more = false;
-    *rows = NULL;
-    *n = 0;
     enum err e = store__job_seq(s, job_id, &job_seq, em);
     if (e == ERR_OK)
         e = store__query(s, em, &q,
-                         FIELDS "INDEXED BY events_step WHERE job_seq = ?1 AND step = ?2 AND "
-                                "step > 0 AND type = 1",
-                         "ii", job_seq, step);
-    return e == ERR_OK ? read_list(s, q, job_id, INT32_MAX, rows, n, &more, em) : e;
+                         FIELDS "INDEXED BY events_step WHERE place >> 32 = ?1 AND step = ?2 AND "
+                                "step > 0 AND kind <> ?3",
+                         "iii", job_seq, step, (int64_t)KIND_MESSAGE);
+    return e == ERR_OK ? read_rows(s, q, job_id, INT32_MAX, read, arg, &more, em) : e;
 }

@@ -19,8 +19,11 @@ struct store {
     sqlite3 *db;
     int lock_fd;
     char *dir;
-    bool has_reserve; /* see store_reserve.c */
-    int depth;        /* open transactions: BEGIN and the savepoints inside it */
+    bool has_reserve;    /* see store_reserve.c */
+    int depth;           /* open transactions: BEGIN and the savepoints inside it */
+    bool shares, shared; /* see store_share_reads; a transaction for reads is open */
+    void (*job_changed)(void *arg, int64_t seq); /* see store_watch_jobs */
+    void *job_changed_arg;
     int n_statements;
     struct {
         const char *sql; /* compared by address: always a string literal */
@@ -58,6 +61,8 @@ json_t *store__json(sqlite3_stmt *q, int column);
 
 void store__id(sqlite3_stmt *q, int column, char id[STORE_ID_SIZE]);
 
+/* Ends the transaction that reads share, before a change. */
+enum err store__end_reads(struct store *s, struct err_msg *em) NODISCARD;
 /* Commits if e is ERR_OK, else rolls back; returns the outcome. Ends what store_begin began. */
 enum err store__end(struct store *s, enum err e, struct err_msg *em) NODISCARD;
 

@@ -1,24 +1,19 @@
-/* store_job_text: jobs as they are shown, one or in pages. */
+/* store_job_text: which jobs a page has, and jobs as they are shown. */
 #include "storage/store_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "storage/store_jobs.h"
 
-/* In the order of read_text. data stands in a table of its own; pages leave it out. */
-#define COLUMNS(data)                                                                              \
-    "SELECT jobs.id, jobs.project, model, training_file, validation_file, fine_tuned_model, "      \
-    "request, resolved, progress, error, result_files, " data ", jobs.seq, status, "               \
+/* In the order of read_text. data stands in a table of its own. */
+#define ONE(data)                                                                                  \
+    "SELECT id, project, model, training_file, validation_file, fine_tuned_model, "                \
+    "request, resolved, progress, error, result_files, " data ", seq, status, "                    \
     "cancel_requested, pause_requested, created_at, started_at, finished_at, estimated_finish, "   \
-    "seed, priority, attempt, trained_tokens FROM "
-#define ONE COLUMNS("(SELECT data FROM job_data WHERE job_seq = jobs.seq)") "jobs "
-#define LISTED COLUMNS("NULL")
-
-void job_text_clear(struct job_text *j) {
-    free(j->memory);
-    *j = (struct job_text){0};
-}
+    "seed, priority, attempt, trained_tokens FROM jobs WHERE seq = ?1"
+#define DATA "(SELECT data FROM job_data WHERE job_seq = jobs.seq)"
 
 static void read_text(sqlite3_stmt *q, struct job_text *j) {
     const char **const texts[] = {&j->id,
@@ -52,20 +47,48 @@ static void read_text(sqlite3_stmt *q, struct job_text *j) {
     j->memory = store__texts(q, 0, texts, N);
 }
 
-enum err store_job_text(struct store *s, const char *project, const char *id, struct job_text *out,
-                        struct err_msg *em) {
-    sqlite3_stmt *q = NULL;
-    *out = (struct job_text){0};
-    enum err e = store__one(s, em, &q, ONE "WHERE id = ?1 AND project = ?2", "ss", id, project);
-    if (e == ERR_NOT_FOUND)
-        return store__job_not_found(id, em);
-    if (e != ERR_OK)
-        return e;
-    read_text(q, out);
-    sqlite3_reset(q);
-    e = store__job_positions(s, out, 1, em);
-    if (e != ERR_OK)
-        job_text_clear(out);
+/* SQLite's hook tells of every changed row that has a number; job_data's is its job's. */
+static void on_change(void *arg, int operation, const char *database, const char *table,
+                      sqlite3_int64 row) {
+    const struct store *s = arg;
+    (void)operation;
+    (void)database;
+    if (strcmp(table, "jobs") == 0 || strcmp(table, "job_data") == 0)
+        s->job_changed(s->job_changed_arg, row);
+}
+
+void store_watch_jobs(struct store *s, void (*changed)(void *arg, int64_t seq), void *arg) {
+    s->job_changed = changed;
+    s->job_changed_arg = arg;
+    (void)sqlite3_update_hook(s->db, changed != NULL ? on_change : NULL, s);
+}
+
+void job_text_free(struct job_text *rows, int n) {
+    for (int i = 0; rows != NULL && i < n; i++)
+        free(rows[i].memory);
+    free(rows);
+}
+
+enum err store_job_texts(struct store *s, const int64_t *seqs, int n, bool whole,
+                         struct job_text **rows, struct err_msg *em) {
+    enum err e = ERR_OK;
+    *rows = xcalloc((size_t)n + 1, sizeof **rows);
+    for (int i = 0; i < n && e == ERR_OK; i++) {
+        sqlite3_stmt *q = NULL;
+        e = store__one(s, em, &q, whole ? ONE(DATA) : ONE("NULL"), "i", seqs[i]);
+        if (e == ERR_NOT_FOUND)
+            e = err_set(em, ERR_BUG, "there is no job of number %lld", (long long)seqs[i]);
+        if (e != ERR_OK)
+            break;
+        read_text(q, &(*rows)[i]);
+        sqlite3_reset(q);
+    }
+    if (e == ERR_OK)
+        e = store__job_positions(s, *rows, n, em);
+    if (e != ERR_OK) {
+        job_text_free(*rows, n);
+        *rows = NULL;
+    }
     return e;
 }
 
@@ -76,21 +99,22 @@ static enum err cursor_of(struct store *s, const char *project, const struct pag
     *seq = page->ascending ? 0 : INT64_MAX;
     if (page->after == NULL)
         return ERR_OK;
-    enum err e = store__integer(s, em, seq, "SELECT seq FROM jobs WHERE id = ?1 AND project = ?2",
+    enum err e = store__integer(s, em, seq,
+                                "SELECT seq FROM jobs INDEXED BY jobs_named "
+                                "WHERE id = ?1 AND project = ?2",
                                 "ss", page->after, project);
     return e == ERR_NOT_FOUND
                ? err_set_param(em, e, "after", "Could not find fine tune: %s", page->after)
                : e;
 }
 
-#define LIST_ALL LISTED "jobs WHERE project = ?1 "
-#define LIST_PLAIN LISTED "jobs WHERE project = ?1 AND has_metadata = 0 "
+#define LIST_ALL "SELECT seq FROM jobs WHERE project = ?1 "
+#define LIST_PLAIN "SELECT seq FROM jobs WHERE project = ?1 AND has_metadata = 0 "
 /* ?4, ?5: one of the wanted pairs, in whose index the page is sought; ?6: all of them, checked job
  * by job. */
 #define LIST_TAGGED                                                                                \
-    LISTED                                                                                         \
-    "job_metadata AS tag CROSS JOIN jobs "                                                         \
-    "ON jobs.seq = tag.job_seq WHERE tag.project = ?1 AND tag.key = ?4 AND tag.value = ?5 AND "    \
+    "SELECT job_seq FROM job_metadata AS tag "                                                     \
+    "WHERE tag.project = ?1 AND tag.key = ?4 AND tag.value = ?5 AND "                              \
     "NOT EXISTS (SELECT 1 FROM json_each(?6) AS want WHERE NOT EXISTS "                            \
     "(SELECT 1 FROM job_metadata m WHERE m.project = ?1 AND m.key = want.key AND "                 \
     "m.value = want.value AND m.job_seq = tag.job_seq)) "
@@ -116,46 +140,39 @@ static enum err start_list(struct store *s, const char *project, const json_t *m
                         json_string_value(json_object_iter_value(first)), metadata);
 }
 
-static void clear_rows(struct job_text **rows, int *n) {
-    for (int i = 0; i < *n; i++)
-        job_text_clear(&(*rows)[i]);
-    free(*rows);
-    *rows = NULL;
-    *n = 0;
-}
-
-static enum err read_list(struct store *s, sqlite3_stmt *q, int64_t wanted, struct job_text **rows,
-                          int *n, bool *more, struct err_msg *em) {
+static enum err read_numbers(struct store *s, sqlite3_stmt *q, int64_t most, int64_t **seqs, int *n,
+                             bool *more, struct err_msg *em) {
     bool row = true;
     enum err e = ERR_OK;
     while ((e = store__next(s, q, &row, em)) == ERR_OK && row) {
-        if (*n == wanted - 1) {
+        if (*n == most) {
             *more = true;
             sqlite3_reset(q);
             return ERR_OK;
         }
-        *rows = store__grow(*rows, *n, sizeof **rows);
-        read_text(q, &(*rows)[(*n)++]);
+        *seqs = store__grow(*seqs, *n, sizeof **seqs);
+        (*seqs)[(*n)++] = sqlite3_column_int64(q, 0);
     }
     return e;
 }
 
-enum err store_job_list(struct store *s, const char *project, const json_t *metadata,
-                        const struct page *page, struct job_text **rows, int *n, bool *more,
+enum err store_job_page(struct store *s, const char *project, const json_t *metadata,
+                        const struct page *page, int64_t **seqs, int *n, bool *more,
                         struct err_msg *em) {
     int64_t seq = 0;
     sqlite3_stmt *q = NULL;
-    *rows = NULL;
+    *seqs = NULL;
     *n = 0;
     *more = false;
     enum err e = cursor_of(s, project, page, &seq, em);
     if (e == ERR_OK)
         e = start_list(s, project, metadata, page, seq, &q, em);
     if (e == ERR_OK)
-        e = read_list(s, q, store__page_rows(page), rows, n, more, em);
-    if (e == ERR_OK)
-        e = store__job_positions(s, *rows, *n, em);
-    if (e != ERR_OK)
-        clear_rows(rows, n);
+        e = read_numbers(s, q, store__page_rows(page) - 1, seqs, n, more, em);
+    if (e != ERR_OK) {
+        free(*seqs);
+        *seqs = NULL;
+        *n = 0;
+    }
     return e;
 }

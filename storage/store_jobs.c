@@ -161,7 +161,9 @@ enum err store_job_get(struct store *s, const char *project, const char *id, str
 
 enum err store_job_number(struct store *s, const char *project, const char *id, int64_t *seq,
                           struct err_msg *em) {
-    enum err e = store__integer(s, em, seq, "SELECT seq FROM jobs WHERE id = ?1 AND project = ?2",
+    enum err e = store__integer(s, em, seq,
+                                "SELECT seq FROM jobs INDEXED BY jobs_named "
+                                "WHERE id = ?1 AND project = ?2",
                                 "ss", id, project);
     return e == ERR_NOT_FOUND ? store__job_not_found(id, em) : e;
 }

@@ -3,9 +3,16 @@
  * PRAGMA user_version counts the steps done. A step, once released, is never edited: a change is a
  * new step. Numbers of rows (seq) give every list its order, so a page is a seek in an index
  * whatever its position. jobs.status holds enum job_status, uploads.status enum upload_status;
- * events.kind tells apart the events of one step (see store_events.c).
+ * events.kind tells apart the events of one step (see store_events.c). The function json_string is
+ * there for the steps alone.
  */
 #include "storage/store_internal.h"
+
+#include <stdlib.h>
+
+#include "base/json_text.h"
+#include "base/limits.h"
+#include "base/log.h"
 
 #define APPLICATION_ID 0x66667764 /* "ffwd" */
 
@@ -183,8 +190,38 @@ static const char *const steps[] = {
     "  ELSE 'cancelled' END, new.id, new.finished_at, new.finished_at"
     " FROM webhook_endpoints WHERE project = new.project AND disabled_at = 0"
     " AND (events >> (new.status - 4)) & 1; END;",
+
+    /* Events as the text they are shown as, under one number each (see store_events.c): rows this
+     * long in a table without row numbers make a deep tree. */
+    "CREATE TABLE event_lines ("
+    " place INTEGER PRIMARY KEY, step INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " line TEXT NOT NULL) STRICT;"
+    "INSERT INTO event_lines SELECT job_seq << 32 | seq, step, kind,"
+    " '{\"object\":\"fine_tuning.job.event\",\"created_at\":' || created_at || ',\"level\":\"' ||"
+    " CASE level WHEN 0 THEN 'info' WHEN 1 THEN 'warn' ELSE 'error' END || '\",\"message\":' ||"
+    " json_string(message) || ',\"type\":\"' || CASE type WHEN 0 THEN 'message' ELSE 'metrics' END "
+    "||"
+    " '\",\"data\":' || data || '}' FROM events ORDER BY job_seq, seq;"
+    "DROP TABLE events;"
+    "ALTER TABLE event_lines RENAME TO events;"
+    "CREATE UNIQUE INDEX events_step ON events(place >> 32, step, kind) WHERE step > 0;"
+    /* Finds a project's job without its row, which is long. */
+    "CREATE INDEX jobs_named ON jobs(id, project);",
 };
 enum { VERSION = sizeof steps / sizeof steps[0] };
+
+/* Text as a string of JSON, as json_text writes it. */
+static void json_string_of(sqlite3_context *context, int n, sqlite3_value **values) {
+    struct json_text w;
+    char *text = NULL;
+    (void)n;
+    json_text_init(&w, LIMIT_JSON_ANSWER);
+    json_text_string(&w, (const char *)sqlite3_value_text(values[0]));
+    if (json_text_take(&w, &text, NULL) == ERR_OK)
+        sqlite3_result_text(context, text, -1, free);
+    else
+        sqlite3_result_error_toobig(context);
+}
 
 static enum err step_up(struct store *s, int from, struct err_msg *em) {
     char set_version[96];
@@ -214,7 +251,13 @@ enum err store__migrate(struct store *s, struct err_msg *em) {
                        "%s/ffwd.db has schema version %lld, this program knows up to %d: start the "
                        "newer program it was written by",
                        s->dir, (long long)version, (int)VERSION);
-    for (int v = (int)version; e == ERR_OK && v < VERSION; v++)
+    if (sqlite3_create_function(s->db, "json_string", 1, SQLITE_UTF8 | SQLITE_DIRECTONLY, NULL,
+                                json_string_of, NULL, NULL) != SQLITE_OK)
+        return store__error(s, "json_string", em);
+    for (int v = (int)version; e == ERR_OK && v < VERSION; v++) {
+        if (version > 0)
+            log_info("store.migrate", "from=%d to=%d", v, v + 1);
         e = step_up(s, v, em);
+    }
     return e;
 }

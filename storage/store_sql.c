@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 static enum err code_of(int rc) {
@@ -49,6 +50,42 @@ static enum err prepare(struct store *s, const char *sql, sqlite3_stmt **out, st
     return ERR_OK;
 }
 
+/* ---- reads that share a transaction --------------------------------------------------------- */
+
+static enum err run_plain(struct store *s, const char *sql, struct err_msg *em) {
+    sqlite3_stmt *q = NULL;
+    enum err e = prepare(s, sql, &q, em);
+    if (e == ERR_OK && sqlite3_step(q) != SQLITE_DONE)
+        e = store__error(s, sql, em);
+    sqlite3_reset(q);
+    return e;
+}
+
+static enum err begin_reads(struct store *s, struct err_msg *em) {
+    if (!s->shares || s->shared || s->depth > 0)
+        return ERR_OK;
+    enum err e = run_plain(s, "BEGIN DEFERRED", em);
+    s->shared = e == ERR_OK;
+    return e;
+}
+
+enum err store__end_reads(struct store *s, struct err_msg *em) {
+    if (!s->shared)
+        return ERR_OK;
+    s->shared = false;
+    /* After some errors SQLite has ended it itself. */
+    return sqlite3_get_autocommit(s->db) ? ERR_OK : run_plain(s, "END", em);
+}
+
+void store_share_reads(struct store *s, bool share) {
+    struct err_msg ignored = ERR_MSG_INIT;
+    s->shares = share;
+    if (!share && store__end_reads(s, &ignored) != ERR_OK)
+        log_error("store.reads", "%s", ignored.text);
+}
+
+/* ---- statements ----------------------------------------------------------------------------- */
+
 static int bind_text(sqlite3_stmt *q, int at, const char *text) {
     if (text == NULL)
         return sqlite3_bind_null(q, at);
@@ -85,7 +122,9 @@ enum err store__query(struct store *s, struct err_msg *em, sqlite3_stmt **q, con
                       const char *types, ...) {
     va_list values;
     va_start(values, types);
-    enum err e = query_va(s, em, q, sql, types, values);
+    enum err e = begin_reads(s, em);
+    if (e == ERR_OK)
+        e = query_va(s, em, q, sql, types, values);
     va_end(values);
     return e;
 }
@@ -108,7 +147,9 @@ static enum err first_row(struct store *s, sqlite3_stmt *q, struct err_msg *em) 
 
 static enum err one_va(struct store *s, struct err_msg *em, sqlite3_stmt **q, const char *sql,
                        const char *types, va_list values) {
-    enum err e = query_va(s, em, q, sql, types, values);
+    enum err e = begin_reads(s, em);
+    if (e == ERR_OK)
+        e = query_va(s, em, q, sql, types, values);
     return e == ERR_OK ? first_row(s, *q, em) : e;
 }
 
@@ -140,7 +181,9 @@ enum err store__run(struct store *s, struct err_msg *em, int *changes, const cha
     sqlite3_stmt *q = NULL;
     va_list values;
     va_start(values, types);
-    enum err e = query_va(s, em, &q, sql, types, values);
+    enum err e = store__end_reads(s, em);
+    if (e == ERR_OK)
+        e = query_va(s, em, &q, sql, types, values);
     va_end(values);
     bool row = true;
     while (e == ERR_OK && row)

@@ -34,15 +34,15 @@ def fill(data, jobs, events):
     db.execute(f"{NUMBERS} INSERT INTO job_data SELECT {last} + i, d.data"
                " FROM n, job_data d WHERE d.job_seq = ?", (jobs, pattern))
     # An event of the pattern is repeated under new numbers and steps.
-    own = {"job_seq": f"{last} + i", "seq": "k", "step": "k", "kind": "0"}
+    own = {"place": f"({last} + i) << 32 | k", "step": "k", "kind": "0"}
     names = columns(db, "events")
     values = ", ".join(own.get(name, f"p.{name}") for name in names)
-    number, = db.execute("SELECT seq FROM events WHERE job_seq = ? AND type = 1 LIMIT 1",
-                         (pattern,)).fetchone()
+    place, = db.execute("SELECT place FROM events WHERE place >> 32 = ? AND step > 0 LIMIT 1",
+                        (pattern,)).fetchone()
     db.execute(f"{NUMBERS}, m(k) AS (VALUES (1) UNION ALL SELECT k + 1 FROM m WHERE k < ?)"
                f" INSERT INTO events({', '.join(names)}) SELECT {values}"
-               " FROM n CROSS JOIN m, events p WHERE p.job_seq = ? AND p.seq = ?",
-               (jobs, events, pattern, number))
+               " FROM n CROSS JOIN m, events p WHERE p.place = ?",
+               (jobs, events, place))
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()

@@ -84,6 +84,31 @@ Test(event, survives_the_way_through_a_line) {
     free(line);
 }
 
+Test(event, line_is_what_jansson_writes) {
+    struct event ev;
+    struct json_text w;
+    event_init(&ev, EVENT_ERROR, EVENT_MESSAGE, "a \"b\"\\ \n\x1b\x7f \xc3\xa9",
+               json_pack("{s:f, s:[s]}", "x", 0.1, "y", "z"));
+    for (int k = 0; k < 2; k++) {
+        const char *id = k == 0 ? NULL : "ftevent-1";
+        json_t *object = event_to_json(&ev, id);
+        char *want = json_dumps(object, JSON_COMPACT), *got = event_to_line(&ev, id);
+        cr_expect_str_eq(got, want);
+        json_decref(object);
+        free(want);
+        free(got);
+    }
+    char *line = event_to_line(&ev, NULL), *want = event_to_line(&ev, "ftevent-1"), *got = NULL;
+    json_text_init(&w, 1 << 16);
+    event_write(&w, "ftevent-1", line, strlen(line));
+    cr_assert_eq(json_text_take(&w, &got, NULL), ERR_OK);
+    cr_expect_str_eq(got, want);
+    free(line);
+    free(want);
+    free(got);
+    event_clear(&ev);
+}
+
 Test(event, that_is_malformed_is_refused) {
     const char *const bad[] = {
         "{}",

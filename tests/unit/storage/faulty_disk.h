@@ -10,6 +10,7 @@
 #define FFWD_TESTS_STORAGE_FAULTY_DISK_H
 
 #include <sqlite3.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* Operations until the fault; 0 or less: none. */

@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "storage/blobs.h"
-#include "storage/store.h"
+#include "storage/store_internal.h"
 
 static char *dir;
 static struct store *store;
@@ -111,6 +111,56 @@ static inline int64_t add_step(const char *job, int64_t step, const char *data) 
     cr_assert_eq(store_event_add(store, job, &ev, step, &seq, &em), ERR_OK, "%s", em.text);
     event_clear(&ev);
     return seq;
+}
+
+/* Events as they were read. */
+#define MOST_SEEN 64
+static struct event_seen {
+    char id[STORE_ID_SIZE];
+    int64_t seq;
+    char line[512];
+} events_seen[MOST_SEEN];
+static int n_events_seen;
+
+static inline bool see(void *arg, const struct event_row *row) {
+    (void)arg;
+    cr_assert_lt(n_events_seen, MOST_SEEN);
+    struct event_seen *to = &events_seen[n_events_seen++];
+    cr_assert_lt(row->len, sizeof to->line);
+    cr_assert_eq(strlen(row->line), row->len);
+    (void)snprintf(to->id, sizeof to->id, "%s", row->id);
+    (void)snprintf(to->line, sizeof to->line, "%s", row->line);
+    to->seq = row->seq;
+    return true;
+}
+
+static inline int see_after(const char *job, int64_t after_seq, int limit) {
+    n_events_seen = 0;
+    cr_assert_eq(store_event_after(store, job, after_seq, limit, see, NULL, NULL), ERR_OK);
+    return n_events_seen;
+}
+
+/* One page of jobs. */
+static inline enum err list_jobs(const char *project, const json_t *metadata,
+                                 const struct page *page, struct job_text **rows, int *n,
+                                 bool *more, struct err_msg *em) {
+    int64_t *seqs = NULL;
+    *rows = NULL;
+    enum err e = store_job_page(store, project, metadata, page, &seqs, n, more, em);
+    if (e == ERR_OK)
+        e = store_job_texts(store, seqs, *n, false, rows, em);
+    free(seqs);
+    return e;
+}
+
+/* The first column of the first row; the caller frees. */
+static inline char *first_text(const char *sql) {
+    sqlite3_stmt *q = NULL;
+    cr_assert_eq(sqlite3_prepare_v2(store->db, sql, -1, &q, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_step(q), SQLITE_ROW);
+    char *text = store__text(q, 0);
+    sqlite3_finalize(q);
+    return text;
 }
 
 #endif

@@ -1,8 +1,6 @@
 /* Whose turn it is: fair between projects, and positions that say what will happen. */
 #include "tests/unit/storage/fixture.h"
 
-#include "storage/store_internal.h"
-
 TestSuite(fair, .init = set_up, .fini = tear_down);
 
 static void queued(const char *project, int64_t priority, char id[STORE_ID_SIZE]) {
@@ -142,16 +140,15 @@ static int predict(char (*ids)[STORE_ID_SIZE]) {
         struct job_text *rows = NULL;
         bool more = false;
         int n = 0;
-        cr_assert_eq(store_job_list(store, names[p], NULL, &page, &rows, &n, &more, NULL), ERR_OK);
+        cr_assert_eq(list_jobs(names[p], NULL, &page, &rows, &n, &more, NULL), ERR_OK);
         for (int i = 0; i < n; i++) {
             cr_expect_eq(rows[i].queue_position >= 0, rows[i].status == JOB_QUEUED);
             if (rows[i].status == JOB_QUEUED) {
                 total++;
                 (void)snprintf(ids[rows[i].queue_position], STORE_ID_SIZE, "%s", rows[i].id);
             }
-            job_text_clear(&rows[i]);
         }
-        free(rows);
+        job_text_free(rows, n);
     }
     return total;
 }

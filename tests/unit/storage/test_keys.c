@@ -1,5 +1,4 @@
 /* API keys: shown once, stored as a hash, valid until revoked. */
-#include "storage/store_internal.h"
 #include "tests/unit/storage/fixture.h"
 
 TestSuite(keys, .init = set_up, .fini = tear_down);

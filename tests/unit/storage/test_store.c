@@ -1,27 +1,17 @@
-/* Opening, locking, versions of the schema, transactions, a full disk. */
+/* Opening, locking, transactions, the cost of a page, a full disk. */
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "storage/store_internal.h"
 #include "storage/store_uploads.h"
 #include "tests/unit/storage/fixture.h"
 
 TestSuite(store, .init = set_up, .fini = tear_down);
 
-static char *pragma(const char *sql) {
-    sqlite3_stmt *q = NULL;
-    cr_assert_eq(sqlite3_prepare_v2(store->db, sql, -1, &q, NULL), SQLITE_OK);
-    cr_assert_eq(sqlite3_step(q), SQLITE_ROW);
-    char *text = store__text(q, 0);
-    sqlite3_finalize(q);
-    return text;
-}
-
 static void expect_pragma(const char *name, const char *want) {
-    char *sql = xasprintf("PRAGMA %s", name), *got = pragma(sql);
+    char *sql = xasprintf("PRAGMA %s", name), *got = first_text(sql);
     cr_expect_str_eq(got, want, "%s is %s", name, got);
     free(got);
     free(sql);
@@ -56,130 +46,42 @@ Test(store, second_opener_is_refused_until_the_first_closes) {
     reopen();
 }
 
-Test(store, version_0_is_migrated_and_reopening_changes_nothing) {
-    char *first = pragma("SELECT group_concat(sql, ';') FROM sqlite_schema");
-    char *version = pragma("PRAGMA user_version");
-    cr_expect_gt(atol(version), 0);
-    reopen();
-    char *second = pragma("SELECT group_concat(sql, ';') FROM sqlite_schema");
-    cr_expect_str_eq(first, second);
-    free(first);
-    free(second);
-    free(version);
-}
-
-/* The trigger as it was before endpoints had event types. */
-#define ENDED_BEFORE                                                                               \
-    "CREATE TRIGGER jobs_ended AFTER UPDATE OF status ON jobs"                                     \
-    " WHEN new.status >= 4 AND old.status < 4 BEGIN SELECT 1; END"
-
-/* Each version in between is what a server that was killed during its migration leaves. */
-Test(store, migration_goes_on_from_every_version) {
-    char *whole = pragma("SELECT group_concat(sql, ';') FROM (SELECT * FROM sqlite_schema "
-                         "ORDER BY name)");
-    char *version = pragma("PRAGMA user_version");
-    long last = strtol(version, NULL, 10);
-    static const char *const undo[] = {
-        "ALTER TABLE webhook_endpoints DROP COLUMN updated_at; DROP TRIGGER jobs_ended;"
-        "ALTER TABLE webhook_endpoints DROP COLUMN events;"
-        "ALTER TABLE webhook_endpoints DROP COLUMN name; " ENDED_BEFORE,
-        "DROP TRIGGER jobs_counted; DROP TRIGGER jobs_recounted; DROP TABLE job_counts",
-        "DROP TABLE job_data",
-        "DROP TRIGGER jobs_ended; DROP TABLE webhook_deliveries; DROP TABLE webhook_endpoints",
-        "DROP TABLE permissions; DROP INDEX jobs_end; DROP INDEX jobs_live_model;"
-        "DROP INDEX jobs_model_deleted;"
-        "ALTER TABLE jobs DROP COLUMN model_deleted",
-        "DROP TRIGGER jobs_moved; DROP TRIGGER jobs_added; DROP TABLE turns; DROP TABLE queue;"
-        "DROP INDEX jobs_waiting; CREATE INDEX jobs_queue ON "
-        "jobs(status, priority DESC, seq)",
-        "ALTER TABLE jobs DROP COLUMN pause_requested",
-        "DROP TABLE upload_parts; DROP TABLE uploads; DROP TRIGGER files_added;"
-        "DROP TRIGGER files_removed; DROP TABLE project_bytes; DROP INDEX files_content",
-        "DROP TABLE keys",
-        "DROP TABLE events",
-        "DROP TABLE job_metadata; DROP TABLE jobs",
-        "DROP TABLE files_deleted; DROP TABLE files"};
-    cr_assert_eq(last, 12, "a new step needs its undo here");
-    for (long v = last - 1; v >= 0; v--) {
-        for (long k = 0; k < last - v; k++)
-            cr_assert_eq(sqlite3_exec(store->db, undo[k], NULL, NULL, NULL), SQLITE_OK);
-        char *set = xasprintf("PRAGMA user_version = %ld", v);
-        cr_assert_eq(sqlite3_exec(store->db, set, NULL, NULL, NULL), SQLITE_OK);
-        free(set);
-        reopen();
-        char *again = pragma("SELECT group_concat(sql, ';') FROM (SELECT * FROM sqlite_schema "
-                             "ORDER BY name)");
-        cr_expect_str_eq(again, whole);
-        free(again);
-    }
-    free(whole);
-    free(version);
-}
-
-Test(store, newer_schema_is_refused) {
-    struct err_msg em = ERR_MSG_INIT;
-    cr_assert_eq(sqlite3_exec(store->db, "PRAGMA user_version = 999", NULL, NULL, NULL), SQLITE_OK);
-    store_close(store);
-    cr_expect_eq(store_open(dir, &store, &em), ERR_UNSUPPORTED);
-    cr_expect_not_null(strstr(em.text, "999"));
-    store = NULL;
-}
-
-Test(store, database_of_another_program_is_refused) {
-    cr_assert_eq(sqlite3_exec(store->db, "PRAGMA application_id = 1", NULL, NULL, NULL), SQLITE_OK);
-    store_close(store);
-    cr_expect_eq(store_open(dir, &store, NULL), ERR_UNSUPPORTED);
-    store = NULL;
-}
-
-Test(store, damaged_database_is_refused) {
-    char *path = xasprintf("%s/ffwd.db", dir);
-    store_close(store);
-    store = NULL;
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    cr_assert_geq(fd, 0);
-    for (off_t at = 4096; at < 40960; at += 64)
-        cr_assert_eq(pwrite(fd, "damage damage damage", 20, at), 20);
-    close(fd);
-    cr_expect_neq(store_open(dir, &store, NULL), ERR_OK);
-    store = NULL;
-    free(path);
-}
-
-/* Where the events are, of which a server has millions: looked at only after a crash. */
-static void damage_events(const char *path) {
+/* Seen by somebody else. */
+static int64_t jobs_on_disk(void) {
     sqlite3 *db = NULL;
     sqlite3_stmt *q = NULL;
-    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
-    cr_assert_eq(sqlite3_prepare_v2(db, "SELECT rootpage FROM sqlite_schema WHERE name = 'events'",
-                                    -1, &q, NULL),
-                 SQLITE_OK);
+    char *path = xasprintf("%s/ffwd.db", dir);
+    cr_assert_eq(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    cr_assert_eq(sqlite3_prepare_v2(db, "SELECT count(*) FROM jobs", -1, &q, NULL), SQLITE_OK);
     cr_assert_eq(sqlite3_step(q), SQLITE_ROW);
-    off_t at = (off_t)(sqlite3_column_int(q, 0) - 1) * 4096;
+    int64_t n = sqlite3_column_int64(q, 0);
     sqlite3_finalize(q);
     sqlite3_close(db);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    cr_assert_eq(pwrite(fd, "damage damage damage", 20, at), 20);
-    close(fd);
+    free(path);
+    return n;
 }
 
-Test(store, damaged_events_are_found_after_a_crash_and_else_when_read) {
-    char id[STORE_ID_SIZE], *path = xasprintf("%s/ffwd.db", dir);
-    char *log = xasprintf("%s/ffwd.db-wal", dir);
-    struct event_row *rows = NULL;
-    int n = 0;
+Test(store, reads_share_a_transaction_that_a_change_ends) {
+    char id[STORE_ID_SIZE];
+    int64_t waiting = 0;
     add_job("p", "file-x", 0, NULL, id);
-    store_close(store);
-    damage_events(path);
-    cr_assert_eq(store_open(dir, &store, NULL), ERR_OK);
-    cr_expect_eq(store_event_after(store, id, 0, 5, &rows, &n, NULL), ERR_IO);
+    store_share_reads(store, true);
     cr_expect_eq(status_of(id), JOB_VALIDATING);
-    store_close(store);
-    cr_assert_eq(file_write(log, "x", 1, NULL), ERR_OK);
-    cr_expect_eq(store_open(dir, &store, NULL), ERR_IO);
-    store = NULL;
-    free(log);
-    free(path);
+    cr_expect_eq(sqlite3_get_autocommit(store->db), 0, "a transaction is open");
+    add_job("p", "file-x", 0, NULL, id);
+    cr_expect_eq(jobs_on_disk(), 2);
+    cr_assert_eq(store_job_waiting(store, "p", &waiting, NULL), ERR_OK);
+    cr_expect_eq(waiting, 2);
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    add_job("p", "file-x", 0, NULL, id);
+    cr_expect_eq(status_of(id), JOB_VALIDATING);
+    store_rollback(store);
+    cr_expect_eq(jobs_on_disk(), 2);
+    cr_expect_eq(store_job_number(store, "p", id, &waiting, NULL), ERR_NOT_FOUND);
+    store_share_reads(store, false);
+    cr_expect_neq(sqlite3_get_autocommit(store->db), 0);
+    add_job("p", "file-x", 0, NULL, id);
+    cr_expect_eq(jobs_on_disk(), 3);
 }
 
 Test(store, rollback_undoes_and_commit_keeps) {
@@ -238,7 +140,6 @@ static void use_lists(const char *job, bool ascending) {
     struct page page = {.limit = 1, .ascending = ascending};
     struct file_row *files = NULL;
     struct job_text *jobs = NULL;
-    struct event_row *events = NULL;
     bool more = false;
     int n = 0;
     for (int k = 0; k < 2; k++) {
@@ -250,18 +151,14 @@ static void use_lists(const char *job, bool ascending) {
     }
     for (int k = 0; k < 3; k++) {
         json_t *filter = json_loads(filters[k], JSON_DECODE_ANY, NULL);
-        cr_assert_eq(store_job_list(store, "p", filter, &page, &jobs, &n, &more, NULL), ERR_OK);
-        for (int i = 0; i < n; i++)
-            job_text_clear(&jobs[i]);
-        free(jobs);
+        cr_assert_eq(list_jobs("p", filter, &page, &jobs, &n, &more, NULL), ERR_OK);
+        job_text_free(jobs, n);
         json_decref(filter);
     }
-    cr_assert_eq(store_event_list(store, "p", job, &page, &events, &n, &more, NULL), ERR_OK);
-    for (int i = 0; i < n; i++)
-        event_row_clear(&events[i]);
-    free(events);
-    cr_assert_eq(store_event_at_step(store, job, 1, &events, &n, NULL), ERR_OK);
-    cr_assert_eq(n, 0);
+    cr_assert_eq(store_event_list(store, "p", job, &page, see, NULL, &more, NULL), ERR_OK);
+    n_events_seen = 0;
+    cr_assert_eq(store_event_at_step(store, job, 1, see, NULL, NULL), ERR_OK);
+    cr_assert_eq(n_events_seen, 0);
 }
 
 static void use_permissions(void) {
@@ -383,7 +280,7 @@ Test(store, files_of_a_deleted_model_are_removed_at_the_next_start) {
 /* ---- a full disk ---------------------------------------------------------------------------- */
 
 static int64_t count(const char *sql) {
-    char *text = pragma(sql);
+    char *text = first_text(sql);
     int64_t n = strtoll(text, NULL, 10);
     free(text);
     return n;
@@ -392,9 +289,9 @@ static int64_t count(const char *sql) {
 /* The database may not grow: at some point a job cannot be added. What was told to be stored is
  * there, what was refused left nothing, and the store works again when there is room. */
 Test(store, full_disk_is_a_clean_error_without_half_rows) {
-    char *pages = pragma("PRAGMA page_count"), id[STORE_ID_SIZE];
+    char *pages = first_text("PRAGMA page_count"), id[STORE_ID_SIZE];
     char *sql = xasprintf("PRAGMA max_page_count = %ld", strtol(pages, NULL, 10) + 3);
-    free(pragma(sql));
+    free(first_text(sql));
     int64_t stored = 0;
     struct err_msg em = ERR_MSG_INIT;
     while (try_job("p", "file-x", 0, "{\"k\":\"v\"}", id, &em) == ERR_OK && stored < 100000)
@@ -405,7 +302,7 @@ Test(store, full_disk_is_a_clean_error_without_half_rows) {
     cr_expect_eq(count("SELECT count(*) FROM events"), 2 * stored);
     cr_expect_eq(count("SELECT count(*) FROM job_metadata"), stored);
     expect_pragma("integrity_check", "ok");
-    free(pragma("PRAGMA max_page_count = 1000000"));
+    free(first_text("PRAGMA max_page_count = 1000000"));
     add_job("p", "file-x", 0, NULL, id);
     cr_expect_eq(count("SELECT count(*) FROM jobs"), stored + 1);
     free(pages);
@@ -415,9 +312,9 @@ Test(store, full_disk_is_a_clean_error_without_half_rows) {
 Test(store, transaction_that_the_disk_ended_cannot_be_committed) {
     char id[STORE_ID_SIZE];
     struct err_msg em = ERR_MSG_INIT;
-    char *pages = pragma("PRAGMA page_count");
+    char *pages = first_text("PRAGMA page_count");
     char *sql = xasprintf("PRAGMA max_page_count = %ld", strtol(pages, NULL, 10) + 3);
-    free(pragma(sql));
+    free(first_text(sql));
     enum err e = ERR_OK;
     cr_assert_eq(store_begin(store, NULL), ERR_OK);
     for (int i = 0; i < 100000 && e == ERR_OK; i++)
@@ -425,7 +322,7 @@ Test(store, transaction_that_the_disk_ended_cannot_be_committed) {
     cr_expect_eq(e, ERR_NO_SPACE, "%s", em.text);
     store_rollback(store);
     cr_expect_eq(count("SELECT count(*) FROM jobs"), 0);
-    free(pragma("PRAGMA max_page_count = 1000000"));
+    free(first_text("PRAGMA max_page_count = 1000000"));
     add_job("p", "file-x", 0, NULL, id);
     cr_expect_eq(count("SELECT count(*) FROM jobs"), 1);
     free(pages);
@@ -447,14 +344,8 @@ static void write_until_killed(int fd) {
 }
 
 static void check_acknowledged(const char *id) {
-    struct event_row *rows = NULL;
-    int n = 0;
     cr_expect_eq(status_of(id), JOB_VALIDATING);
-    cr_assert_eq(store_event_after(store, id, 0, 10, &rows, &n, NULL), ERR_OK);
-    cr_expect_eq(n, 2);
-    for (int i = 0; i < n; i++)
-        event_row_clear(&rows[i]);
-    free(rows);
+    cr_expect_eq(see_after(id, 0, 10), 2);
 }
 
 /* Kills the writer `delay` microseconds after its first acknowledgements; then all that came
