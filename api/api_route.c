@@ -221,6 +221,16 @@ static void refuse(const struct api_request *req, int status, char *allowed,
     }
 }
 
+/* How many segments a route's paths have; 0: any number. Most routes are passed over by it. */
+static int segments_of(int route) {
+    static int known[N_ROUTES]; /* plus 1 */
+    if (known[route] == 0) {
+        const char *pattern = routes[route].pattern;
+        known[route] = 1 + (strstr(pattern, "...}") != NULL ? 0 : count_segments(pattern));
+    }
+    return known[route] - 1;
+}
+
 const struct api_route *api_route_find(const struct api_request *req, struct api_params *params,
                                        struct api_response *resp) {
     enum http_method method = req->method == HTTP_HEAD ? HTTP_GET : req->method;
@@ -230,7 +240,8 @@ const struct api_route *api_route_find(const struct api_request *req, struct api
     *params = (struct api_params){0};
     int status = split(path, &p);
     for (int i = 0; status == 0 && i < N_ROUTES && found == NULL; i++) {
-        if (!match(routes[i].pattern, &p, NULL))
+        int segments = segments_of(i);
+        if ((segments != 0 && segments != p.n) || !match(routes[i].pattern, &p, NULL))
             continue;
         if (routes[i].method == method)
             found = &routes[i];
