@@ -117,23 +117,45 @@ def load(build, port, targets, connections=CONNECTIONS, limit=0, body=None, seco
                                      preexec_fn=pin(LOAD)).stdout)
 
 
-def compare(build, server, paths, rounds=ROUNDS):
-    """Bare and ffwd-server in turn on the same answer. A path with an @ is another one each time."""
+def processor_us(pid):
+    """Processor time of a process's first thread so far: whoever else computes does not count."""
+    return int(open(f"/proc/{pid}/schedstat").read().split()[0]) / 1000
+
+
+def timed_load(build, process, port, targets, limit):
+    before = processor_us(process.pid)
+    got = load(build, port, targets, limit=limit)
+    return {**got, "cpu_us": (processor_us(process.pid) - before) / got["answered"]}
+
+
+def compare(build, server, paths, rounds=ROUNDS, limit=0):
+    """Bare and ffwd-server in turn on the same answer. A path with an @ is another one each time;
+    each round begins with other paths, so that what one round made known is no help to the next."""
     targets, answer = (os.path.join(server.temp, n) for n in ("targets", "answer"))
-    open(targets, "w").write("\n".join(paths) + "\n")
+
+    def begin(i):
+        at = i * len(paths) // rounds
+        open(targets, "w").write("\n".join(paths[at:] + paths[:at]) + "\n")
+        return targets
     open(answer, "wb").write(server.ask("GET", paths[0]))
     bare = subprocess.Popen([f"{build}/tests/bench/server/bare", answer], stdout=subprocess.PIPE,
                             text=True, preexec_fn=pin(SERVER))
     port = int(bare.stdout.readline())
-    got = [(load(build, port, targets), load(build, server.port, targets)) for _ in range(rounds)]
+    got = [(timed_load(build, bare, port, begin(i), limit),
+            timed_load(build, server.process, server.port, targets, limit)) for i in range(rounds)]
     bare.terminate()
     bare.wait()
 
     def middle(i, key):
         return round(statistics.median(r[i][key] for r in got), 3)
+
+    def ratio(of):
+        return round(statistics.median(of(f, b) for b, f in got), 3)
     return {"bytes": os.path.getsize(answer),
             "bare_per_second": middle(0, "per_second"), "per_second": middle(1, "per_second"),
-            "ratio": round(statistics.median(f["per_second"] / b["per_second"] for b, f in got), 3),
+            "ratio": ratio(lambda f, b: f["per_second"] / b["per_second"]),
+            "bare_cpu_us": middle(0, "cpu_us"), "cpu_us": middle(1, "cpu_us"),
+            "cpu_ratio": ratio(lambda f, b: b["cpu_us"] / f["cpu_us"]),
             "bare_p99_ms": middle(0, "p99_ms"), "p50_ms": middle(1, "p50_ms"),
             "p99_ms": middle(1, "p99_ms")}
 
@@ -185,7 +207,7 @@ def addresses(server, jobs, job):
     listed = json.loads(server.ask("GET", f"{PATH}/{job}/events?limit=1000"))["data"]
     event = listed[len(listed) // 2]["id"]
     last = listed[max(0, len(listed) - 21)]["id"]
-    once = jobs[::max(1, len(jobs) // 50000)]
+    once = jobs[::max(1, len(jobs) // 100000)]
     return {
         "job_again": [f"{PATH}/{job}"],
         "job_once": [f"{PATH}/{i}?ask=@" for i in once],
@@ -203,8 +225,12 @@ def measure(build, server, file, jobs, job, full):
     long_one = server.create(file, max_steps=1000000)
     server.wait(long_one, "running")
     server.give_trainer_its_cpu()
-    out = {name: compare(build, server, paths)
-           for name, paths in addresses(server, jobs, job).items()}
+    out = {}
+    if full:  # no job is in two of these pages, and none was shown before
+        pages = [f"{PATH}?limit=20&after={i}" for i in jobs[:-20:20]]
+        out["jobs_walk"] = compare(build, server, pages, limit=len(pages) // ROUNDS)
+    out |= {name: compare(build, server, paths)
+            for name, paths in addresses(server, jobs, job).items()}
     out["metrics_page"] = compare(build, server, ["/metrics?ask=@"], 1)
     if not full:
         out["dry_run"] = dry_run(server)

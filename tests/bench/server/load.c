@@ -228,9 +228,10 @@ int main(int argc, char **argv) {
     work(&l, all, n);
     double took = now() - l.counted_from;
     qsort(l.samples, l.n_samples, sizeof *l.samples, ascending);
-    (void)printf("{\"requests\":%zu,\"bad\":%zu,\"per_second\":%.1f,\"p50_ms\":%.3f,"
-                 "\"p99_ms\":%.3f,\"max_ms\":%.3f,\"bytes\":%zu}\n",
-                 l.n_samples, l.bad, (double)l.n_samples / took, quantile(&l, 0.5),
-                 quantile(&l, 0.99), quantile(&l, 1), l.bytes);
+    (void)printf(
+        "{\"requests\":%zu,\"answered\":%zu,\"bad\":%zu,\"per_second\":%.1f,\"p50_ms\":%.3f,"
+        "\"p99_ms\":%.3f,\"max_ms\":%.3f,\"bytes\":%zu}\n",
+        l.n_samples, l.answered, l.bad, (double)l.n_samples / took, quantile(&l, 0.5),
+        quantile(&l, 0.99), quantile(&l, 1), l.bytes);
     return l.bad > 0;
 }
