@@ -53,7 +53,8 @@ smaller_instruction_sets() {
     flags=" $(grep -m 1 '^flags' /proc/cpuinfo) "
     [[ $flags != *" avx512bw "* ]] || echo avx2
     [[ $flags != *" avx512_bf16 "* ]] || echo avx512
-    [[ $flags != *" amx_bf16 "* ]] || echo avx512_bf16
+    [[ $flags != *" avx512_fp16 "* ]] || echo avx512_bf16
+    [[ $flags != *" amx_bf16 "* ]] || echo avx512_fp16
 }
 
 # The AMX kernels with their tile instructions in C; not built with sanitizers.

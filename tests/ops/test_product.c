@@ -77,6 +77,30 @@ Test(product, blocks_agree_with_the_reference) {
         each_device(run_case, &cases[i]);
 }
 
+/* Rows in groups of 32 far apart in size: each group is as exact as if it were alone. */
+static void run_scaled(struct scene *s, const void *arg) {
+    enum { GROUPS = 3, ROWS = 32 * GROUPS, COLUMNS = 70, DEPTH = 200 };
+    struct mat x = scene_random(s, ROWS, DEPTH, 1.0, s->dtype), want = scene_mat(s, ROWS, COLUMNS);
+    struct mat w = scene_random(s, COLUMNS, DEPTH, ldexp(1.0, -40), s->dtype);
+    (void)arg;
+    for (int64_t i = 0; i < x.rows * x.cols; i++)
+        x.v[i] = ldexp(x.v[i], (int)(i / x.cols / 32) * 60 - 60);
+    ref_product(x, false, w, true, want, false);
+    struct product_setting r = {.c = cpu_of(s->dev), .p = {.n_terms = 1}};
+    r.p.out = scene_tensor(s, ROWS, COLUMNS, 0, s->dtype);
+    r.p.term[0] =
+        (struct product_term){operand_of(scene_put(s, x, 0, s->dtype)), weight(s, w), DEPTH};
+    team_run(r.c->team, 1, run_item, &r);
+    for (int64_t i = 0; i < GROUPS; i++) {
+        struct mat rows = {32, COLUMNS, want.v + i * 32 * COLUMNS};
+        scene_check_tensor(s, "rows", tensor_rows(r.p.out, i * 32, 32), rows, limit_of(s->dtype));
+    }
+}
+
+Test(product, range_is_that_of_f32) {
+    each_device(run_scaled, NULL);
+}
+
 /* Normalized error of a product whose operands span 2^-20 … 2^20. */
 static double error_of(enum cpu_product kind) {
     struct scene s = {.dtype = DTYPE_F32, .label = "exact", .random = 7};

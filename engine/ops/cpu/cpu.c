@@ -18,7 +18,8 @@
 #define ALIGNMENT 64
 #define PANEL_BYTES ((int64_t)1 << 20) /* of a second-level cache of 2 MiB, on AMX */
 #define HUGE_PAGE ((size_t)2 << 20)
-#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* by oneDNN, */
+#define PANEL_SCRATCH ((size_t)3 << 18)    /* of a panel, which a small model does not fill */
+#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* of a thread's products by oneDNN, */
 #define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
 
 static size_t round_up(size_t n, size_t unit) {
@@ -188,7 +189,7 @@ static size_t products_scratch(const struct cpu *c, const struct op_shapes *most
     if (!tiles_take(c->tiles, most->dtype))
         return PRODUCTS_SCRATCH;
     size_t tile = (size_t)(tallest_tile(c, most) * c->tile_cols) * sizeof(float);
-    return (size_t)c->panel_bytes + 2 * tile;
+    return PANEL_SCRATCH + 2 * tile;
 }
 
 /* What the large slots grow to, and what is seen in the others. */
@@ -404,6 +405,8 @@ static int64_t panel_bytes(void) {
  * number of threads. */
 static void choose_products(struct cpu *c, enum isa isa) {
     c->tiles = own_products(c, isa);
+    if (c->tiles == &tiles_avx512 && isa >= ISA_AVX512_FP16)
+        c->half_tiles = &tiles_fp16;
     if (!tiles_take(c->tiles, DTYPE_F32))
         c->primitives = primitives_new(team_size(c->team));
     if (c->tiles)

@@ -55,13 +55,14 @@ struct cpu {
     struct team *team;
     const struct kernels *k;
     enum cpu_product product;
-    struct primitives *primitives; /* NULL: not used */
-    const struct tiles *tiles;     /* tiles.h: our own products; NULL: not used */
-    bool native_bf16;              /* bf16 products in hardware */
-    bool pack_f32;                 /* f32 weights are packed for the primitives */
-    int64_t tile_rows, tile_cols;  /* largest tiles of a product; multiples of 64 */
-    int64_t panel_bytes;           /* of a packed right side that stays in the cache (tiles.h) */
-    struct cpu_scratch *scratch;   /* [threads + 1]; the last is shared by the workers of a run */
+    struct primitives *primitives;  /* NULL: not used */
+    const struct tiles *tiles;      /* tiles.h: our own products; NULL: not used */
+    const struct tiles *half_tiles; /* the same for results in bf16; NULL: tiles */
+    bool native_bf16;               /* bf16 products in hardware */
+    bool pack_f32;                  /* f32 weights are packed for the primitives */
+    int64_t tile_rows, tile_cols;   /* largest tiles of a product; multiples of 64 */
+    int64_t panel_bytes;            /* of a packed right side that stays in the cache (tiles.h) */
+    struct cpu_scratch *scratch;    /* [threads + 1]; the last is shared by the workers of a run */
 };
 
 static inline struct cpu *cpu_of(struct device *dev) {

@@ -7,8 +7,11 @@
 #include "engine/ops/cpu/processor.h"
 
 static const struct kernels *const tables[ISA_COUNT] = {
-    [ISA_BASE] = &kernels_base,     [ISA_AVX2] = &kernels_avx2,
-    [ISA_AVX512] = &kernels_avx512, [ISA_AVX512_BF16] = &kernels_avx512_bf16,
+    [ISA_BASE] = &kernels_base,
+    [ISA_AVX2] = &kernels_avx2,
+    [ISA_AVX512] = &kernels_avx512,
+    [ISA_AVX512_BF16] = &kernels_avx512_bf16,
+    [ISA_AVX512_FP16] = &kernels_avx512_fp16,
     [ISA_AMX] = &kernels_amx,
 };
 

@@ -17,7 +17,7 @@
 #include "engine/ops/ops.h"
 
 /* Instruction sets, each with all that comes before it. */
-enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AMX, ISA_COUNT };
+enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AVX512_FP16, ISA_AMX, ISA_COUNT };
 
 struct blocks; /* blocks.h */
 struct tiles;  /* tiles.h */
@@ -73,11 +73,11 @@ struct kernels {
 };
 
 extern const struct kernels kernels_base, kernels_avx2, kernels_avx512, kernels_avx512_bf16,
-    kernels_amx;
+    kernels_avx512_fp16, kernels_amx;
 
 /* The largest instruction set that this processor and system have, and that FFWD_CPU_ISA allows:
- * base, avx2, avx512, avx512_bf16 or amx. The variable exists so that every path can be tested on
- * the machine at hand. */
+ * base, avx2, avx512, avx512_bf16, avx512_fp16 or amx. The variable exists so that every path can
+ * be tested on the machine at hand. */
 enum isa isa_best(void);
 const char *isa_name(enum isa isa);
 const struct kernels *kernels_of(enum isa isa);

@@ -202,6 +202,9 @@ static void product(const struct tile_term *term, int n_terms, int planes, float
 
 const struct tiles tiles_amx = {.planes_f32 = TILE_PLANES,
                                 .planes_bf16 = 1,
+                                .holds_bf16 = true,
+                                .left = TILE_BYTES,
+                                .right = TILE_BYTES,
                                 .row = ROW * sizeof(uint16_t),
                                 .in_place = DTYPE_BF16,
                                 .begin = begin,

@@ -157,6 +157,8 @@ static void product(const struct tile_term *term, int n_terms, int planes, float
 
 const struct tiles tiles_avx512 = {.planes_f32 = 2,
                                    .planes_bf16 = 2,
+                                   .left = TILE_BYTES,
+                                   .right = TILE_BYTES,
                                    .row = ROW * sizeof(float),
                                    .in_place = DTYPE_F32,
                                    .begin = begin,

@@ -76,12 +76,13 @@ static bool processor_has(dnnl_cpu_isa_t isa) {
 }
 
 void primitives_limit(enum isa isa) {
-    static const dnnl_cpu_isa_t most[ISA_COUNT] = {[ISA_BASE] = dnnl_cpu_isa_sse41,
-                                                   [ISA_AVX2] = dnnl_cpu_isa_avx2,
-                                                   [ISA_AVX512] = dnnl_cpu_isa_avx512_core_vnni,
-                                                   [ISA_AVX512_BF16] =
-                                                       dnnl_cpu_isa_avx512_core_bf16,
-                                                   [ISA_AMX] = dnnl_cpu_isa_all};
+    static const dnnl_cpu_isa_t most[ISA_COUNT] = {
+        [ISA_BASE] = dnnl_cpu_isa_sse41,
+        [ISA_AVX2] = dnnl_cpu_isa_avx2,
+        [ISA_AVX512] = dnnl_cpu_isa_avx512_core_vnni,
+        [ISA_AVX512_BF16] = dnnl_cpu_isa_avx512_core_bf16,
+        [ISA_AVX512_FP16] = dnnl_cpu_isa_avx512_core_bf16,
+        [ISA_AMX] = dnnl_cpu_isa_all};
     (void)dnnl_set_max_cpu_isa(most[isa]); /* refused after the first product */
 }
 

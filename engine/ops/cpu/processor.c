@@ -20,5 +20,7 @@ enum isa processor_isa(void) {
         return ISA_AVX2;
     if (!__builtin_cpu_supports("avx512bf16"))
         return ISA_AVX512;
-    return __builtin_cpu_supports("amx-bf16") && tiles_permitted() ? ISA_AMX : ISA_AVX512_BF16;
+    if (__builtin_cpu_supports("amx-bf16") && tiles_permitted())
+        return ISA_AMX;
+    return __builtin_cpu_supports("avx512fp16") ? ISA_AVX512_FP16 : ISA_AVX512_BF16;
 }

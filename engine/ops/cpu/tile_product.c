@@ -30,6 +30,7 @@ struct run {
     const struct product *p;
     int64_t m, n;
     int planes;
+    int64_t left, right; /* bytes of a block */
     struct side side[PRODUCT_TERMS];
     float *sums; /* of blocks between chunks; NULL: not needed, or kept in out */
     int64_t sums_stride;
@@ -72,7 +73,7 @@ void tile_pack(const struct cpu *c, struct operand b, int64_t k, int64_t n, void
 
 static void pack_right(const struct run *r, struct side *s) {
     struct operand b = s->term->b;
-    int64_t size = r->planes * TILE_BYTES;
+    int64_t size = r->right;
     if (!s->packed) {
         s->right = (const char *)b.data + s->k0 / TILE_UNIT * TILE_BYTES;
         s->group = b.stride * (int64_t)sizeof(uint16_t);
@@ -91,7 +92,7 @@ static void pack_right(const struct run *r, struct side *s) {
 /* The left side's group of rows from `row` on. */
 static struct tile_term load_left(const struct run *r, const struct side *s, int64_t row) {
     struct operand a = s->term->a;
-    int64_t size = r->planes * TILE_BYTES;
+    int64_t size = r->left;
     int64_t element = (int64_t)dtype_size(a.dtype);
     if (s->direct && row + TILE_UNIT <= r->m)
         return (struct tile_term){.a = (const char *)a.data + (row * a.stride + s->k0) * element,
@@ -171,7 +172,7 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
     int64_t bytes = r->m <= NARROW && !t->b.tiled ? PANEL_BYTES_NARROW : r->c->panel_bytes;
-    int64_t most = bytes / (blocks(r->n) * TILE_BYTES * r->planes);
+    int64_t most = bytes / (blocks(r->n) * r->right);
     most = (most > 4 ? most : 4) * TILE_UNIT;
     struct tiling even = tiling_make(t->k, most, TILE_UNIT);
     return even.size;
@@ -184,12 +185,12 @@ static void prepare(struct run *r, int worker, int64_t length) {
         const struct product_term *t = &r->p->term[i];
         struct side *s = &r->side[i];
         int64_t k = i == 0 ? length : t->k;
-        size_t group = (size_t)(blocks(k) * r->planes) * TILE_BYTES;
         *s = (struct side){.term = t, .k = t->k};
         s->direct = t->a.dtype == r->t->in_place && !t->a.transposed && t->k % TILE_UNIT == 0;
-        s->left = cpu_scratch(r->c, worker, left[i], group);
+        s->left = cpu_scratch(r->c, worker, left[i], (size_t)(blocks(k) * r->left));
         if (!t->b.tiled)
-            s->packed = cpu_scratch(r->c, worker, right[i], group * (size_t)blocks(r->n));
+            s->packed =
+                cpu_scratch(r->c, worker, right[i], (size_t)(blocks(k) * blocks(r->n) * r->right));
     }
 }
 
@@ -197,7 +198,12 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
     struct run r = {.c = c, .t = c->tiles, .p = p, .m = p->out.rows, .n = p->out.cols, .planes = 1};
     if (r.m <= 0 || r.n <= 0)
         return;
-    r.planes = product_is_f32(p) ? r.t->planes_f32 : r.t->planes_bf16;
+    bool f32 = product_is_f32(p);
+    if (!f32 && p->out.dtype == DTYPE_BF16 && c->half_tiles)
+        r.t = c->half_tiles;
+    r.planes = f32 ? r.t->planes_f32 : r.t->planes_bf16;
+    r.left = r.planes * r.t->left;
+    r.right = r.planes * r.t->right;
     int64_t k = p->term[0].k, length = chunk_length(&r);
     prepare(&r, worker, length);
     if (length < k) {

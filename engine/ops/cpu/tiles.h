@@ -2,9 +2,10 @@
  *
  * What:    the inner functions of tile_product.c. A left matrix is packed in groups of 32 rows, a
  *          right one in groups of 32 columns; a group is a row of blocks of 32 x 32 along the
- *          shared dimension, zeros where the matrix ends. A block is one or more planes of
- *          TILE_BYTES. AMX: one plane is bf16; three are f32 as x = high + middle + low, each
- *          rounded to bf16. AVX-512: two planes are f32, widened.
+ *          shared dimension, zeros where the matrix ends. A block is one or more planes.
+ *          AMX: one plane is bf16; three are f32 as x = high + middle + low, each
+ *          rounded to bf16. AVX-512: two planes are f32, widened. AVX512-FP16: one plane is fp16,
+ *          scaled.
  * Owns:    nothing.
  * Threads: begin and end set up the calling thread; the rest are functions of their arguments.
  * Errors:  none.
@@ -54,11 +55,13 @@ struct tile_out {
 struct tiles {
     int planes_f32;      /* of a product of f32 matrices; 0: those are left to gemm.h */
     int planes_bf16;     /* of others */
-    int64_t row;         /* bytes of a packed block's row */
-    enum dtype in_place; /* left matrices of this type are read where they lie */
+    bool holds_bf16;     /* frozen matrices in bf16 are packed once */
+    int64_t left, right; /* bytes of a plane of a block of these matrices; multiples of 64 */
+    int64_t row;         /* bytes of a row of a left one */
+    enum dtype in_place; /* left matrices of this type are read where they lie; f16: none */
     void (*begin)(void);
     void (*end)(void);
-    /* dst: planes · TILE_BYTES. */
+    /* dst: as many planes of such a block. */
     void (*pack)(void *dst, const struct tile_block *b, enum tile_form form, int planes);
     /* c [32, 32], ldc floats between rows, = sum of the terms, or added to c; rows and columns that
      * do not matter may stay undefined. Three planes leave out what is below 2^-24 of a product. */
@@ -67,9 +70,8 @@ struct tiles {
     void (*finish)(const float *tile, int64_t ld, const struct tile_out *o);
 };
 
-/* Whether frozen matrices in bf16 are packed once, and rows in bf16 read where they lie. */
 static inline bool tiles_hold_bf16(const struct tiles *t) {
-    return t && t->planes_bf16 == 1;
+    return t && t->holds_bf16;
 }
 
 /* Whether products of matrices in this type are done by t, which may be NULL. */
@@ -77,6 +79,6 @@ static inline bool tiles_take(const struct tiles *t, enum dtype dtype) {
     return t && (dtype == DTYPE_F32 ? t->planes_f32 : t->planes_bf16) > 0;
 }
 
-extern const struct tiles tiles_amx, tiles_avx512;
+extern const struct tiles tiles_amx, tiles_avx512, tiles_fp16;
 
 #endif
