@@ -3,12 +3,14 @@
  * What:    a stage tells how long a step should have been: where the loss is lowest along it,
  *          whatever the rate was. After the first steps of a run that is two to three times as far
  *          as later, so half of it, and a quarter more, becomes the rate. Each later stage moves
- * the rate towards what it found, up or down, by its part in all stages so far, so that the rate is
- * their (geometric) mean. A rate that was found has no warm-up, holds until the last part of the
- * run and falls from there to 0. The automatic rate bounds how far a stage may go, and how far a
- * rate is raised. Where a step is many times longer than at the automatic rate and the loss clearly
- * lower at a part of it, that becomes the rate. Owns:    nothing. Threads: pure functions of plain
- * values. Errors:  none.
+ *          the rate towards what it found, up or down, by its part in all stages so far, so that
+ *          the rate is their (geometric) mean. A rate that was found has no warm-up, holds until
+ *          the last part of the run and falls from there to 0. The automatic rate bounds how far a
+ *          stage may go, and how far a rate is raised. Where a step is many times longer than at
+ *          the automatic rate and the loss clearly lower at a part of it, that becomes the rate.
+ * Owns:    nothing.
+ * Threads: pure functions of plain values.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_TRAIN_RATE_H
 #define FFWD_ENGINE_TRAIN_RATE_H
