@@ -2,7 +2,8 @@
  *
  * What:    struct run ties job, data, adapter, memory and state together. setup.c fills it, step.c
  *          and stage.c do the work of a step, restore.c saves and restores it, publish.c writes
- * what stays, run.c is the loop. Owns:    everything it opened; run_teardown frees it in any state.
+ *          what stays, run.c is the loop.
+ * Owns:    everything it opened; run_teardown frees it in any state.
  * Threads: the control thread.
  * Errors:  as job.h.
  */

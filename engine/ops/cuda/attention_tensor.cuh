@@ -1,8 +1,10 @@
 /* attention_tensor: attention on tensor cores, for bf16 and heads of 16, 32, 64 or 128.
  *
  * What:    tiles, and who takes this way instead of the plain one. A block of four warps works on
- * OWN rows of its own, 16 a warp, and walks tiles of other rows. Owns:    nothing. Threads: see
- * warp_matrix.cuh. Errors:  none.
+ *          OWN rows of its own, 16 a warp, and walks tiles of other rows.
+ * Owns:    nothing.
+ * Threads: see warp_matrix.cuh.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_OPS_CUDA_ATTENTION_TENSOR_CUH
 #define FFWD_ENGINE_OPS_CUDA_ATTENTION_TENSOR_CUH

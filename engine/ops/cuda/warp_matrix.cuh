@@ -1,11 +1,14 @@
 /* warp_matrix: products of small bf16 matrices by a whole warp, on tensor cores.
  *
  * What:    the PTX instructions mma.m16n8k16 and ldmatrix (PTX ISA, sections 9.7.14 and 9.7.15),
- * and how their operands lie in a tile of shared memory. With g = lane / 4 and t = lane % 4, a lane
- * holds of A [16, 16] the pairs (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8); of B [16, 8]
- * the pairs (2t, g), (2t + 8, g) down a column; of C [16, 8] the elements (g, 2t), (g, 2t + 1), (g
- * + 8, 2t), (g + 8, 2t + 1). Owns:    nothing. Threads: all lanes of a warp take part. Errors:
- * none. Rows of a tile begin on 16 bytes.
+ *          and how their operands lie in a tile of shared memory, whose rows begin on 16 bytes.
+ *          With g = lane / 4 and t = lane % 4, a lane holds
+ *          of A [16, 16] the pairs (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8);
+ *          of B [16, 8] the pairs (2t, g), (2t + 8, g) down a column;
+ *          of C [16, 8] the elements (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+ * Owns:    nothing.
+ * Threads: all lanes of a warp take part.
+ * Errors:  none.
  */
 #ifndef FFWD_ENGINE_OPS_CUDA_WARP_MATRIX_CUH
 #define FFWD_ENGINE_OPS_CUDA_WARP_MATRIX_CUH
