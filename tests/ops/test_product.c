@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 
+#include "engine/ops/cpu/linear.h"
 #include "engine/ops/cpu/product.h"
 #include "tests/ops/support/reference.h"
 #include "tests/ops/support/scene.h"
@@ -134,4 +135,36 @@ Test(product, f32_is_as_exact_as_f32) {
     double best = error_of(CPU_PRODUCT_BEST), plain = error_of(CPU_PRODUCT_PLAIN);
     cr_log_info("error of the best product %.2e, of the plain one %.2e", best, plain);
     cr_assert_lt(best, 1.5 * plain, "%g; plain C: %g", best, plain);
+}
+
+/* Tiles of up to 64 rows are summed in another order, so that there may be some is for the rows
+ * alone to say, not for the threads. */
+static void check_row_tiles(const struct cpu *c, enum dtype dtype, int64_t rows, int64_t columns) {
+    char weight = 0;
+    const struct linear lin = {.weight = &weight, .dtype = dtype};
+    const struct tiling t = row_tiles(c, &lin, rows, columns);
+    int64_t at = 0;
+    for (int64_t i = 0; i < t.count; i++) {
+        cr_assert_eq(tiling_first(&t, i), at);
+        cr_assert_gt(tiling_count(&t, i), packs_at_use(c, &lin) && rows > 64 ? 64 : 0,
+                     "%lld rows, %lld columns: tile %lld", (long long)rows, (long long)columns,
+                     (long long)i);
+        at += tiling_count(&t, i);
+    }
+    cr_assert_eq(at, rows);
+    cr_assert_leq(t.size, 4 * c->tile_rows);
+}
+
+Test(product, rows_are_tiled_whatever_their_number, .timeout = 60) {
+    for (int threads = 1; threads <= 4; threads++) {
+        struct device *dev;
+        struct err_msg em = ERR_MSG_INIT;
+        cr_assert_eq(device_open("cpu", threads, &dev, &em), ERR_OK, "%s", em.text);
+        for (int64_t rows = 1; rows <= 2100; rows++)
+            for (int64_t columns = 1; columns <= 3; columns++) {
+                check_row_tiles(cpu_of(dev), DTYPE_F32, rows, columns);
+                check_row_tiles(cpu_of(dev), DTYPE_BF16, rows, columns);
+            }
+        device_close(dev);
+    }
 }

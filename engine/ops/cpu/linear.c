@@ -211,8 +211,8 @@ struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t r
     struct tiling t = tiling_make(rows, 4 * c->tile_rows, 32);
     for (int64_t most = t.size; most > ROWS_LEAST && t.count * columns < team_size(c->team);)
         t = tiling_make(rows, most /= 2, 32);
-    while (t.count > 1 && tiling_count(&t, t.count - 1) <= ROWS_SHORT)
-        t = tiling_make(rows, t.size + 32, 32);
+    for (int64_t most = t.size; t.count > 1 && tiling_count(&t, t.count - 1) <= ROWS_SHORT;)
+        t = tiling_make(rows, most += 32, 32);
     return t;
 }
 
