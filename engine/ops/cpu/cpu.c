@@ -393,12 +393,11 @@ static bool primitives_do_bf16(struct cpu *c) {
     return works;
 }
 
-/* Two thirds of the second-level cache, which the rows and the results pass through; some
- * processors with AVX-512 have 1 MiB of it, others 2. */
-static int64_t panel_bytes(void) {
-    int64_t cache = sysconf(_SC_LEVEL2_CACHE_SIZE), least = (int64_t)1 << 20, most = 2 * least;
-    cache = cache < least ? least : cache > most ? most : cache;
-    return cache / 16 * 11;
+/* Two thirds of the second-level cache, which the rows and the results pass through: processors
+ * with AVX512-FP16 have 2 MiB, older ones 1 or more. It is not asked for, since sums are cut by it:
+ * the same instructions give the same bytes. */
+static int64_t panel_bytes(enum isa isa) {
+    return ((int64_t)(isa >= ISA_AVX512_FP16 ? 2 : 1) << 20) / 16 * 11;
 }
 
 /* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
@@ -422,7 +421,7 @@ static void choose_products(struct cpu *c, enum isa isa) {
         c->tile_rows = 256;
         c->tile_cols = c->tiles == &tiles_avx512 ? 640 : 512;
     }
-    c->panel_bytes = c->tiles == &tiles_avx512 ? panel_bytes() : PANEL_BYTES;
+    c->panel_bytes = c->tiles == &tiles_avx512 ? panel_bytes(isa) : PANEL_BYTES;
 }
 
 enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {
