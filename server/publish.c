@@ -37,7 +37,7 @@ static int by_name(const void *a, const void *b) {
 /* ---- on the thread -------------------------------------------------------------------------- */
 
 static enum err list_files(struct result_files *f) {
-    DIR *d = opendir(f->folder);
+    DIR *d = file_open_folder(f->folder);
     if (d == NULL)
         return err_set_errno(&f->em, errno, "the job left no adapter");
     for (struct dirent *entry; (entry = readdir(d)) != NULL && f->n < MAX_FILES;) {
