@@ -27,37 +27,26 @@ void evaluator_clear(struct evaluator *ev) {
     *ev = (struct evaluator){0};
 }
 
-double evaluate_sum(const float *nll, int32_t n) {
-    double sum = 0.0;
-    for (int32_t i = 0; i < n; i++)
-        sum += (double)nll[i];
-    return sum;
-}
-
-int64_t evaluate_correct(const uint8_t *correct, int32_t n) {
-    int64_t sum = 0;
-    for (int32_t i = 0; i < n; i++)
-        sum += correct[i] != 0;
-    return sum;
-}
-
-struct tally {
-    double nll;
-    int64_t correct, targets;
-};
-
-/* Adds the batches under way, the oldest first, until no more than `left` are. */
-static enum err collect(struct evaluator *ev, int left, struct tally *t, struct err_msg *em) {
-    while (pass_started(ev->pass) > left) {
+enum err tally_collect(struct tally *t, struct pass *pass, int left, float *nll, uint8_t *correct,
+                       struct err_msg *em) {
+    while (pass_started(pass) > left) {
         int32_t n;
-        enum err e = pass_losses(ev->pass, ev->nll, ev->correct, &n, em);
+        double sum = 0.0;
+        enum err e = pass_losses(pass, nll, correct, &n, em);
         if (e != ERR_OK)
             return e;
-        t->nll += evaluate_sum(ev->nll, n);
-        t->correct += evaluate_correct(ev->correct, n);
+        for (int32_t i = 0; i < n; i++) {
+            sum += (double)nll[i];
+            t->correct += correct[i] != 0;
+        }
+        t->nll += sum;
         t->targets += n;
     }
     return ERR_OK;
+}
+
+static enum err collect(struct evaluator *ev, int left, struct tally *t, struct err_msg *em) {
+    return tally_collect(t, ev->pass, left, ev->nll, ev->correct, em);
 }
 
 /* Starts a batch; the one before it is added while this one is computed. */

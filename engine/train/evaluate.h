@@ -37,9 +37,15 @@ void evaluator_init(struct evaluator *ev, struct model *model, struct pass *pass
                     void *poll_arg);
 void evaluator_clear(struct evaluator *ev);
 
-/* Sum of the first n losses and count of correct ones, in a fixed order. */
-double evaluate_sum(const float *nll, int32_t n);
-int64_t evaluate_correct(const uint8_t *correct, int32_t n);
+/* What a pass's batches came to. */
+struct tally {
+    double nll;
+    int64_t correct, targets;
+};
+/* Adds the batches under way, the oldest first and each in a fixed order, until no more than `left`
+ * are. nll, correct: room for a batch's targets. */
+enum err tally_collect(struct tally *t, struct pass *pass, int left, float *nll, uint8_t *correct,
+                       struct err_msg *em) NODISCARD;
 
 /* A list without trained tokens gives MEASUREMENT_NONE. */
 enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct row_list *list,

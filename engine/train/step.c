@@ -26,8 +26,9 @@ static int step_rows(struct run *r, int64_t step) {
 }
 
 struct gradient {
-    double nll, flops;
-    int64_t correct, targets, tokens;
+    struct tally tally; /* of the batches that are done */
+    double flops;
+    int64_t targets, tokens; /* of the whole step */
 };
 
 /* Reads, tokenizes and packs the rows of a step up to its first batch; what goes wrong there is
@@ -54,17 +55,8 @@ static enum err first_batch(struct run *r, int64_t step, struct host_batch *batc
     return r->ahead.e;
 }
 
-/* Losses of the batches under way, the oldest first, until no more than `left` are. */
-static enum err collect(struct run *r, int left, struct gradient *out, struct err_msg *em) {
-    while (pass_started(r->pass) > left) {
-        int32_t n;
-        enum err e = pass_losses(r->pass, r->nll, r->correct, &n, em);
-        if (e != ERR_OK)
-            return e;
-        out->nll += evaluate_sum(r->nll, n);
-        out->correct += evaluate_correct(r->correct, n);
-    }
-    return ERR_OK;
+static enum err collect(struct run *r, int left, struct tally *t, struct err_msg *em) {
+    return tally_collect(t, r->pass, left, r->nll, r->correct, em);
 }
 
 /* Forward and backward of all rows of the step; the adapter's g is the gradient of the mean loss
@@ -93,7 +85,7 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
         if (e == ERR_OK)
             e = batcher_next(b, &batch, &more, em);
         if (e == ERR_OK)
-            e = collect(r, PASS_STARTED - 1, out, em);
+            e = collect(r, PASS_STARTED - 1, &out->tally, em);
     }
     return e;
 }
@@ -133,15 +125,15 @@ enum err run_step(struct run *r, struct err_msg *em) {
         e = optimizer_grad_norm(&r->optimizer, r->mem, &norm, em);
     }
     if (e == ERR_OK)
-        e = collect(r, 0, &g, em);
+        e = collect(r, 0, &g.tally, em);
     if (e != ERR_OK)
         return e; /* nothing has changed: the step is done again */
     step_result_init(&s->result);
     s->result.learning_rate = run_rate(r, s->step);
     s->result.grad_norm = norm;
     if (g.targets > 0) {
-        s->result.train_loss = g.nll / (double)g.targets;
-        s->result.train_accuracy = (double)g.correct / (double)g.targets;
+        s->result.train_loss = g.tally.nll / (double)g.targets;
+        s->result.train_accuracy = (double)g.tally.correct / (double)g.targets;
     }
     s->step++;
     s->tokens += g.tokens;
