@@ -180,14 +180,12 @@ struct tensor cuda_adapter_matrix(const struct adapter_mem *ad, size_t offset, i
 
 /* ---- kernels, one concern a file ---- */
 
-/* convert.cu: dst [rows, cols] = src in another type. */
+/* convert.cu: dst [rows, cols] = src, in dst's type. */
 void cuda_convert(struct cuda *c, struct tensor src, struct tensor dst);
 
-/* dropout.cu: dst = drop(src), and dst += drop(src). */
+/* dropout.cu: dst = drop(src) */
 void cuda_dropout(struct cuda *c, const struct dropout *d, const struct batch *b, struct tensor src,
                   struct tensor dst);
-void cuda_dropout_add(struct cuda *c, const struct dropout *d, const struct batch *b,
-                      struct tensor src, struct tensor dst);
 
 /* dora.cu */
 void cuda_dora_norms(struct device *dev, const struct linear *lin, const struct lora *lora,

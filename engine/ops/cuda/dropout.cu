@@ -7,9 +7,9 @@
 constexpr unsigned THREADS = 128;
 constexpr int QUAD = 4;
 
-/* Adds to dst, or overwrites it. N: columns that a thread moves at once, QUAD or 1; dst may be src.
- * Block x is a row, block y a piece of it. */
-template <typename T, int N, bool ADD>
+/* N: columns that a thread moves at once, QUAD or 1; dst may be src. Block x is a row, block y a
+ * piece of it. */
+template <typename T, int N>
 __global__ void drop_rows(struct dropout d, const struct dropout_draw *draw, const uint64_t *keys,
                           view<const T> src, view<T> dst, int64_t cols) {
     int64_t row = blockIdx.x;
@@ -24,12 +24,10 @@ __global__ void drop_rows(struct dropout d, const struct dropout_draw *draw, con
         int64_t col = quad * QUAD + first;
         if (col >= cols)
             break;
-        float x[N], y[N] = {};
+        float x[N], y[N];
         load<T, N>(x, src.row(row) + col);
-        if (ADD)
-            load<T, N>(y, dst.row(row) + col);
         for (int i = 0; i < N; i++)
-            y[i] += philox_uniform(uniform.x[first + i]) >= d.p ? x[i] * scale : 0.0f;
+            y[i] = philox_uniform(uniform.x[first + i]) >= d.p ? x[i] * scale : 0.0f;
         store<T, N>(dst.row(row) + col, y);
     }
 }
@@ -40,24 +38,13 @@ static bool quads_are_wide(struct tensor t) {
            t.stride % QUAD == 0 && t.cols % QUAD == 0;
 }
 
-template <bool ADD>
-static void drop(struct cuda *c, const struct dropout *d, const struct batch *b, struct tensor src,
-                 struct tensor dst) {
+extern "C" void cuda_dropout(struct cuda *c, const struct dropout *d, const struct batch *b,
+                             struct tensor src, struct tensor dst) {
     dim3 grid(static_cast<unsigned>(src.rows), blocks_for(src.cols, QUAD * THREADS));
     bool wide = quads_are_wide(src) && quads_are_wide(dst);
     with_type(src.dtype, [&](auto zero) {
         using T = decltype(zero);
-        launch(c, "drop_rows", wide ? drop_rows<T, QUAD, ADD> : drop_rows<T, 1, ADD>, grid, THREADS,
-               0, *d, b->draw, b->keys, view_of<const T>(src), view_of<T>(dst), src.cols);
+        launch(c, "drop_rows", wide ? drop_rows<T, QUAD> : drop_rows<T, 1>, grid, THREADS, 0, *d,
+               b->draw, b->keys, view_of<const T>(src), view_of<T>(dst), src.cols);
     });
-}
-
-extern "C" void cuda_dropout(struct cuda *c, const struct dropout *d, const struct batch *b,
-                             struct tensor src, struct tensor dst) {
-    drop<false>(c, d, b, src, dst);
-}
-
-extern "C" void cuda_dropout_add(struct cuda *c, const struct dropout *d, const struct batch *b,
-                                 struct tensor src, struct tensor dst) {
-    drop<true>(c, d, b, src, dst);
 }

@@ -1,11 +1,18 @@
 /* linear: frozen weights, and their product with LoRA's beside it.
  *
  *   forward   s = drop(x) Aᵀ             one product for A's that lie together
- *             y = x Wᵀ + residual + bias
- *             y_i += scale · s_i B_iᵀ
+ *             y_i = scale · s_i B_iᵀ + residual_i
+ *             y += x Wᵀ + bias
  *   backward  dS_i = scale · dy_i B_i
  *             dA += dSᵀ drop(x),  dB_i += scale · dy_iᵀ s_i       sums in f32
- *             dx = dy W,  dx += dS A, masked where there is dropout
+ *             dx = dS A, masked where there is dropout
+ *             dx += dy W
+ *
+ * LoRA's products have a few columns to multiply: they take as long as memory does. So they come
+ * first and only write; what they wrote the large product reads at its end, while other blocks of
+ * it still multiply. The other way round they would read and write the large product's result. Of
+ * a result in bf16, LoRA's part with the residual is rounded, then the sum: of the two parts the
+ * small one. tests/bench/GPU.md has the bytes, and what else was considered.
  */
 #include "engine/ops/cuda/linear.h"
 
@@ -158,16 +165,16 @@ static struct tensor dropped(struct cuda *c, const struct dropout *drop, const s
     return to;
 }
 
-/* d = alpha · op(a) op(b) (+ d) */
+/* d = alpha · op(a) op(b) + plus, which may be d itself, or NULL. */
 static void multiply(struct cuda *c, struct tensor a, bool a_transposed, struct tensor b,
-                     bool b_transposed, float alpha, bool add, struct tensor d) {
+                     bool b_transposed, float alpha, const struct tensor *plus, struct tensor d) {
     struct product p = {.m = d.rows,
                         .n = d.cols,
                         .k = a_transposed ? a.rows : a.cols,
                         .a = factor_of(a, a_transposed),
                         .b = factor_of(b, b_transposed),
                         .alpha = alpha,
-                        .c = add ? &d : NULL,
+                        .c = plus,
                         .d = d};
     product_run(c, &p);
 }
@@ -180,7 +187,37 @@ static void shrink(struct cuda *c, const struct lora_plan *plan, const struct ad
         const struct lora_group *group = &plan->group[g];
         multiply(c, xd, false,
                  cuda_adapter_matrix(ad, group->offset, group->rank, xd.cols, xd.dtype), true, 1.0f,
-                 false, tensor_columns(s, group->first, group->rank));
+                 NULL, tensor_columns(s, group->first, group->rank));
+    }
+}
+
+/* y_i of a part without LoRA, before the large product is added: the residual, or nothing. */
+static void begin_plain(struct cuda *c, const struct tensor *residual, struct tensor y) {
+    size_t size = dtype_size(y.dtype);
+    if (residual)
+        cuda_convert(c, *residual, y);
+    else if (c->fault.code == ERR_OK && y.rows > 0)
+        cuda_check(c,
+                   cudaMemset2DAsync(y.data, (size_t)y.stride * size, 0, (size_t)y.cols * size,
+                                     (size_t)y.rows, c->stream),
+                   "cudaMemset2DAsync");
+}
+
+/* y = residual + LoRA, part by part. */
+static void begin_parts(struct cuda *c, const struct linear *lin, const struct lora *lora,
+                        const struct lora_plan *plan, const struct adapter_mem *ad, struct tensor s,
+                        const struct tensor *residual, struct tensor y) {
+    for (int i = 0; i < lin->n_parts; i++) {
+        int64_t rank = lora->rank[i], out = lin->first[i + 1] - lin->first[i];
+        struct tensor y_i = tensor_columns(y, lin->first[i], out), residual_i;
+        if (residual)
+            residual_i = tensor_columns(*residual, lin->first[i], out);
+        if (rank > 0)
+            multiply(c, tensor_columns(s, plan->first[i], rank), false,
+                     cuda_adapter_matrix(ad, lora->b[i], out, rank, s.dtype), true, lora->scale,
+                     residual ? &residual_i : NULL, y_i);
+        else
+            begin_plain(c, residual ? &residual_i : NULL, y_i);
     }
 }
 
@@ -196,18 +233,15 @@ void cuda_linear_forward(struct device *dev, const struct linear *lin, const str
                            .a = factor_of(x, false),
                            .b = factor_of(lin->weight, true),
                            .alpha = 1.0f,
-                           .c = residual,
+                           .c = plan.rank > 0 ? &y : residual,
                            .bias = linear_bias(lin, y.dtype),
                            .d = y};
-    if (plan.rank > 0)
+    if (plan.rank > 0) {
+        product_plan(c, &base);
         shrink(c, &plan, ad, dropped(c, drop, b, x), s);
-    product_run(c, &base);
-    for (int i = 0; plan.rank > 0 && i < lin->n_parts; i++) {
-        int64_t rank = lora->rank[i], out = lin->first[i + 1] - lin->first[i];
-        multiply(c, tensor_columns(s, plan.first[i], rank), false,
-                 cuda_adapter_matrix(ad, lora->b[i], out, rank, x.dtype), true, lora->scale, true,
-                 tensor_columns(y, lin->first[i], out));
+        begin_parts(c, lin, lora, &plan, ad, s, residual, y);
     }
+    product_run(c, &base);
 }
 
 /* ---- backward ------------------------------------------------------------------------------- */
@@ -227,35 +261,38 @@ static void part_gradients(const struct backward *r, struct tensor s) {
         int64_t rank = r->lora->rank[i], out = r->lin->first[i + 1] - r->lin->first[i];
         struct tensor dy = tensor_columns(r->dy, r->lin->first[i], out);
         struct tensor b = cuda_adapter_matrix(r->ad, r->lora->b[i], out, rank, dy.dtype);
-        multiply(r->c, dy, false, b, false, r->lora->scale, false,
+        struct tensor db = gradient_matrix(r->ad, r->lora->b[i], out, rank);
+        multiply(r->c, dy, false, b, false, r->lora->scale, NULL,
                  tensor_columns(r->ds, r->plan.first[i], rank));
         multiply(r->c, dy, true, tensor_columns(s, r->plan.first[i], rank), false, r->lora->scale,
-                 true, gradient_matrix(r->ad, r->lora->b[i], out, rank));
+                 &db, db);
     }
 }
 
 static void a_gradients(const struct backward *r, struct tensor xd) {
     for (int g = 0; g < r->plan.n_groups; g++) {
         const struct lora_group *group = &r->plan.group[g];
-        multiply(r->c, tensor_columns(r->ds, group->first, group->rank), true, xd, false, 1.0f,
-                 true, gradient_matrix(r->ad, group->offset, group->rank, xd.cols));
+        struct tensor da = gradient_matrix(r->ad, group->offset, group->rank, xd.cols);
+        multiply(r->c, tensor_columns(r->ds, group->first, group->rank), true, xd, false, 1.0f, &da,
+                 da);
     }
 }
 
-/* to (+)= dS A */
-static void expand(const struct backward *r, struct tensor to, bool add) {
+/* to = dS A */
+static void expand(const struct backward *r, struct tensor to) {
     for (int g = 0; g < r->plan.n_groups; g++) {
         const struct lora_group *group = &r->plan.group[g];
         multiply(r->c, tensor_columns(r->ds, group->first, group->rank), false,
                  cuda_adapter_matrix(r->ad, group->offset, group->rank, to.cols, r->ds.dtype),
-                 false, 1.0f, add || g > 0, to);
+                 false, 1.0f, g > 0 ? &to : NULL, to);
     }
 }
 
-/* LoRA's part: dA, dB, and of dx where it is wanted. xd's memory is used again for dx's part once
- * dA has been made from it. */
-static void lora_backward(struct backward *r, const struct dropout *drop, const struct batch *b,
-                          struct tensor x, struct tensor s, const struct tensor *dx) {
+/* LoRA's part: dA, dB, and dx where it is wanted. xd's memory is used again for dx before its mask,
+ * once dA has been made from it. */
+static void lora_backward(const struct backward *r, const struct dropout *drop,
+                          const struct batch *b, struct tensor x, struct tensor s,
+                          const struct tensor *dx) {
     struct tensor xd = dropped(r->c, drop, b, x);
     if (!xd.data)
         return;
@@ -263,12 +300,10 @@ static void lora_backward(struct backward *r, const struct dropout *drop, const 
     a_gradients(r, xd);
     if (!dx)
         return;
-    if (xd.data == x.data) {
-        expand(r, *dx, true);
-        return;
-    }
-    expand(r, xd, false);
-    cuda_dropout_add(r->c, drop, b, xd, *dx);
+    bool masked = xd.data != x.data;
+    expand(r, masked ? xd : *dx);
+    if (masked)
+        cuda_dropout(r->c, drop, b, xd, *dx);
 }
 
 void cuda_linear_backward(struct device *dev, const struct linear *lin, const struct lora *lora,
@@ -281,13 +316,24 @@ void cuda_linear_backward(struct device *dev, const struct linear *lin, const st
                          .ad = ad,
                          .plan = lora_plan_make(lora, lin->n_parts, lin->in),
                          .dy = dy};
+    struct product base = {.m = dy.rows,
+                           .n = lin->in,
+                           .k = lin->out,
+                           .a = factor_of(dy, false),
+                           .b = factor_of(lin->weight, false),
+                           .alpha = 1.0f,
+                           .c = r.plan.rank > 0 ? dx : NULL};
+    if (dx) {
+        base.d = *dx;
+        product_plan(r.c, &base);
+    }
+    if (r.plan.rank > 0) {
+        r.ds = (struct tensor){NULL, dy.dtype, dy.rows, r.plan.rank, r.plan.rank};
+        r.ds.data =
+            cuda_scratch(r.c, SLOT_SHRUNK, (size_t)(dy.rows * r.plan.rank) * dtype_size(dy.dtype));
+        if (r.ds.data)
+            lora_backward(&r, drop, b, x, s, dx);
+    }
     if (dx)
-        multiply(r.c, dy, false, lin->weight, false, 1.0f, false, *dx);
-    if (r.plan.rank == 0)
-        return;
-    r.ds = (struct tensor){NULL, dy.dtype, dy.rows, r.plan.rank, r.plan.rank};
-    r.ds.data =
-        cuda_scratch(r.c, SLOT_SHRUNK, (size_t)(dy.rows * r.plan.rank) * dtype_size(dy.dtype));
-    if (r.ds.data)
-        lora_backward(&r, drop, b, x, s, dx);
+        product_run(r.c, &base);
 }

@@ -349,12 +349,13 @@ static bool recall(struct cuda *c, struct plan *plan, const int64_t shape[CHOICE
            result.workspaceSize <= PRODUCT_WORKSPACE;
 }
 
-/* A product that adds to its own result cannot be run twice: it takes the first proposal. */
-static bool choose(struct cuda *c, struct plan *plan, const struct product *p) {
+/* A product that adds to what its result already holds cannot be run twice: it takes the first
+ * proposal. */
+static bool choose(struct cuda *c, struct plan *plan, const struct product *p, bool free_d) {
     cublasLtMatmulHeuristicResult_t found[CANDIDATES];
     struct choices *choices = c->products->choices;
     int64_t shape[CHOICE_NUMBERS];
-    bool timed = choices && !(p->c && p->c->data == p->d.data);
+    bool timed = choices && (free_d || !p->c || p->c->data != p->d.data);
     shape_of(&plan->key, shape);
     if (choices && recall(c, plan, shape))
         return true;
@@ -384,20 +385,25 @@ static uint64_t hash(const struct key *key) {
     return h ^ h >> 32;
 }
 
-/* NULL after a fault. */
-static struct plan *plan_for(struct cuda *c, const struct key *key, const struct product *product) {
+static bool is_empty(const struct product *p) {
+    return p->m == 0 || p->n == 0 || p->k == 0;
+}
+
+/* free_d: d may be overwritten. NULL after a fault. */
+static struct plan *plan_for(struct cuda *c, const struct product *product, bool free_d) {
     struct products *p = c->products;
-    size_t bucket = hash(key) % BUCKETS;
+    const struct key key = key_of(product);
+    size_t bucket = hash(&key) % BUCKETS;
     for (struct plan *plan = p->bucket[bucket]; plan; plan = plan->next)
-        if (memcmp(&plan->key, key, sizeof *key) == 0)
+        if (memcmp(&plan->key, &key, sizeof key) == 0)
             return plan;
     if (cuda_not_captured(c, "an algorithm"))
         return NULL;
     if (p->count == MOST_PLANS)
         plans_clear(c);
     struct plan *plan = xcalloc(1, sizeof *plan);
-    plan->key = *key;
-    if (!describe(c, plan) || !set_bias(c, plan, product) || !choose(c, plan, product)) {
+    plan->key = key;
+    if (!describe(c, plan) || !set_bias(c, plan, product) || !choose(c, plan, product, free_d)) {
         plan_free(plan);
         return NULL;
     }
@@ -407,11 +413,15 @@ static struct plan *plan_for(struct cuda *c, const struct key *key, const struct
     return plan;
 }
 
+void product_plan(struct cuda *c, const struct product *p) {
+    if (c->fault.code == ERR_OK && !is_empty(p))
+        (void)plan_for(c, p, true);
+}
+
 void product_run(struct cuda *c, const struct product *p) {
-    if (c->fault.code != ERR_OK || p->m == 0 || p->n == 0 || p->k == 0)
+    if (c->fault.code != ERR_OK || is_empty(p))
         return;
-    struct key key = key_of(p);
-    const struct plan *plan = plan_for(c, &key, p);
+    const struct plan *plan = plan_for(c, p, false);
     if (!plan || !set_bias(c, plan, p))
         return;
     cuda_launched(c, "cublasLtMatmul");

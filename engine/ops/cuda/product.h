@@ -43,6 +43,9 @@ enum err products_new(struct cuda *c, struct products **out, struct err_msg *em)
 void products_free(struct cuda *c);
 /* Enqueues the product; m, n or k of 0: nothing happens. */
 void product_run(struct cuda *c, const struct product *p);
+/* Chooses its algorithm now, while d holds nothing that anybody needs: where algorithms are timed,
+ * d is overwritten. A product that adds to its own d can be timed in no other way. */
+void product_plan(struct cuda *c, const struct product *p);
 
 /* t, or its transpose, as a factor. */
 static inline struct factor factor_of(struct tensor t, bool transposed) {
