@@ -86,22 +86,21 @@ static struct attention attention_of(const struct pass *p, int l) {
                               layer_window(c, l)};
 }
 
-/* q, k, v as columns of one tensor. */
+/* q, k, v as columns of one tensor; qk: the first two of them. */
 struct qkv {
-    struct tensor q, k, v;
+    struct tensor q, k, v, qk;
 };
 
 static struct qkv split(const struct model_config *c, struct tensor t) {
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
     return (struct qkv){tensor_columns(t, 0, q), tensor_columns(t, q, kv),
-                        tensor_columns(t, q + kv, kv)};
+                        tensor_columns(t, q + kv, kv), tensor_columns(t, 0, q + kv)};
 }
 
 static void rotate(struct pass *p, struct qkv t, bool inverse) {
     const struct model_config *c = &p->m->cfg;
-    const struct ops *ops = p->m->dev->ops;
-    ops->rope(p->m->dev, &p->rope, &p->batch, c->heads, c->head_dim, inverse, t.q);
-    ops->rope(p->m->dev, &p->rope, &p->batch, c->kv_heads, c->head_dim, inverse, t.k);
+    p->m->dev->ops->rope(p->m->dev, &p->rope, &p->batch, c->heads + c->kv_heads, c->head_dim,
+                         inverse, t.qk);
 }
 
 /* From x to gate|up: all that the backward pass reads. */
