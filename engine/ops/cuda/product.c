@@ -247,7 +247,8 @@ static bool prefer(struct cuda *c, cublasLtMatmulPreference_t pref,
                  "cublasLtMatmulPreferenceSetAttribute");
 }
 
-/* What an algorithm must do with: the workspace, sums in a fixed order, addresses as they are. */
+/* What an algorithm must do with: the workspace, sums in a fixed order, addresses as they are. Sums
+ * that are not split are no scheme, and always allowed. */
 static bool set_preference(struct cuda *c, cublasLtMatmulPreference_t pref, const struct key *key) {
     const size_t workspace = PRODUCT_WORKSPACE;
     const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
