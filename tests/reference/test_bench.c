@@ -70,7 +70,7 @@ Test(bench, profile_covers_the_step) {
         {"norm forward", 5},
         {"norm again", 4},
         {"norm backward", 4},
-        {"rotation", 8},
+        {"rotation", 4},
         {"loss head 32->61", 1},
         {"activation backward", 2},
         {"optimizer", 3},
