@@ -195,22 +195,17 @@ static enum err step(struct bench *b, double *seconds, struct err_msg *em) {
     const struct ops *ops = b->dev->ops;
     struct adapter_mem *mem = adapter_mem(b->adapter);
     const struct dropout off = {0};
-    double sumsq, start = clock_mono();
+    double sumsq = 0, start = clock_mono();
+    const struct adamw o = {1e-4f, 0.9f, 0.999f, 1e-8f, 0, number, 1};
     ops->mem_zero(b->dev, mem->g, mem->n * sizeof *mem->g);
     enum err e =
         pass_train(b->pass, &b->host, 1.0f / (float)b->host.n_targets, &off, b->nll, NULL, em);
     if (e == ERR_OK)
-        e = ops->vec_sumsq(b->dev, mem->g, mem->n, &sumsq, em);
-    if (e != ERR_OK)
-        return e;
-    double norm = sqrt(sumsq);
-    const struct adamw o = {
-        1e-4f, 0.9f, 0.999f, 1e-8f, 0, number, norm > 1 ? (float)(1 / norm) : 1};
-    ops->adamw(b->dev, &o, mem->w, mem->g, b->m, b->v, mem->n);
-    ops->adapter_refresh(b->dev, mem);
-    e = ops->sync(b->dev, em);
+        e = ops->adamw(b->dev, &o, mem, b->m, b->v, &sumsq, em);
+    if (e == ERR_OK)
+        e = ops->sync(b->dev, em);
     *seconds = clock_mono() - start;
-    if (e == ERR_OK && !isfinite(norm))
+    if (e == ERR_OK && !isfinite(sumsq))
         e = err_set(em, ERR_DIVERGED, "the gradient is not finite at step %lld", (long long)number);
     return e;
 }

@@ -99,8 +99,11 @@ struct saved {
 struct batch_arrays {
     uint64_t *keys;
     struct dropout_draw *draw;
+    float *grad_scale;
     int32_t *ids, *pos, *seq_start, *target_rows, *target_ids;
 };
+
+#define LOSS_BYTES (sizeof(float) + 1) /* a target's nll and correct */
 
 struct pass {
     struct model *m;
@@ -115,24 +118,25 @@ struct pass {
     void *dx, *dx_norm, *dh, *d_att, *d_qkv; /* backward */
     void *z;                                 /* DoRA: a product's output before its magnitudes */
     void *top, *top_norm;                    /* [targets, hidden] rows that predict a target */
-    float *top_stats, *nll;
-    uint8_t *correct;
+    float *top_stats;
+    void *losses; /* nll [targets], then correct [targets], of the batch as it is padded */
     struct rope rope;
     struct batch batch; /* device copies of the host batch */
     struct batch_arrays on_device, on_host;
     void *host;         /* memory of on_host: one block, as it lies on the device */
     size_t batch_bytes; /* of each of the two */
+    int32_t n_targets;  /* of the batch before it was padded */
     struct dropout drop;
     struct {
-        struct fetch *losses; /* nll, then correct */
-        int32_t n_targets;
+        struct fetch *losses;
+        int32_t n_targets, padded;
     } started[PASS_STARTED]; /* the batches under way are n_started of them, from first_started */
     int first_started, n_started;
 };
 
 /* Checks a batch and takes it to the device, for p->batch and p->drop. */
-enum err pass_load(struct pass *p, const struct host_batch *b, const struct dropout *drop,
-                   struct err_msg *em) NODISCARD;
+enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
+                   const struct dropout *drop, struct err_msg *em) NODISCARD;
 /* Whether the backward pass computes the layer's activations again. */
 bool pass_recomputes(const struct pass *p, int l);
 /* View of rows × cols at data, in the model's dtype. */

@@ -7,19 +7,28 @@
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-enum { PART_FORWARD, PART_BACKWARD };
+enum part { PART_FORWARD, PART_BACKWARD, PART_LOSS, PART_LOSS_BACKWARD };
 
-/* Blocks alone are repeated: what surrounds them is short, and depends on the number of targets,
- * which hardly ever comes again. Passes that differ in what the key does not say lie elsewhere. */
-static void repeat(struct pass *p, int64_t part, void (*work)(void *pass)) {
+/* Passes that differ in what the key does not say lie elsewhere. */
+static void repeat(struct pass *p, enum part part, int64_t a, int64_t b, int64_t c,
+                   void (*work)(void *pass)) {
     const struct pass_limits *l = &p->limits;
-    uint32_t drop;
-    memcpy(&drop, &p->drop.p, sizeof drop);
     const struct work_key key = {
         {(int64_t)(uintptr_t)(p->owner != NULL ? p->owner->memory : p->memory), l->tokens, l->seqs,
-         l->targets, l->training, part, p->batch.n_tokens, p->batch.n_seqs, p->batch.max_len,
-         drop}};
+         l->targets, l->training, part, p->batch.n_tokens, a, b, c}};
     p->m->dev->ops->repeat(p->m->dev, &key, work, p);
+}
+
+/* The blocks and what is above them are repeated apart: blocks do not depend on the number of
+ * targets, which comes again less often than that of tokens. */
+static void repeat_blocks(struct pass *p, enum part part, void (*work)(void *pass)) {
+    uint32_t drop;
+    memcpy(&drop, &p->drop.p, sizeof drop);
+    repeat(p, part, p->batch.n_seqs, p->batch.max_len, drop, work);
+}
+
+static void repeat_top(struct pass *p, enum part part, void (*work)(void *pass)) {
+    repeat(p, part, p->batch.n_targets, 0, 0, work);
 }
 
 /* The output of the last block, [T, hidden], lies in x_out. */
@@ -36,7 +45,7 @@ static void forward_blocks(void *pass) {
 }
 
 /* Loss of the rows that predict a target; training: top_norm becomes d Σnll / d normalised rows. */
-static void forward_top(struct pass *p, float grad_scale, bool training) {
+static void loss_of_top(struct pass *p, bool training) {
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
     int64_t n = p->batch.n_targets, hidden = p->m->cfg.hidden;
@@ -45,8 +54,14 @@ static void forward_top(struct pass *p, float grad_scale, bool training) {
     ops->rows_gather(dev, pass_view(p, p->x_out, p->batch.n_tokens, hidden), p->batch.target_rows,
                      top);
     ops->norm_forward(dev, &p->m->norm, top, top_norm, p->top_stats);
-    ops->head_loss(dev, p->m->head, top_norm, p->batch.target_ids, grad_scale, p->nll, p->correct,
+    float *nll = p->losses;
+    ops->head_loss(dev, p->m->head, top_norm, p->batch.target_ids,
+                   training ? p->on_device.grad_scale : NULL, nll, (uint8_t *)(nll + n),
                    training ? &top_norm : NULL);
+}
+
+static void forward_top(void *pass) {
+    loss_of_top(pass, false);
 }
 
 /* ---- losses, later -------------------------------------------------------------------------- */
@@ -61,12 +76,10 @@ static enum err check_started(const struct pass *p, struct err_msg *em) {
 static void end_start(struct pass *p) {
     const struct ops *ops = p->m->dev->ops;
     int at = (p->first_started + p->n_started++) % PASS_STARTED;
-    size_t n = (size_t)p->batch.n_targets;
-    p->started[at].n_targets = p->batch.n_targets;
-    if (n == 0)
-        return;
-    ops->fetch_begin(p->m->dev, p->started[at].losses, 0, p->nll, n * sizeof *p->nll);
-    ops->fetch_begin(p->m->dev, p->started[at].losses, n * sizeof *p->nll, p->correct, n);
+    p->started[at].n_targets = p->n_targets;
+    p->started[at].padded = p->batch.n_targets;
+    ops->fetch_begin(p->m->dev, p->started[at].losses, 0, p->losses,
+                     (size_t)p->batch.n_targets * LOSS_BYTES);
 }
 
 enum err pass_losses(struct pass *p, float *nll, uint8_t *correct, int32_t *targets,
@@ -85,7 +98,7 @@ enum err pass_losses(struct pass *p, float *nll, uint8_t *correct, int32_t *targ
     *targets = (int32_t)n;
     memcpy(nll, host, n * sizeof *nll);
     if (correct != NULL)
-        memcpy(correct, (const char *)host + n * sizeof *nll, n);
+        memcpy(correct, (const float *)host + p->started[at].padded, n);
     return ERR_OK;
 }
 
@@ -101,12 +114,12 @@ enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_
     const struct dropout off = {0};
     enum err e = check_started(p, em);
     if (e == ERR_OK)
-        e = pass_load(p, b, &off, em);
+        e = pass_load(p, b, 0.0f, &off, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
-        repeat(p, PART_FORWARD, forward_blocks);
-        forward_top(p, 0, false);
+        repeat_blocks(p, PART_FORWARD, forward_blocks);
+        repeat_top(p, PART_LOSS, forward_top);
     }
     end_start(p);
     return ERR_OK;
@@ -121,7 +134,9 @@ enum err pass_eval(struct pass *p, const struct host_batch *b, float *nll, uint8
 
 /* ---- backward ------------------------------------------------------------------------------- */
 
-static void backward_top(struct pass *p) {
+/* The loss as well. */
+static void backward_top(void *pass) {
+    struct pass *p = pass;
     const struct ops *ops = p->m->dev->ops;
     struct device *dev = p->m->dev;
     int64_t n = p->batch.n_targets, hidden = p->m->cfg.hidden;
@@ -130,6 +145,7 @@ static void backward_top(struct pass *p) {
     /* norm_backward adds to dx_norm, which is free here: the rows' gradient */
     struct tensor d_top = pass_view(p, p->dx_norm, n, hidden);
     struct tensor dx = pass_view(p, p->dx, p->batch.n_tokens, hidden);
+    loss_of_top(p, true);
     ops->mem_zero(dev, p->dx_norm, (size_t)(n * hidden) * dtype_size(p->m->dtype));
     ops->norm_backward(dev, &p->m->norm, top_norm, top, p->top_stats, d_top);
     ops->rows_scatter(dev, d_top, p->batch.target_rows, dx);
@@ -149,14 +165,13 @@ enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad
         return err_set(em, ERR_BUG, "dropout needs the batch's keys");
     enum err e = check_started(p, em);
     if (e == ERR_OK)
-        e = pass_load(p, b, drop, em);
+        e = pass_load(p, b, grad_scale, drop, em);
     if (e != ERR_OK)
         return e;
     if (b->n_targets > 0) {
-        repeat(p, PART_FORWARD, forward_blocks);
-        forward_top(p, grad_scale, true);
-        backward_top(p);
-        repeat(p, PART_BACKWARD, backward_blocks);
+        repeat_blocks(p, PART_FORWARD, forward_blocks);
+        repeat_top(p, PART_LOSS_BACKWARD, backward_top);
+        repeat_blocks(p, PART_BACKWARD, backward_blocks);
     }
     end_start(p);
     return ERR_OK;
@@ -197,7 +212,7 @@ enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows,
                      struct err_msg *em) {
     void *piece = NULL;
     const struct dropout off = {0};
-    enum err e = pass_load(p, b, &off, em);
+    enum err e = pass_load(p, b, 0.0f, &off, em);
     if (e != ERR_OK)
         return e;
     if (n_rows < 0 || n_rows > b->n_tokens)

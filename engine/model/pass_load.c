@@ -38,12 +38,14 @@ static enum err check_values(const struct pass *p, const struct host_batch *b, s
 }
 
 /* The batch as it will lie on the device. */
-static void lay_out(struct pass *p, const struct host_batch *b, const struct dropout *drop) {
+static void lay_out(struct pass *p, const struct host_batch *b, float grad_scale,
+                    const struct dropout *drop) {
     const struct batch_arrays *to = &p->on_host;
     size_t tokens = (size_t)b->n_tokens, targets = (size_t)b->n_targets;
     if (b->keys != NULL)
         memcpy(to->keys, b->keys, tokens * sizeof *b->keys);
     *to->draw = (struct dropout_draw){drop->seed, drop->step};
+    *to->grad_scale = grad_scale;
     memcpy(to->ids, b->ids, tokens * sizeof *b->ids);
     memcpy(to->pos, b->pos, tokens * sizeof *b->pos);
     memcpy(to->seq_start, b->seq_start, ((size_t)b->n_seqs + 1) * sizeof *b->seq_start);
@@ -66,10 +68,26 @@ static int32_t smaller(int32_t a, int32_t b) {
     return a < b ? a : b;
 }
 
+/* More targets that are none, on rows that predict nothing. */
+static void pad_targets(struct pass *p) {
+    const struct batch_arrays *to = &p->on_host;
+    int32_t n = p->n_targets, most = smaller(p->limits.targets, p->batch.n_tokens);
+    int32_t padded = n > 0 ? smaller(round_up(n, 16, 32), most) : 0;
+    for (int32_t row = 0, next = 0, i = n; i < padded; row++) {
+        if (next < n && to->target_rows[next] == row) {
+            next++;
+            continue;
+        }
+        to->target_rows[i] = row;
+        to->target_ids[i++] = -1;
+    }
+    p->batch.n_targets = padded;
+}
+
 /* Rounds up what shapes follow from, so that they come again: rows of an example of their own,
- * which nothing predicts from and whose gradient is zero, then empty examples. Tokens grow by a
- * 32nd at most, or to a multiple of 16. It does not ask whether shapes are in fact repeated: sums
- * over the tokens have another order when there are more of them. */
+ * which nothing predicts from and whose gradient is zero, then empty examples. Tokens and targets
+ * grow by a 32nd at most, or to a multiple of 16. It does not ask whether shapes are in fact
+ * repeated: sums over the tokens have another order when there are more of them. */
 static void pad(struct pass *p) {
     const struct batch_arrays *to = &p->on_host;
     struct batch *b = &p->batch;
@@ -85,10 +103,11 @@ static void pad(struct pass *p) {
     b->n_tokens = tokens;
     b->n_seqs = seqs;
     b->max_len = round_up(b->max_len > added ? b->max_len : added, 64, 4);
+    pad_targets(p);
 }
 
-enum err pass_load(struct pass *p, const struct host_batch *b, const struct dropout *drop,
-                   struct err_msg *em) {
+enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
+                   const struct dropout *drop, struct err_msg *em) {
     const struct batch_arrays *at = &p->on_device;
     const struct ops *ops = p->m->dev->ops;
     enum err e = check_counts(p, b, em);
@@ -96,8 +115,9 @@ enum err pass_load(struct pass *p, const struct host_batch *b, const struct drop
         e = check_values(p, b, em);
     if (e != ERR_OK)
         return e;
-    lay_out(p, b, drop);
+    lay_out(p, b, grad_scale, drop);
     p->drop = *drop;
+    p->n_targets = b->n_targets;
     p->batch = (struct batch){.n_tokens = b->n_tokens,
                               .n_seqs = b->n_seqs,
                               .n_targets = b->n_targets,

@@ -120,6 +120,7 @@ static void plan_saved(struct pass *p, struct plan *pl) {
 static void plan_arrays(struct batch_arrays *a, struct plan *pl, const struct pass_limits *l) {
     a->keys = take(pl, l->tokens, sizeof *a->keys);
     a->draw = take(pl, 1, sizeof *a->draw);
+    a->grad_scale = take(pl, 1, sizeof *a->grad_scale);
     a->ids = take(pl, l->tokens, sizeof *a->ids);
     a->pos = take(pl, l->tokens, sizeof *a->pos);
     a->seq_start = take(pl, (int64_t)l->seqs + 2, sizeof *a->seq_start); /* pass_load.c pads */
@@ -132,8 +133,7 @@ static void plan_batch(struct pass *p, struct plan *pl) {
     size_t from = pl->used;
     plan_arrays(&p->on_device, pl, &p->limits);
     p->batch_bytes = pl->used - from;
-    p->nll = take(pl, targets, sizeof *p->nll);
-    p->correct = take(pl, targets, 1);
+    p->losses = take(pl, targets, LOSS_BYTES);
     p->top_stats = take(pl, targets * 2, sizeof *p->top_stats);
     p->top = take(pl, targets * p->m->cfg.hidden, dtype_size(p->m->dtype));
     p->top_norm = take(pl, targets * p->m->cfg.hidden, dtype_size(p->m->dtype));
@@ -217,7 +217,7 @@ static enum err prepare_host(struct pass *p, struct err_msg *em) {
     struct plan pl = {.base = xcalloc(p->batch_bytes, 1)};
     p->host = pl.base;
     plan_arrays(&p->on_host, &pl, &p->limits);
-    size_t bytes = (size_t)p->limits.targets * (sizeof *p->nll + 1);
+    size_t bytes = (size_t)p->limits.targets * LOSS_BYTES;
     enum err e = ERR_OK;
     for (int i = 0; i < PASS_STARTED && e == ERR_OK; i++)
         e = ops->fetch_new(p->m->dev, bytes, &p->started[i].losses, em);

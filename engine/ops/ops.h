@@ -58,8 +58,8 @@ struct batch {
     const int32_t *seq_start; /* [n_seqs + 1] */
     const uint64_t *keys;     /* [T] (example number in the step << 32) | position: dropout's row */
     const int32_t
-        *target_rows; /* [n_targets] row whose output predicts a trained token, ascending */
-    const int32_t *target_ids; /* [n_targets] that token */
+        *target_rows; /* [n_targets] row whose output predicts a trained token, each once */
+    const int32_t *target_ids; /* [n_targets] that token; below 0: none (see head_loss) */
     /* What struct dropout says of seed and step, for devices that do recorded work again
      * (ops.repeat): there its numbers would stay those of the first time. NULL: not given. */
     const struct dropout_draw *draw;
@@ -154,8 +154,8 @@ struct adapter_mem {
 
 struct adamw {
     float lr, beta1, beta2, eps, weight_decay;
-    int64_t step;     /* from 1, for bias correction */
-    float grad_scale; /* gradients are multiplied by this first (clipping) */
+    int64_t step;   /* from 1, for bias correction */
+    float max_norm; /* > 0: a gradient that is longer is scaled down to it */
 };
 
 /* Largest shapes that operations will be called with. */
@@ -315,10 +315,13 @@ struct ops {
     void (*rows_scatter)(struct device *dev, struct tensor dout, const int32_t *rows,
                          struct tensor dx);
     /* Cross entropy of x [n, H] through the frozen head, in chunks: logits of the whole batch never
-     * exist. nll [n] f32; correct [n] u8: arg max == target (lowest index wins ties).
-     * dx != NULL: dx [n, H] = grad_scale · d Σnll / dx. x and dx may be the same memory. */
+     * exist. nll [n] f32; correct [n] u8: arg max == target (lowest index wins ties). A row
+     * whose target is below 0 has none: its nll, correct and gradient are 0. The gradient of one
+     * whose loss is not finite is NaN.
+     * dx != NULL: dx [n, H] = *grad_scale · d Σnll / dx; grad_scale lies in device memory, NULL
+     * where dx is. x and dx may be the same memory. */
     void (*head_loss)(struct device *dev, const struct linear *head, struct tensor x,
-                      const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                      const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                       const struct tensor *dx);
 
     /* adapter arithmetic, f32 [n] */
@@ -332,10 +335,16 @@ struct ops {
     /* dst = a + alpha · b; dst may be a or b */
     void (*vec_axpy)(struct device *dev, float *dst, const float *a, float alpha, const float *b,
                      size_t n);
-    /* Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr·wd·w, then the bias-corrected step.
-     */
-    void (*adamw)(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
-                  float *v, size_t n);
+    /* Clipping as torch.nn.utils.clip_grad_norm_: g counts as min(1, max_norm / (‖g‖ + 1e-6)) · g.
+     * Then Loshchilov & Hutter 2019, as torch.optim.AdamW: w -= lr·wd·w, then the bias-corrected
+     * step; m, v [n]. The work copy follows. *sumsq = ‖g‖², in f64, fixed order: where that is not
+     * finite, nothing is changed. Returns once it is known; the rest may be pending. */
+    enum err (*adamw)(struct device *dev, const struct adamw *o, const struct adapter_mem *ad,
+                      float *m, float *v, double *sumsq, struct err_msg *em);
+    /* w = base + tau · direction, or base, bit for bit, where tau is 0; both [n]. The work copy
+     * follows. */
+    void (*adapter_move)(struct device *dev, const struct adapter_mem *ad, const float *base,
+                         float tau, const float *direction);
 };
 
 /* First member of every device's own struct. */

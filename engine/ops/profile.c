@@ -122,7 +122,7 @@ static void dora_backward(struct device *dev, const struct linear *lin, const st
 }
 
 static void head_loss(struct device *dev, const struct linear *head, struct tensor x,
-                      const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                      const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                       const struct tensor *dx) {
     struct profile *p = begin(dev);
     p->inner->head_loss(dev, head, x, targets, grad_scale, nll, correct, dx);
@@ -242,11 +242,19 @@ static enum err vec_sumsq(struct device *dev, const float *x, size_t n, double *
     return e;
 }
 
-static void adamw(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
-                  float *v, size_t n) {
+static enum err adamw(struct device *dev, const struct adamw *o, const struct adapter_mem *ad,
+                      float *m, float *v, double *sumsq, struct err_msg *em) {
     struct profile *p = begin(dev);
-    p->inner->adamw(dev, o, w, g, m, v, n);
-    end(p, 0, 28.0 * (double)n, "optimizer");
+    enum err e = p->inner->adamw(dev, o, ad, m, v, sumsq, em);
+    end(p, 0, 34.0 * (double)ad->n, "optimizer");
+    return e;
+}
+
+static void adapter_move(struct device *dev, const struct adapter_mem *ad, const float *base,
+                         float tau, const float *direction) {
+    struct profile *p = begin(dev);
+    p->inner->adapter_move(dev, ad, base, tau, direction);
+    end(p, 0, 14.0 * (double)ad->n, "optimizer");
 }
 
 /* Each time anew: what is done as a whole cannot be told apart. */
@@ -285,6 +293,7 @@ struct profile *profile_on(struct device *dev, int64_t vocab) {
     p->table.adapter_refresh = adapter_refresh;
     p->table.vec_sumsq = vec_sumsq;
     p->table.adamw = adamw;
+    p->table.adapter_move = adapter_move;
     dev->ops = &p->table;
     return p;
 }

@@ -52,12 +52,7 @@ void fast_forward_after_update(struct fast_forward *ff) {
 
 /* w = base + tau · direction; tau 0 restores base bit for bit. */
 static void move_to(struct fast_forward *ff, double tau) {
-    const struct adapter_mem *ad = ff->adapter;
-    if (tau == 0.0)
-        ff->dev->ops->mem_copy(ff->dev, ad->w, ff->base, ad->n * sizeof(float));
-    else
-        ff->dev->ops->vec_axpy(ff->dev, ad->w, ff->base, (float)tau, ff->direction, ad->n);
-    ff->dev->ops->adapter_refresh(ff->dev, ad);
+    ff->dev->ops->adapter_move(ff->dev, ff->adapter, ff->base, (float)tau, ff->direction);
 }
 
 struct trial {

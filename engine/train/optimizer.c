@@ -6,7 +6,6 @@
 #define BETA1 0.9f
 #define BETA2 0.999f
 #define EPSILON 1e-8f
-#define CLIP_EPSILON 1e-6 /* torch's, added to the norm */
 
 static enum err alloc_zeroed(struct device *dev, size_t n, float **out, struct err_msg *em) {
     void *p;
@@ -42,26 +41,20 @@ void optimizer_free(struct optimizer *o) {
     *o = (struct optimizer){0};
 }
 
-enum err optimizer_grad_norm(const struct optimizer *o, const struct adapter_mem *ad, double *norm,
-                             struct err_msg *em) {
+enum err optimizer_step(struct optimizer *o, const struct adapter_mem *ad, double learning_rate,
+                        double *norm, struct err_msg *em) {
     double sum = NAN;
-    enum err e = o->dev->ops->vec_sumsq(o->dev, ad->g, o->n, &sum, em);
-    *norm = sqrt(sum);
-    return e;
-}
-
-void optimizer_update(struct optimizer *o, const struct adapter_mem *ad, double learning_rate,
-                      double norm) {
-    double clip = (double)o->max_grad_norm / (norm + CLIP_EPSILON);
     const struct adamw step = {
         .lr = (float)learning_rate,
         .beta1 = BETA1,
         .beta2 = BETA2,
         .eps = EPSILON,
         .weight_decay = o->weight_decay,
-        .step = ++o->updates,
-        .grad_scale = clip < 1.0 ? (float)clip : 1.0f,
+        .step = o->updates + 1,
+        .max_norm = o->max_grad_norm,
     };
-    o->dev->ops->adamw(o->dev, &step, ad->w, ad->g, o->m, o->v, o->n);
-    o->dev->ops->adapter_refresh(o->dev, ad);
+    enum err e = o->dev->ops->adamw(o->dev, &step, ad, o->m, o->v, &sum, em);
+    *norm = sqrt(sum);
+    o->updates += e == ERR_OK && isfinite(sum);
+    return e;
 }

@@ -27,11 +27,10 @@ enum err optimizer_init(struct optimizer *o, struct device *dev, size_t n, doubl
                         double max_grad_norm, struct err_msg *em) NODISCARD;
 void optimizer_free(struct optimizer *o);
 
-/* *norm = L2 norm of the gradient, before clipping. */
-enum err optimizer_grad_norm(const struct optimizer *o, const struct adapter_mem *ad, double *norm,
-                             struct err_msg *em) NODISCARD;
-/* Clips by norm (finite, from optimizer_grad_norm) and updates w, m, v; refreshes the adapter. */
-void optimizer_update(struct optimizer *o, const struct adapter_mem *ad, double learning_rate,
-                      double norm);
+/* Clips the gradient and updates w, m and v; refreshes the adapter. *norm: L2 norm of the gradient
+ * before clipping, for which alone it waits; where that is not finite, the update is left out and
+ * not counted. */
+enum err optimizer_step(struct optimizer *o, const struct adapter_mem *ad, double learning_rate,
+                        double *norm, struct err_msg *em) NODISCARD;
 
 #endif

@@ -90,14 +90,15 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
     return e;
 }
 
-static void update(struct run *r, bool stage, const struct step_result *result) {
+/* With the direction of a stage, if one follows. *norm not finite: nothing was changed. */
+static enum err update(struct run *r, bool stage, double *norm, struct err_msg *em) {
     if (stage)
         fast_forward_before_update(&r->ff);
-    optimizer_update(&r->optimizer, r->mem, result->learning_rate, result->grad_norm);
+    enum err e = optimizer_step(&r->optimizer, r->mem, r->state.result.learning_rate, norm, em);
     if (stage)
         fast_forward_after_update(&r->ff);
     r->state.updates = r->optimizer.updates;
-    r->state.skipped_in_a_row = 0;
+    return e;
 }
 
 static enum err skip(struct run *r, struct err_msg *em) {
@@ -115,37 +116,37 @@ static enum err skip(struct run *r, struct err_msg *em) {
                    MAX_SKIPPED, (long long)s->step, s->result.learning_rate);
 }
 
+/* A loss that is not finite makes the gradient so (head_loss of ops.h). */
 enum err run_step(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct gradient g;
-    double norm = NAN;
+    double norm = 0.0;
     enum err e = accumulate(r, s->step, &g, em);
-    if (e == ERR_OK) {
-        look_ahead(r, s->step + 1);
-        e = optimizer_grad_norm(&r->optimizer, r->mem, &norm, em);
-    }
-    if (e == ERR_OK)
-        e = collect(r, 0, &g.tally, em);
     if (e != ERR_OK)
         return e; /* nothing has changed: the step is done again */
+    look_ahead(r, s->step + 1);
     step_result_init(&s->result);
     s->result.learning_rate = run_rate(r, s->step);
-    s->result.grad_norm = norm;
-    if (g.targets > 0) {
-        s->result.train_loss = g.tally.nll / (double)g.targets;
-        s->result.train_accuracy = (double)g.tally.correct / (double)g.targets;
-    }
     s->step++;
     s->tokens += g.tokens;
     s->trained_tokens += g.targets;
     s->flops_training += g.flops;
     s->phase = PHASE_EVAL;
-    if (g.targets == 0)
+    bool trained = g.targets > 0, stage = trained && run_stage_due(r);
+    if (trained)
+        e = update(r, stage, &norm, em);
+    if (e == ERR_OK)
+        e = collect(r, 0, &g.tally, em);
+    if (e != ERR_OK)
+        return e;
+    s->result.grad_norm = norm;
+    if (!trained)
         return ERR_OK;
-    if (!isfinite(norm) || !isfinite(s->result.train_loss))
+    s->result.train_loss = g.tally.nll / (double)g.targets;
+    s->result.train_accuracy = (double)g.tally.correct / (double)g.targets;
+    if (!isfinite(norm))
         return skip(r, em);
-    bool stage = run_stage_due(r);
-    update(r, stage, &s->result);
+    s->skipped_in_a_row = 0;
     if (stage)
         s->phase = PHASE_STAGE;
     return ERR_OK;

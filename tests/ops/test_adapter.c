@@ -39,30 +39,109 @@ Test(adapter, vectors_agree_with_the_reference) {
         each_device(run_vectors, &sizes[i]);
 }
 
+/* An adapter with these weights. */
+static struct adapter_mem put_adapter(struct scene *s, struct mat w) {
+    struct adapter_mem ad;
+    struct err_msg em = ERR_MSG_INIT;
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, (size_t)w.cols, &ad, &em), ERR_OK);
+    s->ops->upload(s->dev, ad.w, scene_host_values(s, w, DTYPE_F32), ad.n * sizeof *ad.w);
+    s->ops->adapter_refresh(s->dev, &ad);
+    return ad;
+}
+
+/* The work copy, where the device has one, is w rounded to bf16. */
+static void check_work(struct scene *s, const struct adapter_mem *ad) {
+    const struct tensor work = {ad->work, DTYPE_BF16, 1, (int64_t)ad->n, (int64_t)ad->n};
+    if (ad->work)
+        scene_check_tensor(s, "work", work, scene_get_f32(s, ad->w, 1, (int64_t)ad->n), 0x1p-8);
+}
+
 static void run_adamw(struct scene *s, const void *arg) {
     int64_t n = *(const int64_t *)arg;
     struct mat w = scene_random(s, 1, n, 1.0, DTYPE_F32);
     struct mat m = scene_mat(s, 1, n), v = scene_mat(s, 1, n);
-    float *wd = scene_put_f32(s, w), *md = scene_put_f32(s, m), *vd = scene_put_f32(s, v);
-    struct adamw o = {.lr = 0.01f,
-                      .beta1 = 0.9f,
-                      .beta2 = 0.999f,
-                      .eps = 1e-8f,
-                      .weight_decay = 0.1f,
-                      .grad_scale = 0.5f};
+    float *md = scene_put_f32(s, m), *vd = scene_put_f32(s, v);
+    struct adapter_mem ad = put_adapter(s, w);
+    struct err_msg em = ERR_MSG_INIT;
+    struct mat got = scene_mat(s, 1, 1), sum = scene_mat(s, 1, 1);
+    struct adamw o = {
+        .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f};
     for (o.step = 1; o.step <= 5; o.step++) {
         struct mat g = scene_random(s, 1, n, 1.0, DTYPE_F32);
+        sum.v[0] = 0;
+        for (int64_t i = 0; i < n; i++)
+            sum.v[0] += g.v[i] * g.v[i];
+        /* one gradient in two is too long */
+        o.max_norm = (float)(sqrt(sum.v[0]) * (o.step % 2 == 0 ? 0.5 : 2.0));
         ref_adamw(&o, w, g, m, v);
-        s->ops->adamw(s->dev, &o, wd, scene_put_f32(s, g), md, vd, (size_t)n);
+        s->ops->upload(s->dev, ad.g, scene_host_values(s, g, DTYPE_F32), (size_t)n * sizeof *ad.g);
+        cr_assert_eq(s->ops->adamw(s->dev, &o, &ad, md, vd, got.v, &em), ERR_OK);
+        scene_check(s, "sum of squares", got, sum, 1e-12);
     }
-    scene_check(s, "w", scene_get_f32(s, wd, 1, n), w, 1e-6);
+    scene_check(s, "w", scene_get_f32(s, ad.w, 1, n), w, 1e-6);
     scene_check(s, "m", scene_get_f32(s, md, 1, n), m, 1e-6);
     scene_check(s, "v", scene_get_f32(s, vd, 1, n), v, 1e-6);
+    check_work(s, &ad);
+    s->ops->adapter_free(s->dev, &ad);
 }
 
 Test(adapter, adamw_agrees_with_the_reference) {
     for (size_t i = 0; i < N_SIZES; i++)
         each_device(run_adamw, &sizes[i]);
+}
+
+/* An update from such a gradient would be the end of the adapter. */
+static void run_not_finite(struct scene *s, const void *arg) {
+    const double bad = *(const double *)arg;
+    struct mat w = scene_random(s, 1, 1000, 1.0, DTYPE_F32), zeros = scene_mat(s, 1, 1000);
+    struct mat g = scene_random(s, 1, 1000, 1.0, DTYPE_F32);
+    struct adapter_mem ad = put_adapter(s, w);
+    float *md = scene_put_f32(s, zeros), *vd = scene_put_f32(s, zeros);
+    const struct adamw o = {0.1f, 0.9f, 0.999f, 1e-8f, 0.1f, 1, 1.0f};
+    struct err_msg em = ERR_MSG_INIT;
+    double sum = 0;
+    g.v[777] = bad;
+    s->ops->upload(s->dev, ad.g, scene_host_values(s, g, DTYPE_F32), ad.n * sizeof *ad.g);
+    cr_assert_eq(s->ops->adamw(s->dev, &o, &ad, md, vd, &sum, &em), ERR_OK);
+    cr_assert_not(isfinite(sum), "%s: %g", s->label, sum);
+    scene_check(s, "w", scene_get_f32(s, ad.w, 1, 1000), w, 0);
+    scene_check(s, "m", scene_get_f32(s, md, 1, 1000), zeros, 0);
+    scene_check(s, "v", scene_get_f32(s, vd, 1, 1000), zeros, 0);
+    check_work(s, &ad);
+    s->ops->adapter_free(s->dev, &ad);
+}
+
+Test(adapter, a_gradient_that_is_not_finite_changes_nothing) {
+    static const double bad[] = {NAN, INFINITY, -INFINITY};
+    for (size_t i = 0; i < 3; i++)
+        each_device(run_not_finite, &bad[i]);
+}
+
+static void run_move(struct scene *s, const void *arg) {
+    int64_t n = *(const int64_t *)arg;
+    struct mat base = scene_random(s, 1, n, 1.0, DTYPE_F32), to = scene_mat(s, 1, n);
+    struct mat direction = scene_random(s, 1, n, 1.0, DTYPE_F32);
+    struct adapter_mem ad = put_adapter(s, direction);
+    for (int64_t i = 0; i < n; i++)
+        to.v[i] = base.v[i] + 2.5 * direction.v[i];
+    base.v[0] = -0.0; /* whose sum with 0 has another sign */
+    to.v[0] = 2.5 * direction.v[0];
+    float *based = scene_put_f32(s, base), *d = scene_put_f32(s, direction), first;
+    struct err_msg em = ERR_MSG_INIT;
+    s->ops->adapter_move(s->dev, &ad, based, 2.5f, d);
+    scene_check(s, "moved", scene_get_f32(s, ad.w, 1, n), to, 1e-7);
+    check_work(s, &ad);
+    s->ops->adapter_move(s->dev, &ad, based, 0.0f, d);
+    scene_check(s, "back", scene_get_f32(s, ad.w, 1, n), base, 0);
+    check_work(s, &ad);
+    cr_assert_eq(s->ops->download(s->dev, &first, ad.w, sizeof first, &em), ERR_OK);
+    cr_assert(signbit(first), "%s: not bit for bit", s->label);
+    s->ops->adapter_free(s->dev, &ad);
+}
+
+Test(adapter, moves_along_a_direction_and_back) {
+    for (size_t i = 0; i < N_SIZES; i++)
+        each_device(run_move, &sizes[i]);
 }
 
 static void run_alloc(struct scene *s, const void *arg) {

@@ -73,7 +73,7 @@ Test(bench, profile_covers_the_step) {
         {"rotation", 4},
         {"loss head 32->61", 1},
         {"activation backward", 2},
-        {"optimizer", 3},
+        {"optimizer", 1},
         {"gather and scatter", 2},
     };
     json_t *j, *row;

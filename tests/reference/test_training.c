@@ -92,13 +92,10 @@ static double step(struct run *r, int number, int pieces, double *norm) {
         loss += add_gradient(r, &b[i], targets);
         ref_batch_clear(&b[i]);
     }
-    cr_assert_eq(ops->vec_sumsq(r->c.dev, mem->g, mem->n, &sumsq, &em), ERR_OK);
+    const struct adamw o = {(float)r->lr,      0.9f, 0.999f, 1e-8f, (float)r->decay, number,
+                            (float)r->max_norm};
+    cr_assert_eq(ops->adamw(r->c.dev, &o, mem, r->m, r->v, &sumsq, &em), ERR_OK);
     *norm = sqrt(sumsq);
-    double clip = *norm > r->max_norm ? r->max_norm / (*norm + 1e-6) : 1; /* as torch */
-    const struct adamw o = {(float)r->lr,    0.9f,   0.999f,     1e-8f,
-                            (float)r->decay, number, (float)clip};
-    ops->adamw(r->c.dev, &o, mem->w, mem->g, r->m, r->v, mem->n);
-    ops->adapter_refresh(r->c.dev, mem);
     return loss;
 }
 

@@ -1,4 +1,5 @@
 /* adapter: the LoRA weights' buffers and their arithmetic. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,12 +112,38 @@ static void adamw_item(void *arg, int64_t item, int worker) {
     struct vec_run *r = arg;
     int64_t at = item * BLOCK;
     (void)worker;
-    r->c->k->adamw(r->adamw, r->dst + at, r->a + at, r->m + at, r->v + at, block_count(r, item));
+    r->c->k->adamw(r->adamw, r->alpha, r->dst + at, r->a + at, r->m + at, r->v + at,
+                   block_count(r, item));
 }
 
-void cpu_adamw(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
-               float *v, size_t n) {
-    struct vec_run r = {
-        .c = cpu_of(dev), .n = (int64_t)n, .adamw = o, .dst = w, .a = g, .m = m, .v = v};
+static float clipping(double norm, float most) {
+    double scale = (double)most / (norm + 1e-6);
+    return scale < 1.0 ? (float)scale : 1.0f;
+}
+
+enum err cpu_adamw(struct device *dev, const struct adamw *o, const struct adapter_mem *ad,
+                   float *m, float *v, double *sumsq, struct err_msg *em) {
+    enum err e = cpu_vec_sumsq(dev, ad->g, ad->n, sumsq, em);
+    if (e != ERR_OK || !isfinite(*sumsq))
+        return e;
+    struct vec_run r = {.c = cpu_of(dev),
+                        .n = (int64_t)ad->n,
+                        .adamw = o,
+                        .alpha = clipping(sqrt(*sumsq), o->max_norm),
+                        .dst = ad->w,
+                        .a = ad->g,
+                        .m = m,
+                        .v = v};
     run_blocks(&r, adamw_item);
+    cpu_adapter_refresh(dev, ad);
+    return ERR_OK;
+}
+
+void cpu_adapter_move(struct device *dev, const struct adapter_mem *ad, const float *base,
+                      float tau, const float *direction) {
+    if (tau == 0.0f)
+        memcpy(ad->w, base, ad->n * sizeof *base);
+    else
+        cpu_vec_axpy(dev, ad->w, base, tau, direction, ad->n);
+    cpu_adapter_refresh(dev, ad);
 }

@@ -366,6 +366,7 @@ static const struct ops cpu_ops = {
     .vec_sumsq = cpu_vec_sumsq,
     .vec_axpy = cpu_vec_axpy,
     .adamw = cpu_adamw,
+    .adapter_move = cpu_adapter_move,
 };
 
 /* The processors this process may run on. */

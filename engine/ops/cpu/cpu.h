@@ -157,7 +157,7 @@ void cpu_rows_gather(struct device *dev, struct tensor x, const int32_t *rows, s
 void cpu_rows_scatter(struct device *dev, struct tensor dout, const int32_t *rows,
                       struct tensor dx);
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,
-                   const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                   const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                    const struct tensor *dx);
 /* Of the logits' gradient that cpu_head_loss holds at a time. */
 size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head);
@@ -169,7 +169,9 @@ enum err cpu_vec_sumsq(struct device *dev, const float *x, size_t n, double *sum
                        struct err_msg *em) NODISCARD;
 void cpu_vec_axpy(struct device *dev, float *dst, const float *a, float alpha, const float *b,
                   size_t n);
-void cpu_adamw(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
-               float *v, size_t n);
+enum err cpu_adamw(struct device *dev, const struct adamw *o, const struct adapter_mem *ad,
+                   float *m, float *v, double *sumsq, struct err_msg *em);
+void cpu_adapter_move(struct device *dev, const struct adapter_mem *ad, const float *base,
+                      float tau, const float *direction);
 
 #endif

@@ -6,6 +6,7 @@
  * product with the matrix. Logits themselves are never stored, and each exponential is computed
  * once. */
 #include <math.h>
+#include <string.h>
 
 #include "engine/ops/cpu/linear.h"
 
@@ -72,18 +73,27 @@ static void logits_item(void *arg, int64_t item, int worker) {
     }
 }
 
+/* Of a row that has no target. */
+static void no_loss(const struct head_run *r, int64_t row) {
+    r->nll[row] = 0.0f;
+    r->correct[row] = 0;
+    if (r->want_dx)
+        memset(row_at(r->e, row), 0, (size_t)r->head->out * dtype_size(r->e.dtype));
+}
+
 /* e of one row becomes grad_scale · (p - 1 at the target). */
 static void gradient_row(const struct head_run *r, int worker, int64_t row, float lse) {
     const struct kernels *k = r->c->k;
+    float scale = isfinite(r->nll[row]) ? r->grad_scale : NAN;
     float *buf = cpu_scratch_f32(r->c, worker, SLOT_ROW, r->cols.size);
     int64_t target = r->targets[row];
     for (int64_t i = 0; i < r->cols.count; i++) {
         int64_t col = tiling_first(&r->cols, i), n = tiling_count(&r->cols, i);
         void *e = row_at(tensor_columns(r->e, col, n), row);
-        float factor = r->grad_scale * expf(r->maxima[row * r->cols.count + i].max - lse);
+        float factor = scale * expf(r->maxima[row * r->cols.count + i].max - lse);
         k->scale(buf, cpu_widen(r->c, r->e.dtype, e, n, buf), factor, n);
         if (target >= col && target < col + n)
-            buf[target - col] = r->grad_scale * (expf(r->target[row] - lse) - 1.0f);
+            buf[target - col] = scale * (expf(r->target[row] - lse) - 1.0f);
         cpu_narrow(r->c, r->e.dtype, e, buf, n);
     }
 }
@@ -92,6 +102,10 @@ static void gradient_row(const struct head_run *r, int worker, int64_t row, floa
 static void loss_item(void *arg, int64_t row, int worker) {
     struct head_run *r = arg;
     const struct tile_max *t = r->maxima + row * r->cols.count;
+    if (r->targets[row] < 0) {
+        no_loss(r, row);
+        return;
+    }
     float target = r->target[row], max = t[0].max, sum = 0.0f;
     bool correct = r->first[row];
     for (int64_t i = 0; i < r->cols.count; i++) {
@@ -147,13 +161,14 @@ size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dty
 }
 
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,
-                   const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                   const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                    const struct tensor *dx) {
     struct cpu *c = cpu_of(dev);
     enum dtype type = product_type(c, head->dtype);
     int64_t stride = head->out; /* the packed products refuse others */
     struct tiling chunks = chunks_of(x.rows, head->out, type);
-    struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL, .grad_scale = grad_scale};
+    struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL};
+    r.grad_scale = dx ? *grad_scale : 0.0f;
     r.cols = head->forward[0];
     size_t rows = (size_t)chunks.size;
     r.maxima = cpu_shared(c, SLOT_ROW, rows * (size_t)r.cols.count * sizeof *r.maxima);

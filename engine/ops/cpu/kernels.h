@@ -64,7 +64,9 @@ struct kernels {
     /* sum of exp(x[i] - shift), x unchanged */
     float (*sum_exp)(const float *x, float shift, int64_t n);
 
-    void (*adamw)(const struct adamw *o, float *w, const float *g, float *m, float *v, int64_t n);
+    /* g counts as scale · g */
+    void (*adamw)(const struct adamw *o, float scale, float *w, const float *g, float *m, float *v,
+                  int64_t n);
     /* c[m, n] = op(a) op(b) (+ c): the product of the plain C fallback; b is [k, n], or [n, k] if
      * b_trans; a is [m, k], or [k, m] if a_trans */
     void (*product)(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, int a_trans,

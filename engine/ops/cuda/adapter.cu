@@ -49,16 +49,32 @@ __global__ void axpy(float *dst, const float *a, float alpha, const float *b, si
         dst[i] = a[i] + alpha * b[i];
 }
 
-/* o.eps, o.lr: with the corrections 1 / (1 - βᵗ) of the moments folded in. */
-__global__ void adamw_step(struct adamw o, float root, float *w, const float *g, float *m, float *v,
-                           size_t n) {
+/* o.lr, root: with the corrections 1 / (1 - βᵗ) of the moments folded in. *sumsq: ‖g‖². */
+__global__ void adamw_step(struct adamw o, float root, const double *sumsq, float *w, bf16 *work,
+                           const float *g, float *m, float *v, size_t n) {
+    double clip = static_cast<double>(o.max_norm) / (sqrt(*sumsq) + 1e-6);
+    float scale = clip < 1.0 ? static_cast<float>(clip) : 1.0f;
+    if (!(*sumsq < static_cast<double>(INFINITY)))
+        return;
     for (size_t i = first_index(); i < n; i += grid_step()) {
-        float gi = g[i] * o.grad_scale;
+        float gi = g[i] * scale;
         float mi = o.beta1 * m[i] + (1.0f - o.beta1) * gi;
         float vi = o.beta2 * v[i] + (1.0f - o.beta2) * gi * gi;
         m[i] = mi;
         v[i] = vi;
-        w[i] = w[i] * (1.0f - o.weight_decay) - o.lr * mi / (sqrtf(vi) * root + o.eps);
+        float wi = w[i] * (1.0f - o.weight_decay) - o.lr * mi / (sqrtf(vi) * root + o.eps);
+        w[i] = wi;
+        work[i] = from_float<bf16>(wi);
+    }
+}
+
+/* w = base + tau · direction; direction NULL: base */
+__global__ void move_weights(float *w, bf16 *work, const float *base, float tau,
+                             const float *direction, size_t n) {
+    for (size_t i = first_index(); i < n; i += grid_step()) {
+        float wi = direction ? base[i] + tau * direction[i] : base[i];
+        w[i] = wi;
+        work[i] = from_float<bf16>(wi);
     }
 }
 
@@ -104,19 +120,24 @@ extern "C" size_t cuda_sumsq_bytes(void) {
     return (SUM_BLOCKS + 1) * sizeof(double);
 }
 
-extern "C" enum err cuda_vec_sumsq(struct device *dev, const float *x, size_t n, double *sum,
-                                   struct err_msg *em) {
-    struct cuda *c = cuda_of(dev);
+/* Where Σ x² will be; NULL after a fault. */
+static double *sum_squares(struct cuda *c, const float *x, size_t n) {
     double *partial = static_cast<double *>(cuda_scratch(c, SLOT_PARTIALS, cuda_sumsq_bytes()));
     if (!partial)
-        return cuda_sync(dev, em);
+        return nullptr;
     double *total = partial + SUM_BLOCKS;
     size_t wanted = n / (PER_THREAD * THREADS) + 1;
     unsigned blocks = wanted < SUM_BLOCKS ? static_cast<unsigned>(wanted) : SUM_BLOCKS;
     launch(c, "square_sums", square_sums, dim3(blocks), THREADS, 0, x, n, partial);
     launch(c, "fold_sums", fold_sums, dim3(1), threads_for(blocks, THREADS), 0, partial, blocks,
            total);
-    return cuda_download(dev, sum, total, sizeof *sum, em);
+    return total;
+}
+
+extern "C" enum err cuda_vec_sumsq(struct device *dev, const float *x, size_t n, double *sum,
+                                   struct err_msg *em) {
+    const double *total = sum_squares(cuda_of(dev), x, n);
+    return total ? cuda_download(dev, sum, total, sizeof *sum, em) : cuda_sync(dev, em);
 }
 
 extern "C" void cuda_vec_axpy(struct device *dev, float *dst, const float *a, float alpha,
@@ -124,13 +145,28 @@ extern "C" void cuda_vec_axpy(struct device *dev, float *dst, const float *a, fl
     launch(cuda_of(dev), "axpy", axpy, grid_for(n), THREADS, 0, dst, a, alpha, b, n);
 }
 
-extern "C" void cuda_adamw(struct device *dev, const struct adamw *o, float *w, const float *g,
-                           float *m, float *v, size_t n) {
+/* The sum sets out for the host before the update, and is waited for after that is under way. */
+extern "C" enum err cuda_adamw(struct device *dev, const struct adamw *o,
+                               const struct adapter_mem *ad, float *m, float *v, double *sumsq,
+                               struct err_msg *em) {
+    struct cuda *c = cuda_of(dev);
+    const double *total = sum_squares(c, ad->g, ad->n);
     double step = static_cast<double>(o->step);
     struct adamw folded = *o;
     folded.weight_decay = o->lr * o->weight_decay;
     folded.lr = static_cast<float>(o->lr / (1.0 - pow(o->beta1, step)));
     float root = static_cast<float>(1.0 / sqrt(1.0 - pow(o->beta2, step)));
-    launch(cuda_of(dev), "adamw_step", adamw_step, grid_for(n), THREADS, 0, folded, root, w, g, m,
-           v, n);
+    if (!total)
+        return cuda_sync(dev, em);
+    cuda_download_begin(c, total, sizeof *total);
+    launch(c, "adamw_step", adamw_step, grid_for(ad->n), THREADS, 0, folded, root, total, ad->w,
+           static_cast<bf16 *>(ad->work), ad->g, m, v, ad->n);
+    cuda_download_end(c, sumsq, sizeof *sumsq);
+    return cuda_fault_return(c, em);
+}
+
+extern "C" void cuda_adapter_move(struct device *dev, const struct adapter_mem *ad,
+                                  const float *base, float tau, const float *direction) {
+    launch(cuda_of(dev), "move_weights", move_weights, grid_for(ad->n), THREADS, 0, ad->w,
+           static_cast<bf16 *>(ad->work), base, tau, tau == 0.0f ? nullptr : direction, ad->n);
 }

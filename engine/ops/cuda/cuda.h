@@ -131,6 +131,10 @@ void cuda_mem_copy(struct device *dev, void *dst, const void *src, size_t bytes)
 void cuda_upload(struct device *dev, void *dst, const void *host, size_t bytes);
 enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
                        struct err_msg *em);
+/* A download of at most CUDA_STAGING_BYTES in two halves, with neither an upload nor another
+ * download between them. False after a fault. */
+void cuda_download_begin(struct cuda *c, const void *src, size_t bytes);
+bool cuda_download_end(struct cuda *c, void *host, size_t bytes);
 enum err cuda_fetch_new(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em);
 void cuda_fetch_free(struct device *dev, struct fetch *f);
 void cuda_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
@@ -247,7 +251,7 @@ bool cuda_attention_tensor_backward(struct cuda *c, const struct attention *a,
 
 /* head.cu */
 void cuda_head_loss(struct device *dev, const struct linear *head, struct tensor x,
-                    const int32_t *targets, float grad_scale, float *nll, uint8_t *correct,
+                    const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                     const struct tensor *dx);
 /* Rows of a chunk: logits of so many are in memory at a time. */
 int64_t cuda_head_chunk(int64_t rows, int64_t vocab);
@@ -261,9 +265,11 @@ enum err cuda_vec_sumsq(struct device *dev, const float *x, size_t n, double *su
                         struct err_msg *em);
 void cuda_vec_axpy(struct device *dev, float *dst, const float *a, float alpha, const float *b,
                    size_t n);
-void cuda_adamw(struct device *dev, const struct adamw *o, float *w, const float *g, float *m,
-                float *v, size_t n);
-/* Bytes of SLOT_PARTIALS that vec_sumsq needs. */
+enum err cuda_adamw(struct device *dev, const struct adamw *o, const struct adapter_mem *ad,
+                    float *m, float *v, double *sumsq, struct err_msg *em);
+void cuda_adapter_move(struct device *dev, const struct adapter_mem *ad, const float *base,
+                       float tau, const float *direction);
+/* Bytes of SLOT_PARTIALS that sums of squares need. */
 size_t cuda_sumsq_bytes(void);
 
 #ifdef __cplusplus

@@ -83,6 +83,7 @@ static const struct ops cuda_ops = {
     .vec_sumsq = cuda_vec_sumsq,
     .vec_axpy = cuda_vec_axpy,
     .adamw = cuda_adamw,
+    .adapter_move = cuda_adapter_move,
 };
 
 static enum err describe(struct cuda *c, struct err_msg *em) {

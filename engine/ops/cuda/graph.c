@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "engine/ops/cuda/cuda.h"
 
-#define PIECES 64                  /* that are remembered */
+#define PIECES 128                 /* that are remembered */
 #define MOST_NODES ((size_t)32768) /* of all graphs: each takes some of CUDA's own memory */
 
 struct piece {

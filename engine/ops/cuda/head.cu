@@ -56,31 +56,48 @@ __device__ inline summary block_merge(summary s) {
     return all;
 }
 
-/* A block: one row of logits. With grad, softmax - onehot replaces them in place: elements of T are
- * no larger than f32, so a tile's results never reach what the next tiles still have to read. */
+/* Of a row that has no target. */
 template <typename T>
-__global__ void loss_rows(float *logits, int64_t vocab, const int32_t *targets, bool grad,
+__device__ void no_loss(T *gradient, int64_t vocab, bool wanted, float *nll, uint8_t *correct) {
+    if (threadIdx.x == 0) {
+        *nll = 0.0f;
+        *correct = 0;
+    }
+    for (int64_t i = threadIdx.x; wanted && i < vocab; i += blockDim.x)
+        gradient[i] = from_float<T>(0.0f);
+}
+
+/* A block: one row of logits. With scale, its value times softmax - onehot replaces them in place:
+ * elements of T are no larger than f32, so a tile's results never reach what the next tiles still
+ * have to read. */
+template <typename T>
+__global__ void loss_rows(float *logits, int64_t vocab, const int32_t *targets, const float *scale,
                           float *nll, uint8_t *correct) {
     int64_t row = blockIdx.x;
     float *z = logits + row * vocab;
     T *out = reinterpret_cast<T *>(z);
     int32_t target = targets[row];
+    if (target < 0) {
+        no_loss(out, vocab, scale != nullptr, nll + row, correct + row);
+        return;
+    }
     float at_target = z[target];
     summary s = {-INFINITY, 0.0f, INT32_MAX};
     for (int64_t i = threadIdx.x; i < vocab; i += blockDim.x)
         include(s, z[i], static_cast<int32_t>(i));
     s = block_merge(s);
-    float lse = s.max + logf(s.sum);
+    float lse = s.max + logf(s.sum), loss = lse - at_target;
+    float factor = scale && loss < INFINITY ? *scale : NAN;
     if (threadIdx.x == 0) {
-        nll[row] = lse - at_target;
+        nll[row] = loss;
         correct[row] = s.arg == target;
     }
-    for (int64_t first = 0; grad && first < vocab; first += blockDim.x) {
+    for (int64_t first = 0; scale && first < vocab; first += blockDim.x) {
         int64_t i = first + threadIdx.x;
         float d = i < vocab ? expf(z[i] - lse) - (i == target ? 1.0f : 0.0f) : 0.0f;
         __syncthreads();
         if (i < vocab)
-            out[i] = from_float<T>(d);
+            out[i] = from_float<T>(factor * d);
         __syncthreads();
     }
 }
@@ -104,9 +121,9 @@ static void make_logits(struct cuda *c, const struct linear *head, struct tensor
     product_run(c, &p);
 }
 
-/* dx = grad_scale · gradient W; the gradient's rows begin where the logits' did. */
+/* dx = gradient W; the gradient's rows begin where the logits' did. */
 static void make_dx(struct cuda *c, const struct linear *head, struct tensor logits,
-                    float grad_scale, struct tensor dx) {
+                    struct tensor dx) {
     struct product p = {};
     struct tensor gradient = logits;
     gradient.dtype = dx.dtype;
@@ -114,13 +131,13 @@ static void make_dx(struct cuda *c, const struct linear *head, struct tensor log
     p.m = dx.rows, p.n = head->in, p.k = head->out;
     p.a = factor_of(gradient, false);
     p.b = factor_of(head->weight, false);
-    p.alpha = grad_scale;
+    p.alpha = 1.0f;
     p.d = dx;
     product_run(c, &p);
 }
 
 extern "C" void cuda_head_loss(struct device *dev, const struct linear *head, struct tensor x,
-                               const int32_t *targets, float grad_scale, float *nll,
+                               const int32_t *targets, const float *grad_scale, float *nll,
                                uint8_t *correct, const struct tensor *dx) {
     struct cuda *c = cuda_of(dev);
     int64_t chunk = cuda_head_chunk(x.rows, head->out);
@@ -133,9 +150,9 @@ extern "C" void cuda_head_loss(struct device *dev, const struct linear *head, st
         with_type(x.dtype, [&](auto zero) {
             launch(c, "loss_rows", loss_rows<decltype(zero)>, dim3(static_cast<unsigned>(rows)),
                    threads_for(head->out / 8, THREADS), 0, memory, head->out, targets + first,
-                   dx != nullptr, nll + first, correct + first);
+                   dx ? grad_scale : nullptr, nll + first, correct + first);
         });
         if (dx)
-            make_dx(c, head, logits, grad_scale, tensor_rows(*dx, first, rows));
+            make_dx(c, head, logits, tensor_rows(*dx, first, rows));
     }
 }

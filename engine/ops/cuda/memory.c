@@ -138,19 +138,29 @@ enum err cuda_sync(struct device *dev, struct err_msg *em) {
 }
 
 /* By way of pinned memory: a copy into other memory waits inside CUDA. */
+void cuda_download_begin(struct cuda *c, const void *src, size_t bytes) {
+    struct cuda_staging *s = &c->staging[0];
+    if (cuda_wait(c, s->sent, "download") &&
+        cuda_check(c, cudaMemcpyAsync(s->host, src, bytes, cudaMemcpyDeviceToHost, c->stream),
+                   "cudaMemcpyAsync"))
+        cuda_check(c, cudaEventRecord(s->sent, c->stream), "cudaEventRecord");
+}
+
+bool cuda_download_end(struct cuda *c, void *host, size_t bytes) {
+    const struct cuda_staging *s = &c->staging[0];
+    if (!cuda_wait(c, s->sent, "download"))
+        return false;
+    memcpy(host, s->host, bytes);
+    return true;
+}
+
 enum err cuda_download(struct device *dev, void *host, const void *src, size_t bytes,
                        struct err_msg *em) {
     struct cuda *c = cuda_of(dev);
     for (size_t at = 0; at < bytes && c->fault.code == ERR_OK;) {
-        struct cuda_staging *s = &c->staging[0];
         size_t n = bytes - at < CUDA_STAGING_BYTES ? bytes - at : CUDA_STAGING_BYTES;
-        if (cuda_wait(c, s->sent, "download") &&
-            cuda_check(c,
-                       cudaMemcpyAsync(s->host, (const char *)src + at, n, cudaMemcpyDeviceToHost,
-                                       c->stream),
-                       "cudaMemcpyAsync") &&
-            cuda_finish(c, "download"))
-            memcpy((char *)host + at, s->host, n);
+        cuda_download_begin(c, (const char *)src + at, n);
+        (void)cuda_download_end(c, (char *)host + at, n);
         at += n;
     }
     return bytes > 0 ? cuda_fault_return(c, em) : cuda_sync(dev, em);

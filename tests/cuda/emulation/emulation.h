@@ -63,6 +63,8 @@ extern long emulated_proposals;
 
 /* Graphs that are ready to run, and how often one was run. */
 extern long emulated_graphs, emulated_replays;
+/* Calls that gave the stream something to do: a kernel, a product, a copy, zeros, a graph. */
+extern long emulated_enqueued;
 
 /* What comes on the stream: run(arg) now, or, while it is captured, with a copy of arg's bytes
  * whenever the graph is run. */

@@ -19,7 +19,7 @@ struct emulated_exec {
     struct emulated_graph graph;
 };
 
-long emulated_graphs, emulated_replays;
+long emulated_graphs, emulated_replays, emulated_enqueued;
 static struct emulated_graph *captured; /* NULL: nothing is */
 
 static void append(struct emulated_graph *g, void (*run)(void *arg), const void *arg,
@@ -50,15 +50,22 @@ void emulated_do(void (*run)(void *arg), const void *arg, size_t bytes) {
     clear(&once);
 }
 
+static bool is_one_of(const char *name, const char *const *names) {
+    while (*names && strcmp(name, *names) != 0)
+        names++;
+    return *names != NULL;
+}
+
 void emulated_check_capture(const char *name) {
-    static const char *const allowed[] = {
-        "cudaLaunchKernelEx", "cudaMemcpyAsync",      "cudaMemsetAsync",     "cudaMemset2DAsync",
-        "cublasLtMatmul",     "cudaFuncSetAttribute", "cudaStreamEndCapture"};
-    for (size_t i = 0; i < sizeof allowed / sizeof allowed[0]; i++)
-        if (strcmp(name, allowed[i]) == 0)
-            return;
-    if (captured)
+    static const char *const enqueues[] = {"cudaLaunchKernelEx", "cudaMemcpyAsync",
+                                           "cudaMemsetAsync",    "cudaMemset2DAsync",
+                                           "cublasLtMatmul",     NULL};
+    static const char *const allowed[] = {"cudaFuncSetAttribute", "cudaStreamEndCapture", NULL};
+    bool work = is_one_of(name, enqueues);
+    if (captured && !work && !is_one_of(name, allowed))
         emulated_stop("%s while a stream is captured", name);
+    if (!captured && (work || strcmp(name, "cudaGraphLaunch") == 0))
+        emulated_enqueued++;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode) {

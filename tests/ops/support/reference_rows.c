@@ -103,9 +103,12 @@ void ref_act_backward(const struct act *a, struct mat dout, struct mat in, struc
 }
 
 void ref_adamw(const struct adamw *o, struct mat w, struct mat g, struct mat m, struct mat v) {
-    double b1 = (double)o->beta1, b2 = (double)o->beta2;
+    double b1 = (double)o->beta1, b2 = (double)o->beta2, norm = 0;
+    for (int64_t i = 0; i < w.rows * w.cols; i++)
+        norm += g.v[i] * g.v[i];
+    double scale = fmin((double)o->max_norm / (sqrt(norm) + 1e-6), 1); /* as torch */
     for (int64_t i = 0; i < w.rows * w.cols; i++) {
-        double gi = g.v[i] * (double)o->grad_scale;
+        double gi = g.v[i] * scale;
         m.v[i] = b1 * m.v[i] + (1 - b1) * gi;
         v.v[i] = b2 * v.v[i] + (1 - b2) * gi * gi;
         double mean = m.v[i] / (1 - pow(b1, (double)o->step));
