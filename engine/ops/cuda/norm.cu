@@ -67,15 +67,19 @@ __global__ void norm_back(enum norm_kind kind, view<const T> dy, view<const T> x
     const T *dy_row = dy.row(row), *x_row = x.row(row);
     T *dx_row = dx.row(row);
     float mean = stats[2 * row], inv = stats[2 * row + 1], n = static_cast<float>(cols);
-    float mean_gu = row_sum<T, N>(x_row, cols,
-                                  [=](int64_t col, float v) {
-                                      return weight[col] * to_float(dy_row[col]) * (v - mean) * inv;
-                                  }) /
-                    n;
-    float mean_g = 0.0f;
-    if (kind == NORM_LAYER)
-        mean_g =
-            row_sum<T, N>(dy_row, cols, [=](int64_t col, float v) { return weight[col] * v; }) / n;
+    float mean_gu = 0.0f, mean_g = 0.0f;
+    for (int64_t col = static_cast<int64_t>(threadIdx.x) * N; col < cols;
+         col += static_cast<int64_t>(blockDim.x) * N) {
+        float v[N], g[N];
+        load<T, N>(v, x_row + col);
+        load<T, N>(g, dy_row + col);
+        for (int i = 0; i < N; i++) {
+            mean_gu += weight[col + i] * g[i] * (v[i] - mean) * inv;
+            mean_g += weight[col + i] * g[i];
+        }
+    }
+    mean_gu = block_sum(mean_gu) / n;
+    mean_g = kind == NORM_LAYER ? block_sum(mean_g) / n : 0.0f;
     for (int64_t col = static_cast<int64_t>(threadIdx.x) * N; col < cols;
          col += static_cast<int64_t>(blockDim.x) * N) {
         float v[N], g[N], d[N];
