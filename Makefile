@@ -54,7 +54,7 @@ test_bins := $(patsubst tests/%.c,$(B)/tests/%,$(unit_base) $(unit_engine) $(uni
 support_engine := $(call objects,$(wildcard tests/ops/support/*.c tests/reference/support/*.c))
 
 .PHONY: all programs cuda deps help demo test test-bins test-clients lint format bench bench-cpu bench-server bench-ff \
-        gpu-build gpu-check gpu-bench gpu-sanitize clean
+        gpu-build gpu-check gpu-bench gpu-plans gpu-sanitize clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -65,6 +65,7 @@ programs: $(B)/ffwd $(B)/ffwd-server
 
 deps: ## install the Debian packages that are missing (or name them)
 	@docker/install-packages.sh
+	@$(if $(NVCC),docker/fetch-cudnn-frontend.sh,:)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -96,19 +97,28 @@ $(OBJ)/%.o: %.c
 
 # ---- the CUDA device ------------------------------------------------------------------------
 # Host code by the C compiler, kernels by nvcc. ffwd exports what the library uses of base and
-# engine/ops; the CUDA runtime is linked statically, cuBLASLt is found at load time.
+# engine/ops; the CUDA runtime is linked statically, cuBLASLt is found at load time. cuDNN is looked
+# for when a device is opened; where its headers and its frontend's are not at hand, the library is
+# built without it.
 
 NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(NVCC))
 NVCCFLAGS := -std=c++17 -O3 -lineinfo --compiler-options -fPIC,-Wall,-Wextra \
              $(if $(filter 1,$(WERROR)),-Werror all-warnings) \
              -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
-cuda_c := $(wildcard engine/ops/cuda/*.c)
+CUDNN_FRONTEND := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ffwd/cudnn-frontend-1.32.0/include
+CUDNN_INCLUDE := $(patsubst %/,%,$(dir $(firstword $(wildcard \
+    $(addsuffix /cudnn.h,$(CUDA_ROOT)/include /usr/local/cudnn/include /usr/include /usr/include/*-linux-gnu)))))
+cudnn := $(and $(wildcard $(CUDNN_FRONTEND)/cudnn_frontend.h),$(CUDNN_INCLUDE))
+absent_cudnn := engine/ops/cuda/attention_cudnn_absent.c
+cuda_c := $(filter-out $(absent_cudnn),$(wildcard engine/ops/cuda/*.c))
 cuda_cu := $(wildcard engine/ops/cuda/*.cu)
-cuda_objects := $(cuda_c:%.c=build/cuda/%.o) $(cuda_cu:%.cu=build/cuda/%.cu.o)
+cuda_objects := $(cuda_c:%.c=build/cuda/%.o) $(cuda_cu:%.cu=build/cuda/%.cu.o) \
+    build/cuda/$(if $(cudnn),engine/ops/cuda/attention_cudnn.cc.o,$(absent_cudnn:.c=.o))
 
 ifneq ($(NVCC),)
 cuda: build/libffwd-cuda.so ## the CUDA device, where nvcc is
+	@$(if $(cudnn),:,echo "no headers of cuDNN or of its frontend here: attention by our own kernels alone")
 else
 cuda:
 	@echo "SKIP: no nvcc here, so no CUDA device is built"
@@ -123,6 +133,12 @@ build/cuda/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	$(call say,NVCC)
 	$(Q)$(NVCC) $(CPPFLAGS) $(NVCCFLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+build/cuda/%.cc.o: %.cc
+	@mkdir -p $(@D)
+	$(call say,CXX)
+	$(Q)$(CXX) $(CPPFLAGS) -isystem $(CUDNN_FRONTEND) -isystem $(CUDA_ROOT)/include -idirafter $(CUDNN_INCLUDE) \
+	    -std=c++17 -g1 -O1 -fPIC -Wall -Wextra -Wshadow -Wconversion $(if $(filter 1,$(WERROR)),-Werror) \
+	    -MMD -MP -c -o $@ $<
 build/cuda/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,CC)
@@ -175,7 +191,8 @@ $(tiles_bins): $(B)/tests/tiles/%: tests/%.c $(tiles_objects) $(support_engine) 
 # ---- the CUDA sources on the host -----------------------------------------------------------
 # engine/ops/cuda once more, by the host's compilers against tests/cuda/emulation/include, always
 # under AddressSanitizer and UndefinedBehaviorSanitizer; the cases of tests/ops and tests/reference
-# run on it. build/emulation/ffwd finds the emulated device as it would find the real one.
+# run on it, those with attention a second time as with cuDNN. build/emulation/ffwd finds the emulated
+# device as it would find the real one.
 
 E := $(B)/emulation
 CXX ?= g++
@@ -191,11 +208,13 @@ emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapte
     $(patsubst %,tests/reference/test_%.c,model gradients recompute training)
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
-$(emulated_bins): CPPFLAGS += -Itests/cuda/emulation/include
+emulated_cudnn_bins := $(patsubst %,$(B)/tests/cuda/cudnn/%,ops/test_attention reference/test_model \
+    reference/test_gradients reference/test_recompute reference/test_training cuda/test_graphs cuda/test_host)
+$(emulated_bins) $(emulated_cudnn_bins): CPPFLAGS += -Itests/cuda/emulation/include
 
 # ThreadSanitizer and AddressSanitizer exclude each other.
 ifneq ($(SAN),thread)
-test_bins += $(emulated_bins) $(E)/ffwd $(E)/libffwd-cuda.so
+test_bins += $(emulated_bins) $(emulated_cudnn_bins) $(E)/ffwd $(E)/libffwd-cuda.so
 endif
 
 $(E)/obj/%.c.o: %.c
@@ -210,12 +229,12 @@ $(E)/obj/%.cc.o: %.cc
 	@mkdir -p $(@D)
 	$(call say,EMU)
 	$(Q)$(CXX) $(EMULATION_CXXFLAGS) $(EMULATION_FLAGS) -MMD -MP -c -o $@ $<
-$(E)/obj/tests/cuda/emulation/cublaslt.c.o: EMULATION_FLAGS += -O3
+$(patsubst %,$(E)/obj/tests/cuda/emulation/%.c.o,cublaslt cudnn): EMULATION_FLAGS += -O3
 # The scheduler is no subject of the tests, and most of their time.
 $(E)/obj/tests/cuda/emulation/fibers.cc.o: EMULATION_FLAGS += -O2 -fno-sanitize=undefined \
     $(patsubst %,--param asan-%=0,instrument-reads instrument-writes stack globals)
 
-emulated_link = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(EMULATED) -MMD -MP -MF $@.d -o $@ $< \
+emulated_link = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(EMULATED) -MMD -MP -MF $@.d -o $@ $< $(with_cudnn) \
     $(emulated) $(emulated_support) $(lib_engine) $(lib_base) -lcriterion $(ENGINE_LIBS) $(BASE_LIBS) -lstdc++
 $(B)/tests/cuda/ops/%: tests/ops/%.c $(emulated) $(emulated_support) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)
@@ -226,6 +245,13 @@ $(B)/tests/cuda/reference/%: tests/reference/%.c $(emulated) $(emulated_support)
 	$(call say,TEST)
 	$(Q)$(emulated_link)
 $(B)/tests/cuda/test_%: tests/cuda/test_%.c $(emulated) $(emulated_support) $(lib_engine) $(lib_base)
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(emulated_link)
+
+$(emulated_cudnn_bins): with_cudnn := $(E)/obj/tests/cuda/support/cudnn.c.o
+$(emulated_cudnn_bins): $(B)/tests/cuda/cudnn/%: tests/%.c $(E)/obj/tests/cuda/support/cudnn.c.o $(emulated) \
+    $(emulated_support) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)
 	$(call say,TEST)
 	$(Q)$(emulated_link)
@@ -263,6 +289,10 @@ gpu-bench: ## on a machine with a GPU: the named shapes, PEFT beside them where 
 	@if command -v $(CC) >/dev/null && [ -n "$(NVCC)" ]; then $(MAKE) --no-print-directory gpu-build; fi
 	@LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH python3 tests/gpu/bench.py $(G)
 
+# cuDNN makes plans without a device, if it finds a driver to hand their code to: one that is none.
+gpu-plans: programs cuda $(G)/plans $(G)/driver/libcuda.so.1 ## attention's plans for a Hopper, without a GPU
+	@LD_LIBRARY_PATH=$(G)/driver:$$LD_LIBRARY_PATH $(G)/plans
+
 gpu-sanitize: ## compute-sanitizer over every operation, on a machine with a GPU (after gpu-build)
 	@for tool in memcheck racecheck; do for t in rows linear dora head adapter attention; do \
 	    LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH compute-sanitizer --tool $$tool --error-exitcode 1 \
@@ -280,6 +310,16 @@ $(G)/test_run: tests/cuda/test_run.c $(gpu_support) $(lib_engine) $(lib_base)
 	@mkdir -p $(@D)
 	$(call say,TEST)
 	$(Q)$(gpu_link)
+
+$(G)/plans: tests/gpu/plans/plans.c $(lib_engine) $(lib_base) build/libffwd-cuda.so
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(CC) $(CPPFLAGS) -isystem $(CUDA_ROOT)/include $(CFLAGS) $(LDFLAGS) -rdynamic -MMD -MP -MF $(OBJ)/gpu_plans.d \
+	    -o $@ $< build/libffwd-cuda.so -Wl,-rpath,$(abspath build) $(lib_engine) $(lib_base) $(ENGINE_LIBS) $(BASE_LIBS)
+$(G)/driver/libcuda.so.1: tests/gpu/plans/driver.c
+	@mkdir -p $(@D)
+	$(call say,TEST)
+	$(Q)$(CC) $(CFLAGS) -fPIC -shared -Wl,-soname,libcuda.so.1 -o $@ $<
 
 bench_server := $(B)/tests/bench/server/bare $(B)/tests/bench/server/load
 $(bench_server): $(B)/tests/%: tests/%.c

@@ -193,9 +193,12 @@ static void upload_rope(struct pass *p) {
 static struct op_shapes largest_shapes(const struct pass *p) {
     const struct model_config *c = &p->m->cfg;
     struct op_shapes o = {.dtype = p->m->dtype,
+                          .backward = p->limits.training,
                           .tokens = p->limits.tokens,
                           .targets = p->limits.targets,
-                          .heads = p->limits.training ? c->heads : 0,
+                          .seqs = (int64_t)p->limits.seqs + 1, /* pass_load.c pads */
+                          .heads = c->heads,
+                          .head_dim = c->head_dim,
                           .keys = (int64_t)c->kv_heads * c->head_dim,
                           .vocab = c->vocab};
     for (enum site s = 0; p->ad != NULL && s < SITES; s++) {

@@ -161,10 +161,12 @@ struct adamw {
 /* Largest shapes that operations will be called with. */
 struct op_shapes {
     enum dtype dtype;
+    bool backward; /* a backward pass will come */
     int64_t tokens, targets;
-    int64_t width;  /* widest input of a linear with LoRA and dropout; 0: no dropout */
-    int64_t rank;   /* largest Σrank of a linear */
-    int64_t heads;  /* 0: no backward pass */
+    int64_t seqs;  /* examples of a batch */
+    int64_t width; /* widest input of a linear with LoRA and dropout; 0: no dropout */
+    int64_t rank;  /* largest Σrank of a linear */
+    int64_t heads, head_dim;
     int64_t keys;   /* columns of the keys of all heads */
     int64_t dora;   /* most outputs of a part with magnitudes; 0: no DoRA */
     int64_t vocab;  /* rows of the head */

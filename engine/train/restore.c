@@ -86,7 +86,7 @@ static void use_choices(const struct run *r, const struct resume_point *p) {
     if (!same)
         report_message(r->hooks, EVENT_WARN, NULL,
                        "Up to step %lld this job was trained on another device, driver or library "
-                       "(%.*s); products are chosen anew here (%.*s)",
+                       "(%.*s); products and attention are chosen anew here (%.*s)",
                        (long long)p->step, before != NULL ? (int)strcspn(before, "\n") : 3,
                        before != NULL ? before : "cpu", here != NULL ? (int)strcspn(here, "\n") : 3,
                        here != NULL ? here : "cpu");

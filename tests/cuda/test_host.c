@@ -125,11 +125,15 @@ Test(memory, a_model_is_loaded_through_two_halves) {
 
 static enum err reserve_for(struct device *dev, int64_t tokens, struct err_msg *em) {
     const struct op_shapes most = {.dtype = DTYPE_BF16,
+                                   .backward = true,
                                    .tokens = tokens,
                                    .targets = tokens,
+                                   .seqs = 8,
                                    .width = 64,
                                    .rank = 48,
                                    .heads = 4,
+                                   .head_dim = 16,
+                                   .keys = 64,
                                    .vocab = 100,
                                    .adapter = 1000};
     return dev->ops->reserve(dev, &most, em);

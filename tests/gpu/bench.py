@@ -1,5 +1,7 @@
-"""LoRA training steps on this machine's CUDA device: ffwd, and beside it, in the same run, transformers
-+ PEFT where they are installed. A line for each shape; JSON lines, as `ffwd bench` printed them, in FOLDER/bench.jsonl.
+"""LoRA training steps on this machine's CUDA device: ffwd with its own attention kernels and with
+cuDNN's, and beside it, in the same run, transformers + PEFT where they are installed. A line for each
+shape; JSON lines, as `ffwd bench` printed them, in FOLDER/bench.jsonl. "attention" there is what the
+program logged of it: the library's version, and what was left to our own kernels all the same.
 usage: bench.py FOLDER [--quick]
 """
 import importlib.util
@@ -17,23 +19,27 @@ QUICK = [("smollm2-135m", 1024, 4, 5), ("qwen2.5-0.5b", 1024, 4, 5)]
 RANK = 16
 
 
-def run(command, seconds):
-    """The JSON object a command printed, or {"error": why}."""
+def run(command, seconds, env=None):
+    """The JSON object a command printed, or {"error": why}; with what it logged of attention."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT,
-                              check=False)
+                              check=False, env={**os.environ, **(env or {})})
     except subprocess.TimeoutExpired:
         return {"error": f"not within {seconds} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         return {"error": f"status {done.returncode}: {done.stderr.strip()[-300:]}"}
-    return json.loads(lines[-1])
+    found = json.loads(lines[-1])
+    if env:
+        found["attention"] = [line.split(" cuda.attention ", 1)[1] for line in done.stderr.splitlines()
+                              if " cuda.attention " in line]
+    return found
 
 
-def ffwd(folder, shape, seq, batch, steps, seconds):
+def ffwd(folder, shape, seq, batch, steps, seconds, attention):
     return run([os.path.join(folder, "ffwd"), "bench", "--shape", shape, "--device", "cuda",
                 "--dtype", "bf16", "--seq", str(seq), "--batch", str(batch), "--rank", str(RANK),
-                "--steps", str(steps)], seconds)
+                "--steps", str(steps)], seconds, {"FFWD_CUDA_ATTENTION": attention})
 
 
 def peft(shape, seq, batch, steps, compiled, seconds):
@@ -57,13 +63,17 @@ def main():
     seconds, ok = (60 if quick else 600), True
     with open(os.path.join(folder, "bench.jsonl"), "a", encoding="utf-8") as out:
         for shape, seq, batch, steps in QUICK if quick else FULL:
-            ours = ffwd(folder, shape, seq, batch, steps, seconds)
-            ok = ok and "error" not in ours
+            ours = {who: ffwd(folder, shape, seq, batch, steps, seconds, who)
+                    for who in ("own", "cudnn")}
+            ok = ok and all("error" not in r or "asks for cuDNN" in r["error"]
+                            for r in ours.values()) and "error" not in ours["own"]
             theirs = {how: peft(shape, seq, batch, steps, how == "compile", seconds)
                       for how in (["eager"] if quick else ["eager", "compile"])}
             out.write(json.dumps({"ffwd": ours, "peft": theirs}) + "\n")
-            mfu = f", MFU {ours['mfu']:.2f}" if "error" not in ours else ""
-            print(f"{shape:14} {seq}x{batch}: ffwd {shown(ours)}{mfu}; "
+            print(f"{shape:14} {seq}x{batch}: "
+                  + "; ".join(f"ffwd, attention by {who} {shown(r)}"
+                              + (f", MFU {r['mfu']:.2f}" if "error" not in r else "")
+                              for who, r in ours.items()) + "; "
                   + "; ".join(f"PEFT {how} {shown(r)}" for how, r in theirs.items()), flush=True)
     return 0 if ok else 1
 

@@ -12,7 +12,7 @@ finding() {
 }
 
 sources=$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
-code=$(git ls-files 'base/*.[ch]' 'storage/*.[ch]' 'api/*.[ch]' 'server/*.[ch]' 'engine/*.[ch]' 'engine/*.cu' 'engine/*.cuh')
+code=$(git ls-files 'base/*.[ch]' 'storage/*.[ch]' 'api/*.[ch]' 'server/*.[ch]' 'engine/*.[ch]' 'engine/*.cu' 'engine/*.cuh' 'engine/*.cc')
 
 # ---- format ---------------------------------------------------------------------------------
 while IFS= read -r f; do finding "$f: not in the project's format (make format)"; done < <(
@@ -64,7 +64,7 @@ while IFS= read -r line; do [ -n "$line" ] && finding "$line"; done < <(
     third_party 'microhttpd\.h|uv\.h|curl/' server
     third_party '(oneapi/)?dnnl' engine/ops
     third_party 'pcre2\.h|utf8proc\.h' engine/text
-    third_party 'cuda|cublas' engine/ops/cuda
+    third_party 'cuda|cublas|cudnn' engine/ops/cuda
 )
 while IFS= read -r line; do finding "$line: no #ifdef CUDA"; done < <(
     grep -nE '^#\s*if.*CUDA' $code | grep -vE '#ifndef FFWD_[A-Z_]*_C?U?H$'
@@ -81,11 +81,12 @@ links() { # PROGRAM FORBIDDEN...
         echo "$needed" | grep -q "^lib$lib" && finding "$program links lib$lib"
     done
 }
-links "$build/ffwd" microhttpd sqlite3 uv curl cuda cublas
-links "$build/ffwd-server" dnnl cuda cublas pcre2 gomp
+links "$build/ffwd" microhttpd sqlite3 uv curl cuda cublas cudnn
+links "$build/ffwd-server" dnnl cuda cublas cudnn pcre2 gomp
 
 # What the CUDA device leaves open must be in ffwd, or it cannot be loaded.
 if [ -f build/libffwd-cuda.so ] && [ -x build/ffwd ]; then
+    links build/libffwd-cuda.so cudnn cudart
     while IFS= read -r symbol; do finding "libffwd-cuda.so needs $symbol, which ffwd does not export"; done < <(
         comm -23 <(nm -D --undefined-only build/libffwd-cuda.so | awk '$1 == "U" && !/@/ {print $2}' | sort) \
             <(nm -D --defined-only build/ffwd | awk '{print $NF}' | sort)

@@ -198,7 +198,7 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t tokens = (size_t)most->tokens, lora = tokens * (size_t)most->rank * sizeof(float);
     enum dtype blocks = attention_blocks(c, most->dtype)->dtype;
     size_t keys = tokens * (size_t)most->keys * dtype_size(blocks);
-    size_t head = most->heads > 0 ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
+    size_t head = most->backward ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
     size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
     size_t thread = dropped + products_scratch(c, most);

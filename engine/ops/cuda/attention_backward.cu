@@ -5,6 +5,7 @@
  * whose blocks own queries (dQ). Every sum is made by one thread in order: no atomics, the same
  * bytes every time; the price is that S and dout Vᵀ are computed twice. */
 #include "engine/ops/cuda/attention.cuh"
+#include "engine/ops/cuda/attention_plans.h"
 
 template <typename T> struct backward_args {
     struct attention a;
@@ -172,6 +173,8 @@ extern "C" void cuda_attention_backward(struct device *dev, const struct attenti
                                         struct tensor dout, struct tensor dq, struct tensor dk,
                                         struct tensor dv) {
     struct cuda *c = cuda_of(dev);
+    if (cuda_attention_fused_backward(c, a, b, q, k, v, out, lse, dout, dq, dk, dv))
+        return;
     size_t bytes = static_cast<size_t>(a->n_heads) * static_cast<size_t>(b->n_tokens);
     float *delta = static_cast<float *>(cuda_scratch(c, SLOT_DELTA, bytes * sizeof(float)));
     if (!delta || !head_fits(c, a->head_dim))

@@ -2,6 +2,7 @@
  * for each query, so that nothing of size length² is ever in memory. A block is one tile of queries
  * of one head of one example. */
 #include "engine/ops/cuda/attention.cuh"
+#include "engine/ops/cuda/attention_plans.h"
 
 struct forward_args {
     struct attention a;
@@ -88,7 +89,8 @@ extern "C" void cuda_attention_forward(struct device *dev, const struct attentio
     dim3 grid(blocks_for(b->max_len, ROWS), static_cast<unsigned>(a->n_heads),
               static_cast<unsigned>(b->n_seqs));
     size_t floats = 3 * tile_floats(a->head_dim) + ROWS * (ROWS + 1);
-    if (cuda_attention_tensor_forward(c, a, b, q, k, v, out, lse) || !head_fits(c, a->head_dim))
+    if (cuda_attention_fused_forward(c, a, b, q, k, v, out, lse) ||
+        cuda_attention_tensor_forward(c, a, b, q, k, v, out, lse) || !head_fits(c, a->head_dim))
         return;
     with_type(q.dtype, [&](auto zero) {
         with_head(a->head_dim, [&](auto cols) {

@@ -27,6 +27,7 @@ enum cuda_slot {
     SLOT_NORMS,    /* DoRA: [rank, rank] f64 and [rank, out] f32 of a part */
     SLOT_PARTIALS, /* f64: sums of blocks */
     SLOT_PRODUCT,  /* workspace of cuBLASLt */
+    SLOT_FUSED,    /* attention by cuDNN: its workspace, and what it wants laid out otherwise */
     SLOT_COUNT
 };
 
@@ -51,13 +52,15 @@ struct cuda_fault {
     char text[ERR_TEXT_MAX];
 };
 
-struct products; /* product.h */
-struct graphs;   /* graph.c */
+struct products;        /* product.h */
+struct graphs;          /* graph.c */
+struct attention_plans; /* attention_plans.h */
 
 struct cuda {
     struct device base;
     int index;
     char name[96];
+    int sm; /* ten times the compute capability */
     size_t memory_total;
     cudaStream_t stream;
     struct cuda_fault fault;
@@ -72,6 +75,7 @@ struct cuda {
     size_t n_blocks, room_blocks, held, peak;
     struct products *products;
     struct graphs *graphs;
+    struct attention_plans *attention;
     bool capturing; /* what is enqueued is recorded, not done */
 };
 
@@ -156,11 +160,6 @@ void cuda_graphs_clear(struct cuda *c);
 bool cuda_not_captured(struct cuda *c, const char *what);
 void cuda_repeat(struct device *dev, const struct work_key *key, void (*work)(void *arg),
                  void *arg);
-
-/* ---- product.c ---- */
-
-char *cuda_choices_text(struct device *dev);
-bool cuda_choices_use(struct device *dev, const char *text);
 
 /* ---- linear.c ---- */
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/ops/cuda/attention_plans.h"
 #include "engine/ops/cuda/cuda.h"
 #include "engine/ops/cuda/product.h"
 
@@ -27,6 +28,7 @@ static void cuda_close(struct device *dev) {
     if (c->hung) /* only the end of the process helps */
         return;
     products_free(c);
+    cuda_attention_close(c);
     cuda_memory_close(c);
     cuda_graphs_close(c);
     cuda_wait_close(c);
@@ -34,6 +36,44 @@ static void cuda_close(struct device *dev) {
         (void)cudaStreamDestroy(c->stream);
     free(c);
 }
+
+/* ---- choices -------------------------------------------------------------------------------- */
+
+#define ATTENTION " attention="
+
+/* Who computes attention stands at the end of the first line, behind the device and its library. */
+static char *cuda_choices_text(struct device *dev) {
+    const struct cuda *c = cuda_of(dev);
+    char *products = products_text(c), *attention = cuda_attention_choice(c);
+    size_t line = strcspn(products, "\n");
+    char *text =
+        xasprintf("%.*s" ATTENTION "%s%s", (int)line, products, attention, products + line);
+    free(products);
+    free(attention);
+    return text;
+}
+
+/* Texts of versions that had our kernels alone do not name them. */
+static bool cuda_choices_use(struct device *dev, const char *text) {
+    struct cuda *c = cuda_of(dev);
+    if (!text)
+        return cuda_attention_choose(c, NULL) & products_use(c, NULL);
+    char *products = xstrdup(text), *end = products + strcspn(products, "\n");
+    char *mark = strstr(products, ATTENTION);
+    char *choice = mark && mark < end
+                       ? xasprintf("%.*s", (int)(end - mark - (int)strlen(ATTENTION)),
+                                   mark + strlen(ATTENTION))
+                       : xstrdup("own");
+    if (mark && mark < end)
+        memmove(mark, end, strlen(end) + 1);
+    bool same = cuda_attention_choose(c, choice);
+    same = products_use(c, products) && same;
+    free(choice);
+    free(products);
+    return same;
+}
+
+/* ---- opening and closing -------------------------------------------------------------------- */
 
 static const struct ops cuda_ops = {
     .repeats = true,
@@ -93,6 +133,7 @@ static enum err describe(struct cuda *c, struct err_msg *em) {
         return cuda_fault_return(c, em);
     snprintf(c->name, sizeof c->name, "%.95s", prop.name);
     c->memory_total = prop.totalGlobalMem;
+    c->sm = 10 * prop.major + prop.minor;
     if (prop.major < OLDEST_MAJOR)
         return err_set(em, ERR_DEVICE,
                        "device %d (%s) has compute capability %d.%d; at least %d.0 is needed",
@@ -122,6 +163,8 @@ enum err ffwd_cuda_open(int index, struct device **out, struct err_msg *em) {
         e = cuda_staging_open(c, em);
     if (e == ERR_OK)
         e = products_new(c, &c->products, em);
+    if (e == ERR_OK)
+        e = cuda_attention_open(c, em);
     if (e != ERR_OK) {
         cuda_close(&c->base);
         return e;

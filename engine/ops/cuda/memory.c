@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "engine/ops/cuda/attention_plans.h"
 #include "engine/ops/cuda/cuda.h"
 #include "engine/ops/cuda/product.h"
 
@@ -250,23 +251,26 @@ static size_t bytes_of(int64_t a, int64_t b, size_t size) {
     return mem_mul((size_t)a, (size_t)b, &n) && mem_mul(n, size, &n) ? n : SIZE_MAX;
 }
 
-static void scratch_needs(const struct op_shapes *most, size_t need[SLOT_COUNT]) {
+static void scratch_needs(const struct cuda *c, const struct op_shapes *most,
+                          size_t need[SLOT_COUNT]) {
     size_t size = dtype_size(most->dtype);
     memset(need, 0, SLOT_COUNT * sizeof *need);
     need[SLOT_DROPPED] = bytes_of(most->tokens, most->width, size);
     need[SLOT_SHRUNK] = bytes_of(most->tokens, most->rank, size);
     need[SLOT_LOGITS] =
         bytes_of(cuda_head_chunk(most->targets, most->vocab), most->vocab, sizeof(float));
-    need[SLOT_DELTA] = bytes_of(most->tokens, most->heads, sizeof(float));
+    need[SLOT_DELTA] = most->backward ? bytes_of(most->tokens, most->heads, sizeof(float)) : 0;
     need[SLOT_NORMS] = most->dora ? cuda_dora_bytes(most->rank, most->dora) : 0;
     need[SLOT_PARTIALS] = cuda_sumsq_bytes();
     need[SLOT_PRODUCT] = PRODUCT_WORKSPACE;
+    need[SLOT_FUSED] = cuda_attention_bytes(c, most);
 }
 
 enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct err_msg *em) {
     struct cuda *c = cuda_of(dev);
     size_t need[SLOT_COUNT];
-    scratch_needs(most, need);
+    scratch_needs(c, most, need);
+    cuda_attention_reserve(c, most);
     enum err e = cuda_fault_return(c, em);
     for (int slot = 0; slot < SLOT_COUNT && e == ERR_OK; slot++)
         if (need[slot] > 0)
@@ -276,8 +280,7 @@ enum err cuda_reserve(struct device *dev, const struct op_shapes *most, struct e
 
 size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most) {
     size_t need[SLOT_COUNT], sum = 0;
-    (void)dev;
-    scratch_needs(most, need);
+    scratch_needs(cuda_of(dev), most, need);
     for (int slot = 0; slot < SLOT_COUNT; slot++)
         if (!mem_add(sum, need[slot], &sum))
             return SIZE_MAX;

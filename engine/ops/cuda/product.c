@@ -143,8 +143,7 @@ static char *untimed_text(const struct cuda *c) {
     return xasprintf(UNTIMED "%s\n", identity);
 }
 
-char *cuda_choices_text(struct device *dev) {
-    const struct cuda *c = cuda_of(dev);
+char *products_text(const struct cuda *c) {
     return c->products->choices ? choices_text(c->products->choices) : untimed_text(c);
 }
 
@@ -166,8 +165,7 @@ static bool use(struct cuda *c, const char *text) {
     return p->resumed != NULL;
 }
 
-bool cuda_choices_use(struct device *dev, const char *text) {
-    struct cuda *c = cuda_of(dev);
+bool products_use(struct cuda *c, const char *text) {
     struct products *p = c->products;
     plans_clear(c); /* they hold what was chosen so far */
     choices_free(p->resumed);

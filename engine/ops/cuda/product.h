@@ -41,6 +41,9 @@ struct product {
 
 enum err products_new(struct cuda *c, struct products **out, struct err_msg *em);
 void products_free(struct cuda *c);
+/* As choices_text and choices_use of ops.h, for products alone. */
+char *products_text(const struct cuda *c);
+bool products_use(struct cuda *c, const char *text);
 /* Enqueues the product; m, n or k of 0: nothing happens. */
 void product_run(struct cuda *c, const struct product *p);
 /* Chooses its algorithm now, while d holds nothing that anybody needs: where algorithms are timed,

@@ -1,8 +1,9 @@
 /* emulation: CUDA's execution model on the host, for tests.
  *
  * What:    engine/ops/cuda is compiled a second time by the host's compiler against include/, and
- *          linked with fibers.cc (blocks and threads), runtime.c (memory, streams, errors) and
- *          cublaslt.c (products by a plain loop). Here are the knobs that tests turn.
+ *          linked with fibers.cc (blocks and threads), runtime.c (memory, streams, errors),
+ *          cublaslt.c (products by a plain loop) and cudnn.c (attention by its definition). Here
+ *          are the knobs that tests turn.
  * Owns:    device memory is host memory, filled with NaN when it is handed out.
  * Threads: one.
  * Errors:  what a device would leave undefined ends the program with a message: a barrier that not
@@ -60,6 +61,12 @@ extern bool emulated_noise;
 extern bool emulated_rounding;
 /* Times that the library was asked for proposals. */
 extern long emulated_proposals;
+
+/* cuDNN: its version, 0: there is none; what its plans ask for more of workspace, bytes; and how
+ * many plans there are. */
+extern int emulated_cudnn;
+extern size_t emulated_workspace;
+extern long emulated_plans;
 
 /* Graphs that are ready to run, and how often one was run. */
 extern long emulated_graphs, emulated_replays;

@@ -57,9 +57,13 @@ static bool is_one_of(const char *name, const char *const *names) {
 }
 
 void emulated_check_capture(const char *name) {
-    static const char *const enqueues[] = {"cudaLaunchKernelEx", "cudaMemcpyAsync",
-                                           "cudaMemsetAsync",    "cudaMemset2DAsync",
-                                           "cublasLtMatmul",     NULL};
+    static const char *const enqueues[] = {"cudaLaunchKernelEx",
+                                           "cudaMemcpyAsync",
+                                           "cudaMemsetAsync",
+                                           "cudaMemset2DAsync",
+                                           "cublasLtMatmul",
+                                           "cudnnBackendExecute",
+                                           NULL};
     static const char *const allowed[] = {"cudaFuncSetAttribute", "cudaStreamEndCapture", NULL};
     bool work = is_one_of(name, enqueues);
     if (captured && !work && !is_one_of(name, allowed))

@@ -129,11 +129,14 @@ cudaError_t emulated_call(const char *name) {
 
 /* For programs that load this as their device: FFWD_EMULATED_FAULT is "CALL ERROR SKIP STICKY", the
  * arguments of emulation_fail, or "hang ANSWERS"; FFWD_EMULATED_MEMORY the device's bytes,
- * FFWD_EMULATED_NAME its name; FFWD_EMULATED_ALGORITHMS "rounding", or "noise" for both knobs. */
+ * FFWD_EMULATED_NAME its name; FFWD_EMULATED_ALGORITHMS "rounding", or "noise" for both knobs;
+ * FFWD_EMULATED_CUDNN the version of cuDNN. */
 __attribute__((constructor)) static void read_environment(void) {
     static char call[64];
     const char *fault = getenv("FFWD_EMULATED_FAULT"), *memory = getenv("FFWD_EMULATED_MEMORY");
     const char *name = getenv("FFWD_EMULATED_NAME"), *how = getenv("FFWD_EMULATED_ALGORITHMS");
+    const char *cudnn = getenv("FFWD_EMULATED_CUDNN");
+    emulated_cudnn = cudnn ? (int)strtol(cudnn, NULL, 10) : emulated_cudnn;
     emulated_machine.name = name ? name : emulated_machine.name;
     emulated_rounding = how != NULL;
     emulated_noise = how && strcmp(how, "noise") == 0;
