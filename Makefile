@@ -209,7 +209,7 @@ emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapte
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
 emulated_cudnn_bins := $(patsubst %,$(B)/tests/cuda/cudnn/%,ops/test_attention reference/test_model \
-    reference/test_gradients reference/test_recompute reference/test_training cuda/test_graphs cuda/test_host)
+    reference/test_gradients reference/test_recompute reference/test_training cuda/test_host)
 $(emulated_bins) $(emulated_cudnn_bins): CPPFLAGS += -Itests/cuda/emulation/include
 
 # ThreadSanitizer and AddressSanitizer exclude each other.
