@@ -15,6 +15,7 @@
 #include "engine/model/adapter.h"
 #include "engine/model/model.h"
 #include "engine/train/memory.h"
+#include "engine/train/plan.h"
 
 static const char help_text[] =
     "usage: ffwd bench --shape NAME|--model DIR [OPTIONS]\n"
@@ -38,12 +39,12 @@ static const char help_text[] =
     "  --evaluation    as many evaluations of the same tokens again: \"evaluation_ms\", and for\n"
     "                  comparison \"forward_ms\", a step's own forward pass with the loss alone\n"
     "\n"
-    "tokens_per_s is that of the median step; model_tflops counts 4 FLOPs per weight and token,\n"
-    "and attention; gemm_peak_tflops is the speed of the step's matrix products alone, in the "
-    "same\n"
-    "run on the same shapes; mfu is the ratio of the two. peak_bytes is the resident peak of the\n"
-    "process on a CPU, device memory on an accelerator; planned_bytes what was planned for it\n"
-    "before the first step.\n";
+    "A step's examples go through the model as in training, at most so many tokens at a time\n"
+    "(\"micro_batch_tokens\"). tokens_per_s is that of the median step; model_tflops counts 4\n"
+    "FLOPs per weight and token, and attention; gemm_peak_tflops is the speed of the step's\n"
+    "matrix products alone, in the same run on the same shapes; mfu is the ratio of the two.\n"
+    "peak_bytes is the resident peak of the process on a CPU, device memory on an accelerator;\n"
+    "planned_bytes what was planned for it before the first step.\n";
 
 struct bench {
     const char *shape, *model_dir, *device, *dtype_text;
@@ -61,7 +62,8 @@ struct bench {
     json_t *each, *processor; /* milliseconds of the timed steps; of all threads in them */
     double evaluation_seconds, forward_seconds; /* best; 0: not asked for */
     float *m, *v, *nll;
-    struct host_batch host;
+    struct host_batch host; /* the whole step's */
+    int32_t part_rows;      /* examples of a pass, as in training */
     int32_t *ids, *pos, *seq_start, *rows, *targets;
     uint64_t *keys;
 };
@@ -104,6 +106,12 @@ static enum err open_model(struct bench *b, struct err_msg *em) {
         e = err_set(em, ERR_USAGE, "--seq %lld: the model has %d positions", (long long)b->seq,
                     model_config(b->model)->max_positions);
     return e;
+}
+
+static bool is_cpu(const struct bench *b) {
+    struct device_info info;
+    b->dev->ops->info(b->dev, &info);
+    return strcmp(info.kind, "cpu") == 0;
 }
 
 /* Moments of AdamW, zeroed, in one piece. */
@@ -157,15 +165,13 @@ static void make_batch(struct bench *b) {
 /* Known before the first step; peak_bytes is what came of it. */
 static enum err plan_memory(struct bench *b, const struct lora_options *lora,
                             const struct pass_limits *limits, struct err_msg *em) {
-    struct device_info info;
     const struct memory_ask ask = {.dev = b->dev,
                                    .config = model_config(b->model),
                                    .dtype = b->dtype,
                                    .lora = lora,
                                    .training = *limits};
     enum err e = memory_plan_make(&ask, &b->plan, em);
-    b->dev->ops->info(b->dev, &info);
-    if (e != ERR_OK || strcmp(info.kind, "cpu") != 0)
+    if (e != ERR_OK || !is_cpu(b))
         return e;
     b->plan.process = memory_process(b->model, b->plan.weights);
     b->plan.total += b->plan.process;
@@ -174,11 +180,14 @@ static enum err plan_memory(struct bench *b, const struct lora_options *lora,
 
 static enum err prepare(struct bench *b, struct err_msg *em) {
     const struct lora_options lora = {.rank = (int32_t)b->rank, .alpha = 2 * (float)b->rank};
-    int32_t tokens = (int32_t)(b->seq * b->batch);
-    const struct pass_limits limits = {tokens, (int32_t)b->batch, tokens, true, 0};
+    struct pass_limits limits = {.training = true};
     enum err e = open_model(b, em);
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        b->part_rows = plan_capacity(is_cpu(b), (int32_t)b->seq, b->batch) / (int32_t)b->seq;
+        limits.seqs = b->part_rows;
+        limits.tokens = limits.targets = b->part_rows * (int32_t)b->seq;
         e = plan_memory(b, &lora, &limits, em);
+    }
     if (e == ERR_OK)
         e = adapter_new(b->model, &lora, 1, &b->adapter, em);
     if (e == ERR_OK)
@@ -190,16 +199,36 @@ static enum err prepare(struct bench *b, struct err_msg *em) {
     return e;
 }
 
+/* Examples first … of the step, at most rows of them. */
+static struct host_batch part_of(const struct bench *b, int32_t first, int32_t rows) {
+    int32_t seq = (int32_t)b->seq, left = b->host.n_seqs - first;
+    struct host_batch part = b->host;
+    part.n_seqs = rows < left ? rows : left;
+    part.n_tokens = part.n_targets = part.n_seqs * seq;
+    part.ids += first * seq; /* places and rows count from the part's beginning */
+    part.target_ids += first * seq;
+    part.keys += first * seq;
+    return part;
+}
+
+static enum err train_all(struct bench *b, struct err_msg *em) {
+    const struct dropout off = {0};
+    enum err e = ERR_OK;
+    for (int32_t first = 0; first < b->host.n_seqs && e == ERR_OK; first += b->part_rows) {
+        struct host_batch part = part_of(b, first, b->part_rows);
+        e = pass_train(b->pass, &part, 1.0f / (float)b->host.n_targets, &off, b->nll, NULL, em);
+    }
+    return e;
+}
+
 static enum err step(struct bench *b, double *seconds, struct err_msg *em) {
     int64_t number = ++b->steps_done;
     const struct ops *ops = b->dev->ops;
     struct adapter_mem *mem = adapter_mem(b->adapter);
-    const struct dropout off = {0};
     double sumsq = 0, start = clock_mono();
     const struct adamw o = {1e-4f, 0.9f, 0.999f, 1e-8f, 0, number, 1};
     ops->mem_zero(b->dev, mem->g, mem->n * sizeof *mem->g);
-    enum err e =
-        pass_train(b->pass, &b->host, 1.0f / (float)b->host.n_targets, &off, b->nll, NULL, em);
+    enum err e = train_all(b, em);
     if (e == ERR_OK)
         e = ops->adamw(b->dev, &o, mem, b->m, b->v, &sumsq, em);
     if (e == ERR_OK)
@@ -240,9 +269,14 @@ static enum err measure(struct bench *b, double *median, struct err_msg *em) {
     return e;
 }
 
-static enum err time_forward(struct bench *b, struct pass *pass, double *best, struct err_msg *em) {
+static enum err time_forward(struct bench *b, struct pass *pass, int32_t rows, double *best,
+                             struct err_msg *em) {
     double start = clock_mono();
-    enum err e = pass_eval(pass, &b->host, b->nll, NULL, em);
+    enum err e = ERR_OK;
+    for (int32_t first = 0; first < b->host.n_seqs && e == ERR_OK; first += rows) {
+        struct host_batch part = part_of(b, first, rows);
+        e = pass_eval(pass, &part, b->nll, NULL, em);
+    }
     double seconds = clock_mono() - start;
     *best = *best == 0 || seconds < *best ? seconds : *best;
     return e;
@@ -252,15 +286,17 @@ static enum err time_forward(struct bench *b, struct pass *pass, double *best, s
  * so that both see the same machine. */
 static enum err measure_evaluations(struct bench *b, struct err_msg *em) {
     struct pass *inside;
-    int32_t tokens = b->host.n_tokens;
+    int32_t tokens = b->host.n_tokens, rows = 0;
     double ignored = 0;
     enum err e = pass_new_inside(b->pass, b->host.n_seqs, &tokens, &inside, em);
-    if (e == ERR_OK)
-        e = time_forward(b, inside, &ignored, em);
+    if (e == ERR_OK) {
+        rows = tokens > b->seq ? tokens / (int32_t)b->seq : 1;
+        e = time_forward(b, inside, rows, &ignored, em);
+    }
     for (int64_t i = 0; i < b->steps && e == ERR_OK; i++) {
-        e = time_forward(b, inside, &b->evaluation_seconds, em);
+        e = time_forward(b, inside, rows, &b->evaluation_seconds, em);
         if (e == ERR_OK)
-            e = time_forward(b, b->pass, &b->forward_seconds, em);
+            e = time_forward(b, b->pass, b->part_rows, &b->forward_seconds, em);
     }
     pass_free(inside);
     return e;
@@ -296,6 +332,8 @@ static enum err report(const struct bench *b, double seconds, double gemm, size_
         "tokens_per_s", (double)(b->seq * b->batch) / seconds, "model_tflops", flops / 1e12,
         "gemm_peak_tflops", gemm / 1e12, "mfu", flops / gemm, "peak_bytes", (json_int_t)peak,
         "step_ms", seconds * 1e3);
+    if (j != NULL)
+        json_object_set_new(j, "micro_batch_tokens", json_integer(b->part_rows * b->seq));
     if (j != NULL)
         json_object_set(j, "step_ms_each", b->each);
     if (j != NULL)

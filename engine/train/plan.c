@@ -12,10 +12,11 @@
 #define MAX_EXAMPLES 25000 /* and above which they are taken away */
 #define MAX_AUTO_EPOCHS 25
 
-#define BUDGET_CPU 2048
+#define BUDGET_CPU 1024
 #define BUDGET_ACCELERATOR 8192
-#define EVAL_ROWS 256  /* rows that an evaluation packs together */
-#define EVAL_BUDGETS 4 /* and its tokens, in budgets of a training pass */
+#define EVAL_CPU 8192
+#define EVAL_ACCELERATOR 32768
+#define EVAL_ROWS 256 /* that an evaluation packs together */
 
 #define LEAST_MEASURED 4 /* rows */
 /* Training steps of a run for each evaluation of as many rows: half as dear as a step. The first
@@ -116,7 +117,7 @@ int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size) {
 }
 
 int32_t plan_eval_capacity(bool cpu, int32_t longest) {
-    return tokens_of(EVAL_BUDGETS * (cpu ? BUDGET_CPU : BUDGET_ACCELERATOR), longest, EVAL_ROWS);
+    return tokens_of(cpu ? EVAL_CPU : EVAL_ACCELERATOR, longest, EVAL_ROWS);
 }
 
 int32_t plan_eval_rows(void) {

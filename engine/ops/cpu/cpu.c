@@ -18,9 +18,8 @@
 #define ALIGNMENT 64
 #define PANEL_BYTES ((int64_t)1 << 20) /* of a second-level cache of 2 MiB, on AMX */
 #define HUGE_PAGE ((size_t)2 << 20)
-#define PANEL_SCRATCH ((size_t)3 << 18)    /* of a panel, which a small model does not fill */
 #define PRODUCTS_SCRATCH ((size_t)4 << 20) /* of a thread's products by oneDNN, */
-#define KERNELS ((size_t)8 << 20)          /* which writes a kernel for every shape */
+#define KERNELS ((size_t)8 << 20)          /* which writes kernels as it meets shapes */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -189,7 +188,8 @@ static size_t products_scratch(const struct cpu *c, const struct op_shapes *most
     if (!tiles_take(c->tiles, most->dtype))
         return PRODUCTS_SCRATCH;
     size_t tile = (size_t)(tallest_tile(c, most) * c->tile_cols) * sizeof(float);
-    return PANEL_SCRATCH + 2 * tile;
+    size_t panel = (size_t)(most->width * c->tile_cols) * sizeof(float);
+    return (panel < (size_t)c->panel_bytes ? panel : (size_t)c->panel_bytes) + 2 * tile;
 }
 
 /* What the large slots grow to, and what is seen in the others. */
@@ -202,8 +202,7 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
     size_t thread = dropped + products_scratch(c, most);
-    bool written = !tiles_take(c->tiles, most->dtype) &&
-                   (most->dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32);
+    bool written = most->dtype == DTYPE_F32 || !tiles_take(c->tiles, most->dtype);
     return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
 }
 
@@ -377,14 +376,23 @@ static int cores(void) {
     return 1;
 }
 
-/* Our own products, or NULL for oneDNN's. On AVX-512 they were measured on Intel's processors only.
- */
+/* Our own products, or NULL for oneDNN's. */
 static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
     if (c->product != CPU_PRODUCT_BEST)
         return NULL;
     if (c->k->tiles)
         return c->k->tiles;
-    return isa >= ISA_AVX512 && __builtin_cpu_is("intel") ? &tiles_avx512 : NULL;
+    return isa >= ISA_AVX512 ? &tiles_avx512 : NULL;
+}
+
+/* The same where a factor is bf16. Intel's processors multiply pairs of bf16 at half the rate of
+ * f32. */
+static const struct tiles *own_bf16_products(const struct cpu *c, enum isa isa) {
+    if (c->tiles != &tiles_avx512 || isa < ISA_AVX512_BF16)
+        return c->tiles;
+    if (isa >= ISA_AVX512_FP16)
+        return &tiles_fp16;
+    return __builtin_cpu_is("intel") ? c->tiles : &tiles_bf16;
 }
 
 static bool primitives_do_bf16(struct cpu *c) {
@@ -394,10 +402,13 @@ static bool primitives_do_bf16(struct cpu *c) {
     return works;
 }
 
-/* Two thirds of the second-level cache, which the rows and the results pass through: processors
- * with AVX512-FP16 have 2 MiB, older ones 1 or more. It is not asked for, since sums are cut by it:
- * the same instructions give the same bytes. */
+/* Intel: two thirds of the second-level cache, which the rows and the results pass through:
+ * processors with AVX512-FP16 have 2 MiB, older ones 1 or more. Others: a core's part of the
+ * third-level cache, which is fast enough there (Zen 4). No cache is asked for its size, since sums
+ * are cut by it: the same instructions give the same bytes. */
 static int64_t panel_bytes(enum isa isa) {
+    if (!__builtin_cpu_is("intel"))
+        return (int64_t)4 << 20;
     return ((int64_t)(isa >= ISA_AVX512_FP16 ? 2 : 1) << 20) / 16 * 11;
 }
 
@@ -405,8 +416,7 @@ static int64_t panel_bytes(enum isa isa) {
  * number of threads. */
 static void choose_products(struct cpu *c, enum isa isa) {
     c->tiles = own_products(c, isa);
-    if (c->tiles == &tiles_avx512 && isa >= ISA_AVX512_FP16)
-        c->half_tiles = &tiles_fp16;
+    c->bf16_tiles = own_bf16_products(c, isa);
     if (!tiles_take(c->tiles, DTYPE_F32))
         c->primitives = primitives_new(team_size(c->team));
     if (c->tiles)

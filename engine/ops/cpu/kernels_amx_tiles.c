@@ -11,6 +11,7 @@ static inline __m512i rounded(__m512 low, __m512 high) {
 }
 
 #include "engine/ops/cpu/kernels_tiles.inc"
+#include "engine/ops/cpu/kernels_pairs.inc"
 
 /* Intel's manual, volume 1, chapter 18: palette 1, here eight tiles of 16 rows of 64 bytes. */
 struct tile_config {
@@ -28,94 +29,6 @@ static void begin(void) {
 
 static void end(void) {
     _tile_release();
-}
-
-/* ---- packing -------------------------------------------------------------------------------- */
-
-/* A row of f32 as planes: each takes what those before it left, so that their sum is x. */
-static inline void split_row(uint16_t *dst, __m512 low, __m512 high, int planes) {
-    for (int p = 0; p < planes; p++) {
-        __m512i both = rounded(low, high);
-        _mm512_store_si512(dst + p * ROW * ROW, both);
-        low = _mm512_sub_ps(low, widened(_mm512_castsi512_si256(both)));
-        high = _mm512_sub_ps(high, widened(_mm512_extracti64x4_epi64(both, 1)));
-    }
-}
-
-/* The block as dense planes of bf16, zeros around. */
-static void load_block(uint16_t *dst, const struct tile_block *b, int planes) {
-    for (int64_t i = 0; i < ROW; i++, dst += ROW) {
-        int64_t cols = i < b->rows ? b->cols : 0;
-        if (b->dtype == DTYPE_F32) {
-            const float *src = (const float *)b->data + (cols ? i * b->stride : 0);
-            split_row(dst, _mm512_maskz_loadu_ps(first_of_16(cols), src),
-                      _mm512_maskz_loadu_ps(first_of_16(cols - 16), src + 16), planes);
-            continue;
-        }
-        const uint16_t *src = (const uint16_t *)b->data + (cols ? i * b->stride : 0);
-        _mm512_store_si512(dst, _mm512_maskz_loadu_epi16(first_of_32(cols), src));
-        for (int p = 1; p < planes; p++)
-            _mm512_store_si512(dst + p * ROW * ROW, _mm512_setzero_si512());
-    }
-}
-
-/* Elements of rows 2i and 2i + 1 side by side: 32 pairs, the first 16 in one tile. */
-static void pair_rows(uint16_t *dst, const uint16_t *src, int64_t stride) {
-    for (int64_t i = 0; i < ROW / 2; i++) {
-        __m512i a = _mm512_loadu_si512(src + 2 * i * stride);
-        __m512i b = _mm512_loadu_si512(src + (2 * i + 1) * stride);
-        for (int half = 0; half < 2; half++) {
-            __m512i x = _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(a, 1)
-                                                   : _mm512_castsi512_si256(a));
-            __m512i y = _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(b, 1)
-                                                   : _mm512_castsi512_si256(b));
-            _mm512_store_si512(dst + (half * ROW / 2 + i) * ROW,
-                               _mm512_or_si512(x, _mm512_slli_epi32(y, 16)));
-        }
-    }
-}
-
-/* Transposes 16 rows of 16 pairs; step: elements between two rows of src. */
-static void transpose_pairs(uint16_t *dst, const uint16_t *src, int64_t step) {
-    __m512i r[16];
-    for (int i = 0; i < 16; i++)
-        r[i] = _mm512_loadu_si512(src + i * step);
-    transpose_16(dst, ROW * 2, r);
-}
-
-static void arrange(uint16_t *dst, const uint16_t *src, int64_t stride, enum tile_form form) {
-    uint16_t pairs[ROW * ROW] __attribute__((aligned(64)));
-    switch (form) {
-    case TILE_LEFT: /* dense as it is */
-        break;
-    case TILE_RIGHT:
-        pair_rows(dst, src, stride);
-        break;
-    case TILE_RIGHT_TRANSPOSED:
-        transpose_pairs(dst, src, stride);
-        transpose_pairs(dst + ROW * ROW / 2, src + 16 * stride, stride);
-        break;
-    case TILE_LEFT_TRANSPOSED:
-        pair_rows(pairs, src, stride);
-        transpose_pairs(dst, pairs, ROW);
-        transpose_pairs(dst + ROW * ROW / 2, pairs + ROW * ROW / 2, ROW);
-        break;
-    }
-}
-
-static void pack(void *dst, const struct tile_block *b, enum tile_form form, int planes) {
-    uint16_t dense[TILE_PLANES * ROW * ROW] __attribute__((aligned(64)));
-    if (form == TILE_LEFT) {
-        load_block(dst, b, planes);
-        return;
-    }
-    if (b->dtype == DTYPE_BF16 && planes == 1 && b->rows == ROW && b->cols == ROW) {
-        arrange(dst, b->data, b->stride, form);
-        return;
-    }
-    load_block(dense, b, planes);
-    for (int p = 0; p < planes; p++)
-        arrange((uint16_t *)dst + p * ROW * ROW, dense + p * ROW * ROW, ROW, form);
 }
 
 /* ---- products ------------------------------------------------------------------------------- */

@@ -122,38 +122,7 @@ add_term(const struct tile_term *t, int64_t row, int rows, int vectors, __m512 s
     }
 }
 
-static inline __attribute__((always_inline)) void sum_rows(const struct tile_term *term,
-                                                           int n_terms, int64_t row, int rows,
-                                                           int vectors, float *c, int64_t ldc,
-                                                           bool accumulate) {
-    __m512 sum[MOST_ROWS][2]; /* c is added last: nothing waits for memory before */
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = _mm512_setzero_ps();
-    for (int i = 0; i < n_terms; i++)
-        add_term(&term[i], row, rows, vectors, sum);
-#pragma GCC unroll 16
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vectors; j++) {
-            float *to = c + (row + i) * ldc + 16 * j;
-            if (accumulate)
-                sum[i][j] = _mm512_add_ps(sum[i][j], _mm512_loadu_ps(to));
-            _mm512_storeu_ps(to, sum[i][j]);
-        }
-}
-
-/* 16 sums are in registers in either case. */
-static void product(const struct tile_term *term, int n_terms, int planes, float *c, int64_t ldc,
-                    bool accumulate) {
-    (void)planes;
-    if (term->cols > 16)
-        for (int64_t row = 0; row < term->rows; row += 8)
-            sum_rows(term, n_terms, row, 8, 2, c, ldc, accumulate);
-    else
-        for (int64_t row = 0; row < term->rows; row += 16)
-            sum_rows(term, n_terms, row, 16, 1, c, ldc, accumulate);
-}
+#include "engine/ops/cpu/kernels_sums.inc"
 
 const struct tiles tiles_avx512 = {.planes_f32 = 2,
                                    .planes_bf16 = 2,

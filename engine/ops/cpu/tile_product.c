@@ -199,8 +199,8 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
     if (r.m <= 0 || r.n <= 0)
         return;
     bool f32 = product_is_f32(p);
-    if (!f32 && p->out.dtype == DTYPE_BF16 && c->half_tiles)
-        r.t = c->half_tiles;
+    if (!f32 && (c->bf16_tiles->sums == DTYPE_F32 || p->out.dtype == DTYPE_BF16))
+        r.t = c->bf16_tiles;
     r.planes = f32 ? r.t->planes_f32 : r.t->planes_bf16;
     r.left = r.planes * r.t->left;
     r.right = r.planes * r.t->right;

@@ -59,6 +59,7 @@ struct tiles {
     int64_t left, right; /* bytes of a plane of a block of these matrices; multiples of 64 */
     int64_t row;         /* bytes of a row of a left one */
     enum dtype in_place; /* left matrices of this type are read where they lie; f16: none */
+    enum dtype sums;     /* f16: good for results in bf16 only */
     void (*begin)(void);
     void (*end)(void);
     /* dst: as many planes of such a block. */
@@ -79,6 +80,6 @@ static inline bool tiles_take(const struct tiles *t, enum dtype dtype) {
     return t && (dtype == DTYPE_F32 ? t->planes_f32 : t->planes_bf16) > 0;
 }
 
-extern const struct tiles tiles_amx, tiles_avx512, tiles_fp16;
+extern const struct tiles tiles_amx, tiles_avx512, tiles_bf16, tiles_fp16;
 
 #endif
