@@ -202,7 +202,8 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
     size_t thread = dropped + products_scratch(c, most);
-    bool written = most->dtype == DTYPE_F32 || !tiles_take(c->tiles, most->dtype);
+    bool f32 = most->dtype == DTYPE_F32;
+    bool written = tiles_take(c->tiles, most->dtype) ? f32 : f32 ? c->pack_f32 : c->native_bf16;
     return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
 }
 
