@@ -2,13 +2,16 @@
 # Fetches the headers of cuDNN's frontend (Apache-2.0) into the user's cache, where the Makefile
 # looks for them. They are of no machine or Python in particular; that one wheel is named only so
 # that its hash is known. Without them the CUDA device is built with its own attention kernels
-# alone, so a machine without a network is told so, and that is no error.
+# alone, so a machine without a network is told so, and that is no error; it is asked once a day.
 set -eu
 version=1.32.0
 sha256=c6006556017a4d1c914c52a556c71b1267f2d6a0500f742e7b4edef539878df0
 to=${XDG_CACHE_HOME:-$HOME/.cache}/ffwd/cudnn-frontend-$version
 
+failed=$to.failed
+
 [ -e "$to/include/cudnn_frontend.h" ] && exit 0
+[ -z "$(find "$failed" -mmin -1440 2>/dev/null)" ] || exit 0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fetch() {
@@ -25,4 +28,5 @@ echo "fetching the headers of cuDNN's frontend $version" >&2
 if ! fetch >"$work/log" 2>&1; then
     tail -n 3 "$work/log" >&2
     echo "cuDNN's frontend could not be fetched: attention by ffwd's own kernels alone" >&2
+    mkdir -p "${to%/*}" && : >"$failed"
 fi
