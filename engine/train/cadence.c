@@ -29,14 +29,12 @@ bool cadence_due(const struct cadence *c, const struct cadence_run *run) {
     return c->spent + LEAST_EVALUATIONS * run->evaluation_flops <= allowance(c, run);
 }
 
-static bool pays(const struct cadence *c, const struct cadence_run *run,
-                 const struct cadence_stage *stage) {
+static bool jump_pays(const struct cadence *c, const struct cadence_run *run,
+                      const struct cadence_stage *stage) {
     double cost = (double)stage->evaluations * run->evaluation_flops;
     double went = (double)stage->tau * run->training_flops / (double)run->step;
     double gain = stage->loss_before - stage->loss_after;
     double training_gain = c->loss - stage->loss_before;
-    if (stage->found_rate)
-        return true;
     if (!(went >= cost) || !(gain > 0.0))
         return false;
     return isnan(training_gain) || gain * (run->training_flops - c->flops) > training_gain * cost;
@@ -44,14 +42,14 @@ static bool pays(const struct cadence *c, const struct cadence_run *run,
 
 bool cadence_learn(struct cadence *c, const struct cadence_run *run,
                    const struct cadence_stage *stage) {
-    bool paid = pays(c, run, stage);
+    bool jump = jump_pays(c, run, stage), paid = jump || stage->found_rate;
     double loss = paid ? stage->loss_after : stage->loss_before;
-    if (paid) {
-        c->gap = 1;
-    } else {
+    if (!jump)
         c->spent += (double)stage->evaluations * run->evaluation_flops;
-        c->gap = c->gap < run->total_steps ? c->gap * 2 : c->gap;
-    }
+    if (paid)
+        c->gap = 1;
+    else if (c->gap < run->total_steps)
+        c->gap *= 2;
     c->next = (run->step / run->interval + c->gap) * run->interval;
     c->loss = isfinite(loss) ? loss : NAN;
     c->flops = run->training_flops;

@@ -1,13 +1,13 @@
 /* cadence: when the stages of search "auto" come, and what they may cost.
  *
- * What:    the first stage comes early, or a little later where there is little to find. A stage
+ * What:    the first stage comes early, after a step that the rate decides on. A stage
  *          pays when it went further than training would have gone for its FLOPs, and lowered the
- *          loss by more per FLOP than the steps since the last stage did. It pays as well when it
- *          found another learning rate. After a stage that paid the next comes with the next
- *          interval, else its jump is taken back and the wait doubles. Those that did not pay have
- *          an allowance, a small part of the run's FLOPs that grows with the run; where it is used
- *          up, no stage comes until it has grown. So a run costs little more than one without Fast
- *          Forward, wherever it is stopped.
+ *          loss by more per FLOP than the steps since the last stage did. After one that paid, or
+ *          found another learning rate, the next comes with the next interval, else its jump is
+ *          taken back and the wait doubles. Those that did not pay have an allowance, a small part
+ *          of the run's FLOPs that grows with the run; where it is used up, no stage comes until it
+ *          has grown. So a run costs little more than one without Fast Forward, wherever it is
+ *          stopped.
  * Owns:    nothing.
  * Threads: pure functions of plain values.
  * Errors:  none.
@@ -18,9 +18,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Step of the first stage: B has moved, so A moves too; and where the rate needs a better look. */
-#define CADENCE_FIRST 3
-#define CADENCE_FIRST_NEAR 6
 /* Allowance of stages that do not pay: this part of the whole run from its start, and this part of
  * what has been trained so far. */
 #define CADENCE_START 0.015
@@ -30,7 +27,7 @@ struct cadence {
     int64_t gap, next; /* intervals to the next stage; its step at the earliest */
     double loss;       /* after the last stage; NaN: none yet, or not finite */
     double flops;      /* of training, at the last stage; 0: none yet */
-    double spent;      /* FLOPs of stages that did not pay */
+    double spent;      /* FLOPs of stages whose jumps did not pay */
 };
 
 /* The run as it is at a step. */
@@ -50,7 +47,7 @@ struct cadence_stage {
 void cadence_init(struct cadence *c);
 /* A stage follows this step. */
 bool cadence_due(const struct cadence *c, const struct cadence_run *run);
-/* False where the stage did not pay: its jump is not to be kept. */
+/* False where the stage neither paid nor found a rate: its jump is not to be kept. */
 bool cadence_learn(struct cadence *c, const struct cadence_run *run,
                    const struct cadence_stage *stage);
 

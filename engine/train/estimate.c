@@ -12,7 +12,7 @@
  * stays near its allowance; the paper's search takes one for each simulated step. */
 #define EVALUATIONS_AUTO 3.0
 #define EVALUATIONS_LINEAR 12.0
-/* And of stages that find another rate, which are not in the allowance. */
+/* And of stages whose jumps pay, which are not in the allowance. */
 #define EVALUATIONS_PAID 4.0
 
 struct counts {

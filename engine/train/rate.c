@@ -6,7 +6,8 @@
 #include "engine/train/schedule.h"
 
 /* No stage goes further than so many steps at the automatic rate, and no rate is raised above that:
- * at rates above the best one the lowest point is as far as at the best. */
+ * at rates above the best one the lowest point is as far as at the best. Batches of a few rows
+ * stand less, by the noise of their gradients: the root of their number. */
 #define MOST_STEPS 3.0
 /* After the first steps the lowest point is two to three times as far as it is later. */
 #define EARLY_STEPS 2.0
@@ -26,7 +27,8 @@
 /* A rate so many times away from the automatic one is far from it. */
 #define FAR 4.0
 /* Part of the run for which a rate that was found holds. */
-#define HOLD 0.8
+#define HOLD 0.85
+#define AFTER_RISE 0.5
 
 static int64_t hold_steps(const struct rate_plan *plan) {
     return (int64_t)(HOLD * (double)plan->total_steps);
@@ -68,25 +70,35 @@ bool rate_is_near(const struct rate_plan *plan) {
     return plan->given > plan->automatic / FAR && plan->given < plan->automatic * FAR;
 }
 
+int64_t rate_first_stage(const struct rate_plan *plan) {
+    return plan->warmup_steps > 0 ? 2 : 1; /* with a warm-up the first step has rate 0 */
+}
+
 /* The rate that a stage speaks for: the first alone, each later one as much as any before it. */
 static double rate_told(const struct rate_stage *stage, double peak) {
     double lowest = stage->rate * stage->length;
     if (stage->early)
-        return BEYOND * lowest / EARLY_STEPS;
+        return BEYOND * lowest / (stage->limited ? 1.0 : EARLY_STEPS);
     double told = stage->number == 1 ? BEYOND * lowest : lowest;
     double most = fmax(MOST_RAISE, sqrt(stage->length)) * peak;
     return fmin(peak * pow(told / peak, 1.0 / (double)stage->number), most);
 }
 
+static double most_rate(const struct rate_plan *plan) {
+    return fmin(MOST_STEPS, sqrt((double)plan->batch_size)) * plan->automatic;
+}
+
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {
     double peak = *found > 0.0 ? *found : plan->given;
-    if (!(stage->length > (stage->early ? LEAST_TAU : 0.0)))
+    bool far_above = stage->early && plan->given > plan->automatic;
+    if (!(stage->length > (stage->early && !far_above ? LEAST_TAU : 0.0)))
         return false;
-    double rate = fmin(rate_told(stage, peak), fmax(MOST_STEPS * plan->automatic, peak));
-    if (!(fabs(log(rate / peak)) >= log(LEAST_CHANGE)))
-        return false;
-    *found = rate;
-    return true;
+    double most = far_above ? most_rate(plan) : fmax(most_rate(plan), peak);
+    double rate = fmin(rate_told(stage, peak), most);
+    bool another = fabs(log(rate / peak)) >= log(LEAST_CHANGE);
+    if (another || *found > 0.0)
+        *found = rate;
+    return another;
 }
 
 bool rate_is_high(const struct rate_plan *plan, double rate, double *tau) {
@@ -96,4 +108,8 @@ bool rate_is_high(const struct rate_plan *plan, double rate, double *tau) {
 
 double rate_lower(const struct rate_plan *plan) {
     return plan->automatic;
+}
+
+double rate_after_rise(double rate) {
+    return AFTER_RISE * rate;
 }

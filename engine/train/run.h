@@ -94,6 +94,7 @@ enum err run_stage(struct run *r, struct err_msg *em) NODISCARD;
 /* stage.c */
 double run_rate(const struct run *r, int64_t step); /* of an optimizer step from 0 */
 bool run_stage_due(const struct run *r);            /* after the optimizer's step state.step */
+void run_watch_loss(struct run *r);                 /* after it: lowers a rate too high */
 enum err run_evaluate(struct run *r, struct err_msg *em) NODISCARD;
 bool run_epoch_ends(const struct run *r); /* with state.step */
 

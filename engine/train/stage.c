@@ -15,6 +15,7 @@ static struct rate_plan rate_plan(const struct run *r) {
         .automatic = plan_auto_learning_rate(model_config(r->job->model)) * r->plan.multiplier,
         .total_steps = r->plan.total_steps,
         .warmup_steps = r->plan.warmup_steps,
+        .batch_size = r->plan.batch_size,
         .schedule = r->job->request->training.lr_schedule,
     };
 }
@@ -25,7 +26,7 @@ static struct cadence_run so_far(const struct run *r) {
         .step = r->state.step,
         .total_steps = r->plan.total_steps,
         .interval = r->ff.config.interval,
-        .first = rate_is_near(&plan) ? CADENCE_FIRST_NEAR : CADENCE_FIRST,
+        .first = rate_first_stage(&plan),
         .training_flops = r->state.flops_training,
         .evaluation_flops = r->held.flops,
     };
@@ -79,7 +80,7 @@ static enum err shorten(struct run *r, struct fast_forward_stage *stage, bool *s
     *shortened = false;
     if (!is_auto(r) || !rate_is_high(&plan, r->state.result.learning_rate, &tau))
         return ERR_OK;
-    double below = RATE_CLEARLY_LOWER * stage->search.loss_after;
+    double below = stage->search.loss_after * (r->state.stages == 0 ? 1.0 : RATE_CLEARLY_LOWER);
     return fast_forward_try(&r->ff, tau, below, stage, shortened, em);
 }
 
@@ -97,8 +98,13 @@ static enum err find_length(struct run *r, struct fast_forward_stage *stage, boo
     return stage->search.tau > 0 ? ERR_OK : fast_forward_length(&r->ff, stage, length, em);
 }
 
+static bool is_limited(const struct run *r, const struct line_search_result *found) {
+    return found->tau == r->ff.config.max_steps && found->loss_after < found->loss_before;
+}
+
 /* What follows for the rate: true where it is another one now. */
-static bool learn_rate(struct run *r, double length, bool shortened) {
+static bool learn_rate(struct run *r, const struct fast_forward_stage *done, double length,
+                       bool shortened) {
     struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
     double before = s->rate_found > 0.0 ? s->rate_found : plan.given;
@@ -107,13 +113,14 @@ static bool learn_rate(struct run *r, double length, bool shortened) {
         .length = length,
         .number = s->stages,
         .early = s->stages == 1 && !rate_is_near(&plan),
+        .limited = is_limited(r, &done->search),
     };
     bool found = shortened;
     if (shortened)
         s->rate_found = rate_lower(&plan);
     else if (!s->rate_settled)
         found = rate_learn(&plan, &stage, &s->rate_found);
-    s->rate_settled = s->rate_settled || shortened;
+    s->rate_settled = s->rate_settled || (shortened && s->stages > 1);
     if (found)
         report_message(
             r->hooks, EVENT_INFO,
@@ -124,6 +131,23 @@ static bool learn_rate(struct run *r, double length, bool shortened) {
     return found;
 }
 
+void run_watch_loss(struct run *r) {
+    struct run_state *s = &r->state;
+    if (r->ff.direction == NULL || !is_auto(r) || rate_falls(r) ||
+        !r->job->request->training.shuffle) /* rows in file order may grow harder */
+        return;
+    if (!trend_add(&s->trend, trend_window(r->plan.total_steps), s->result.train_loss))
+        return;
+    double before = s->result.learning_rate;
+    s->rate_found = rate_after_rise(before);
+    s->rate_settled = 1;
+    report_message(r->hooks, EVENT_INFO,
+                   json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_found),
+                   "Step %lld: the loss of training rises; the learning rate is lowered from %.3g "
+                   "to %.3g",
+                   (long long)s->step, before, s->rate_found);
+}
+
 /* What follows for rate, jump and the next stage. */
 static void learn(struct run *r, struct fast_forward_stage *done, double length, bool shortened) {
     const struct cadence_run run = so_far(r);
@@ -132,7 +156,7 @@ static void learn(struct run *r, struct fast_forward_stage *done, double length,
         .evaluations = done->search.evaluations,
         .loss_before = done->search.loss_before,
         .loss_after = done->search.loss_after,
-        .found_rate = learn_rate(r, length, shortened),
+        .found_rate = learn_rate(r, done, length, shortened),
     };
     if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
         fast_forward_undo(&r->ff, done);
@@ -191,7 +215,7 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     note(s, &stage);
     if (found.not_finite > 0)
         warn_of_loss(r, &stage.search);
-    if (found.tau == r->ff.config.max_steps && found.loss_after < found.loss_before)
+    if (is_limited(r, &found))
         warn_of_limit(r);
     s->phase = PHASE_EVAL;
     return ERR_OK;

@@ -37,6 +37,11 @@ static const struct field fields[] = {
     REAL(cadence.loss),
     REAL(cadence.flops),
     REAL(cadence.spent),
+    INT(trend.n),
+    REAL(trend.sum),
+    REAL(trend.squares),
+    REAL(trend.lowest),
+    REAL(trend.variance),
     INT(stages),
     INT(simulated),
     INT(evaluations),
@@ -88,6 +93,7 @@ void run_state_init(struct run_state *s) {
         .last_full_loss = NAN,
     };
     cadence_init(&s->cadence);
+    trend_init(&s->trend);
     step_result_init(&s->result);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "engine/train/cadence.h"
+#include "engine/train/trend.h"
 
 /* What is to be done next. A run that is stopped inside a stage or an evaluation does that part
  * again from its beginning. */
@@ -41,6 +42,7 @@ struct run_state {
     double rate_found;                      /* peak that search "auto" found; 0: as given */
     int64_t rate_settled;                   /* 1: it is not changed any more */
     struct cadence cadence;                 /* of Fast Forward's search "auto" */
+    struct trend trend;                     /* of the loss of training, with it */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */
     double first_full_loss, best_full_loss, last_full_loss; /* NaN: none yet */
     int64_t evaluations_without_gain;                       /* for early stopping */

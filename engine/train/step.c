@@ -147,6 +147,7 @@ enum err run_step(struct run *r, struct err_msg *em) {
     if (!isfinite(norm))
         return skip(r, em);
     s->skipped_in_a_row = 0;
+    run_watch_loss(r);
     if (stage)
         s->phase = PHASE_STAGE;
     return ERR_OK;

@@ -158,7 +158,7 @@ the_start_hardly_matters() {
     echo "rate and loss: $low, $middle"
     awk -v a="$low" -v b="$middle" 'BEGIN { split(a, x); split(b, y);
         exit !(x[1] > 0.002 && x[1] / y[1] < 2 && y[1] / x[1] < 2 && x[2] < 1.5 && x[2] / y[2] < 1.1 && y[2] / x[2] < 1.1) }' || return 1
-    grep -q 'the learning rate is raised from 0.002 to 0.00[0-9]*","type":"message","data":{"step":6,"learning_rate":0.00' "$work/end.log" &&
+    grep -q 'the learning rate is raised from 0.002 to 0.00[0-9]*","type":"message","data":{"step":2,"learning_rate":0.00' "$work/end.log" &&
         grep -q 'learning rate found by Fast Forward | 0.01' "$work/end/adapter/README.md"
 }
 check the_start_hardly_matters the_start_hardly_matters
@@ -168,7 +168,7 @@ a_rate_far_too_high_is_lowered() {
     local got
     got=$(raised_rate 1 auto) || return 1
     echo "rate and loss: $got"
-    grep -q 'Fast Forward at step 3: the learning rate is lowered from 1 to 0.005"' "$work/end.log" &&
+    grep -q 'Fast Forward at step 2: the learning rate is lowered from 1 to 0.005"' "$work/end.log" &&
         awk -v a="$got" 'BEGIN { split(a, x); exit !(x[1] <= 0.005 && x[2] < 4) }'
 }
 check a_rate_far_too_high_is_lowered a_rate_far_too_high_is_lowered
@@ -180,3 +180,19 @@ linear_leaves_the_rate_alone() {
     close_to "${got% *}" 0.000142 0.00001 && ! grep -q 'learning rate is raised' "$work/end.log"
 }
 check linear_leaves_the_rate_alone linear_leaves_the_rate_alone
+
+# Batches of one row at a rate that is too high: a stage would cost too much, the loss of training
+# tells. In file order it tells nothing.
+a_loss_that_rises_halves_the_rate() {
+    local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 1}, "fast_forward": {"enabled": true, "validation_examples": 8}, "training": {"learning_rate": 0.02, "lr_schedule": "constant"}}'
+    local with without
+    run_with "$config" && [ "$(stages "$work/end.log" | wc -l)" = 0 ] &&
+        grep -q 'the loss of training rises; the learning rate is lowered from 0.02 to 0.01"' "$work/end.log" || return 1
+    with=$(grep -o '"full_valid_loss":[0-9.]*' "$work/end.log" | tail -n 1 | cut -d: -f2)
+    run_with "${config/true/false}" || return 1
+    without=$(grep -o '"full_valid_loss":[0-9.]*' "$work/end.log" | tail -n 1 | cut -d: -f2)
+    echo "loss: $with, at the rate as given $without"
+    awk -v a="$with" -v b="$without" 'BEGIN { exit !(a > 0 && a < 0.9 * b) }' || return 1
+    run_with "${config/\"lr_schedule\"/\"shuffle\": false, \"lr_schedule\"}" && ! grep -q 'learning rate is' "$work/end.log"
+}
+check a_loss_that_rises_halves_the_rate a_loss_that_rises_halves_the_rate

@@ -5,13 +5,14 @@
 #include <math.h>
 
 #define STEP_FLOPS 100.0
+#define FIRST 3 /* step of the first stage */
 
 static struct cadence_run at(int64_t step, int64_t total, double evaluation_flops) {
     return (struct cadence_run){
         .step = step,
         .total_steps = total,
         .interval = 6,
-        .first = CADENCE_FIRST,
+        .first = FIRST,
         .training_flops = STEP_FLOPS * (double)step,
         .evaluation_flops = evaluation_flops,
     };
@@ -71,7 +72,7 @@ Test(cadence, stages_that_pay_follow_each_other) {
     cr_assert_eq(stages, 11); /* after steps 3, 6, 12, … 60 */
 }
 
-Test(cadence, a_stage_that_found_another_rate_pays) {
+Test(cadence, after_a_stage_that_found_another_rate_the_next_comes_soon_at_its_cost) {
     struct cadence c;
     const struct cadence_stage s = {
         .tau = 5, .evaluations = 30, .loss_before = 3, .loss_after = 2.999, .found_rate = true};
@@ -79,17 +80,17 @@ Test(cadence, a_stage_that_found_another_rate_pays) {
     cadence_init(&c);
     cr_assert(cadence_learn(&c, &run, &s));
     cr_assert_eq(c.next, 12);
-    cr_assert_float_eq(c.spent, 0, 0);
+    cr_assert_float_eq(c.spent, 3000, 1e-9);
 }
 
 Test(cadence, the_first_stage_comes_early_whatever_the_interval) {
     for (int64_t interval = 1; interval <= 1000; interval *= 10) {
         struct cadence c;
         cadence_init(&c);
-        for (int64_t step = 1; step <= CADENCE_FIRST; step++) {
+        for (int64_t step = 1; step <= FIRST; step++) {
             struct cadence_run run = at(step, 1000, 10);
             run.interval = interval;
-            cr_assert_eq(cadence_due(&c, &run), step == CADENCE_FIRST);
+            cr_assert_eq(cadence_due(&c, &run), step == FIRST);
         }
     }
 }
@@ -97,10 +98,10 @@ Test(cadence, the_first_stage_comes_early_whatever_the_interval) {
 Test(cadence, the_first_stage_may_come_later) {
     struct cadence c;
     cadence_init(&c);
-    for (int64_t step = 1; step <= CADENCE_FIRST_NEAR; step++) {
+    for (int64_t step = 1; step <= 2 * FIRST; step++) {
         struct cadence_run run = at(step, 1000, 10);
-        run.first = CADENCE_FIRST_NEAR;
-        cr_assert_eq(cadence_due(&c, &run), step == CADENCE_FIRST_NEAR);
+        run.first = 2 * FIRST;
+        cr_assert_eq(cadence_due(&c, &run), step == 2 * FIRST);
     }
 }
 

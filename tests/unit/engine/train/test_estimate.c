@@ -74,7 +74,7 @@ Test(estimate, rows_measured_follow_what_a_step_costs) {
     static const struct {
         int64_t batch, steps, held, rows;
     } cases[] = {{64, 100, 32, 32}, {512, 16, 32, 32}, {9, 200, 32, 9}, {4, 200, 32, 4},
-                 {1, 1000, 32, 4},  {16, 25, 32, 8},   {8, 20, 32, 4},  {16, 50, 3, 3}};
+                 {1, 1000, 32, 4},  {16, 100, 32, 8},  {16, 25, 32, 4}, {16, 50, 3, 3}};
     struct fast_forward_config ff = {.enabled = true, .search = FF_AUTO};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const struct plan p = {.batch_size = cases[i].batch, .total_steps = cases[i].steps};

@@ -9,6 +9,7 @@ static const struct rate_plan plan = {
     .automatic = 5e-3,
     .total_steps = 200,
     .warmup_steps = 10,
+    .batch_size = 16,
     .schedule = LR_LINEAR,
 };
 
@@ -21,13 +22,13 @@ Test(rate, follows_the_schedule_as_given_until_raised) {
 Test(rate, holds_once_raised_and_falls_to_zero_at_the_end) {
     struct rate_plan p = plan;
     cr_assert_float_eq(rate_at(&p, 3e-3, 3), 3e-3, 1e-15);
-    cr_assert_float_eq(rate_at(&p, 3e-3, 160), 3e-3, 1e-15);
-    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 170), 3e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 185), 1.5e-3, 1e-15);
     cr_assert_float_eq(rate_at(&p, 3e-3, 200), 0, 1e-15);
     p.schedule = LR_COSINE;
-    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 185), 1.5e-3, 1e-15);
     p.schedule = LR_CONSTANT; /* as it was given it holds, not what became of it */
-    cr_assert_float_eq(rate_at(&p, 3e-3, 180), 1.5e-3, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 3e-3, 185), 1.5e-3, 1e-15);
     cr_assert_float_eq(rate_at(&p, 0, 199), 1e-4, 1e-15);
 }
 
@@ -67,6 +68,58 @@ Test(rate, is_the_mean_of_what_stages_found) {
     cr_assert_float_eq(found, before * sqrt(0.5), 1e-12);
 }
 
+Test(rate, a_stage_at_the_limit_of_its_steps_says_the_least_it_can_be) {
+    struct rate_plan p = plan;
+    struct rate_stage stage = {.rate = 5e-6, .length = 1001, .number = 1, .early = true};
+    double half = 0, whole = 0;
+    p.given = 1e-5;
+    cr_assert(rate_learn(&p, &stage, &half));
+    stage.limited = true;
+    cr_assert(rate_learn(&p, &stage, &whole));
+    cr_assert_float_eq(whole, 1.25 * 5.005e-3, 1e-12);
+    cr_assert_float_eq(half, whole / 2, 1e-12);
+}
+
+Test(rate, small_changes_add_up_and_are_none_to_tell) {
+    double found = 8e-3, given = 0;
+    cr_assert_not(learn_later(8e-3, 0.9, 2, &found));
+    cr_assert_float_eq(found, 8e-3 * sqrt(0.9), 1e-12);
+    cr_assert_not(learn_later(found, 0.9, 3, &found));
+    cr_assert_float_eq(found, 8e-3 * pow(0.9, 0.5 + 1.0 / 3.0), 1e-12);
+    cr_assert_not(learn_later(1e-4, 0.9, 2, &given)); /* a schedule as given stays what it is */
+    cr_assert_float_eq(given, 0, 0);
+}
+
+Test(rate, small_batches_bound_it_more) {
+    const struct {
+        int64_t batch;
+        double most;
+    } cases[] = {{1, 1.0}, {4, 2.0}, {9, 3.0}, {512, 3.0}};
+    for (size_t i = 0; i < 4; i++) {
+        struct rate_plan p = plan;
+        double found = 0;
+        p.batch_size = cases[i].batch;
+        cr_assert(learn(&p, 1e-4, 400, true, &found));
+        cr_assert_float_eq(found, cases[i].most * p.automatic, 1e-12, "batch %ld: %g",
+                           (long)cases[i].batch, found);
+    }
+}
+
+Test(rate, far_above_the_automatic_one_it_comes_down_at_once) {
+    struct rate_plan p = plan;
+    double found = 0;
+    p.given = 5e-2;
+    cr_assert(learn(&p, 2.5e-2, 1.0, true, &found)); /* 1.25 / 2 of it is still too much */
+    cr_assert_float_eq(found, 3 * p.automatic, 1e-12);
+    found = 0;
+    cr_assert(learn(&p, 2.5e-2, 0.5, true, &found));
+    cr_assert_float_eq(found, 1.25 / 2 * 1.25e-2, 1e-12);
+}
+
+Test(rate, is_halved_where_the_loss_rises) {
+    cr_assert_float_eq(rate_after_rise(1.5e-2), 7.5e-3, 1e-15);
+}
+
 Test(rate, rises_to_twice_what_it_was_or_half_the_way_and_is_bounded_by_the_automatic_one) {
     double found = 4e-3, low = 1.3e-3;
     cr_assert(learn_later(4e-3, 4, 1, &found));
@@ -90,10 +143,10 @@ Test(rate, is_open_until_it_falls) {
     cr_assert(rate_is_open(&plan, 0, 3, 3e-5)); /* in the warm-up */
     cr_assert(rate_is_open(&plan, 0, 60, 7.4e-5));
     cr_assert_not(rate_is_open(&plan, 0, 120, 4.2e-5));
-    cr_assert(rate_is_open(&plan, 3e-3, 160, 3e-3));
-    cr_assert_not(rate_is_open(&plan, 3e-3, 161, 2.9e-3));
-    cr_assert(rate_holds(&plan, 160));
-    cr_assert_not(rate_holds(&plan, 161));
+    cr_assert(rate_is_open(&plan, 3e-3, 170, 3e-3));
+    cr_assert_not(rate_is_open(&plan, 3e-3, 171, 2.9e-3));
+    cr_assert(rate_holds(&plan, 170));
+    cr_assert_not(rate_holds(&plan, 171));
 }
 
 Test(rate, is_near_the_automatic_one) {
@@ -107,6 +160,13 @@ Test(rate, is_near_the_automatic_one) {
         p.given = far[i];
         cr_assert_not(rate_is_near(&p));
     }
+}
+
+Test(rate, is_looked_for_after_the_first_step_that_has_one) {
+    struct rate_plan p = plan;
+    cr_assert_eq(rate_first_stage(&p), 2);
+    p.warmup_steps = 0;
+    cr_assert_eq(rate_first_stage(&p), 1);
 }
 
 Test(rate, small_steps_forward_change_nothing) {

@@ -22,6 +22,8 @@ Test(state, comes_back_from_json_as_it_was) {
     s.rate_found = 0.003;
     s.rate_settled = 1;
     s.cadence.spent = 1e15 / 7.0;
+    s.trend.n = 5;
+    s.trend.squares = 1.0 / 3.0;
     json_t *o = run_state_to_json(&s);
     char *text = json_dumps(o, 0);
     json_t *read = json_loads(text, 0, NULL);
@@ -36,7 +38,9 @@ Test(state, comes_back_from_json_as_it_was) {
     cr_assert_eq(back.rate_found, 0.003);
     cr_assert_eq(back.rate_settled, 1);
     cr_assert_eq(back.cadence.spent, s.cadence.spent);
-    cr_assert(isnan(back.cadence.loss));
+    cr_assert_eq(back.trend.n, 5);
+    cr_assert_eq(back.trend.squares, s.trend.squares);
+    cr_assert(isnan(back.cadence.loss) && isnan(back.trend.lowest));
     cr_assert(isnan(back.result.full_valid_loss) && isnan(back.first_full_loss));
     json_object_del(read, "updates");
     cr_assert_eq(run_state_from_json(read, &back, &em), ERR_INPUT);
