@@ -2,7 +2,7 @@
 """What Fast Forward saves, by the paper's protocol: a plain run, its best held-out loss, and the FLOPs after which runs
 with Fast Forward have that loss; both see the same rows in the same order.
 
-    python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--cases NAMES] [--out FILE]
+    python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--cases NAMES] [--times] [--out FILE]
     python3 tests/bench/fast_forward/bench.py --merge FILE... [--out FILE]
     python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE]
                                               [--settings FILE] [--seeds 0,1,2] [--arms plain,auto,linear,paper]
@@ -12,12 +12,14 @@ or any file with {"config": body of a create request}; without --valid the last 
 
 A run is measured on held-out rows every few steps; those evaluations are in no FLOP count, as in the paper. The rows
 that Fast Forward measures on are in neither arm's loss. Both accountings are given: `lora`, a training step is two
-forward passes (what LoRA costs), and `paper`, it is three. Time is that of the process up to the step, evaluations
-included: only worth reading on a machine that does nothing else. Output: JSON with every run's curve and stages.
+forward passes (what LoRA costs), and `paper`, it is three. Seconds of a curve are wall-clock time with the evaluations.
+With --times both runs of a pair at the same rate are made again without evaluations, up to the step at which the loss was
+reached, for their processor time. Output: JSON with every run's curve and stages, written after each task.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import platform
 import statistics
@@ -38,16 +40,17 @@ SHORT = [
     ("near the best rate", NEOX, 16, 60, {"constant": [5e-3]}, [("auto", [5e-3], "constant")]),
 ]
 LONG = [
-    ("paper's regime", NEOX, 64, 30, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
+    ("paper's regime", NEOX, 64, 30, {"constant": [1e-4, 3.3e-4]}, [("auto", [1e-4, 3.3e-4], "constant")]),
     ("searches", NEOX, 64, 30, {"constant": [1e-4]},
      [("auto", [1e-4], "constant"), ("linear", [1e-4], "constant"), ("paper", [1e-4], "constant")]),
-    ("rates", NEOX, 16, 40, {"constant": [1e-4, 1e-3, 5e-3, 1e-2], "linear": [1e-2, 2e-2]},
-     [("auto", [1e-4, 1e-3, 5e-3], "constant"), ("auto", [1e-5], "linear")]),
+    ("rates", NEOX, 16, 40, {"constant": [1e-4, 1e-3, 5e-3, 1e-2, 2e-2, 1e-1], "linear": [1e-2, 2e-2]},
+     [("auto", [1e-5, 1e-4, 1e-3, 5e-3, 1e-2, 1e-1], "constant")]),
     ("high rates", NEOX, 16, 40, {"constant": [2.5e-2, 5e-2]}, [("auto", [2.5e-2, 5e-2], "constant")]),
-    ("batch 4", NEOX, 4, 150, {"constant": [1e-4, 5e-3]}, [("auto", [1e-4, 5e-3], "constant")]),
-    ("batch 64", NEOX, 64, 30, {"constant": [5e-3]}, [("auto", [5e-3], "constant")]),
+    ("batch 4", NEOX, 4, 150, {"constant": [1e-4, 5e-3, 1e-2, 1e-1], "linear": [5e-3, 1e-2, 2e-2]},
+     [("auto", [1e-4, 5e-3, 1e-2, 1e-1], "constant")]),
+    ("batch 64", NEOX, 64, 30, {"constant": [5e-3, 1e-2, 2e-2]}, [("auto", [5e-3], "constant")]),
     ("batch 512", NEOX, 512, 8, {"constant": [1e-4]}, [("auto", [1e-4], "constant")]),
-    ("Llama", LLAMA, 16, 60, {"constant": [1e-4, 3e-3]}, [("auto", [1e-4, 3e-3], "constant")]),
+    ("Llama", LLAMA, 16, 60, {"constant": [1e-4, 3e-3, 6e-3]}, [("auto", [1e-4, 3e-3], "constant")]),
 ]
 
 
@@ -55,8 +58,7 @@ class Bench:
     def __init__(self, build, work, threads):
         self.ffwd, self.work, self.threads = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work), str(threads)
 
-    def run(self, model, train, valid, config):
-        """Curve [(step, training FLOPs, Fast Forward FLOPs, seconds, loss)] and stages of one run."""
+    def command(self, model, train, valid, config):
         plain = not config["fast_forward"]["enabled"]
         rows = pathlib.Path(valid).read_text().splitlines(True)
         held = self.work / "valid.jsonl"
@@ -64,8 +66,30 @@ class Bench:
         settings, out = self.work / "config.json", self.work / "out"
         settings.write_text(json.dumps(config))
         subprocess.run(["rm", "-rf", str(out)], check=True)
-        done = subprocess.run([str(self.ffwd), "train", "--model", str(model), "--train", str(train), "--valid", str(held),
-                               "--config", str(settings), "--out", str(out), "--threads", self.threads], stdout=subprocess.PIPE, text=True)
+        return [str(self.ffwd), "train", "--model", str(model), "--train", str(train), "--valid", str(held),
+                "--config", str(settings), "--out", str(out), "--threads", self.threads]
+
+    def processor_seconds(self, model, train, valid, config, last):
+        """Processor time from the first event to that of step `last` and its stage, without evaluations of the loss."""
+        config = json.loads(json.dumps(config))
+        config["training"]["eval_interval"] = 1000000
+        if last == config["training"]["max_steps"]:  # there the end of the run evaluates it
+            config["training"]["max_steps"] += 1
+        first = now = None
+        with subprocess.Popen(self.command(model, train, valid, config), stdout=subprocess.PIPE, text=True) as child:
+            for line in child.stdout:
+                data = json.loads(line).get("data") or {}
+                if data.get("step", 0) > last and "train_loss" in data:
+                    break
+                fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+                now = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                first = now if first is None else first
+            child.kill()
+        return now - first
+
+    def run(self, model, train, valid, config):
+        """Curve [(step, training FLOPs, Fast Forward FLOPs, seconds, loss)] and stages of one run."""
+        done = subprocess.run(self.command(model, train, valid, config), stdout=subprocess.PIPE, text=True)
         events = [json.loads(line) for line in done.stdout.splitlines()]
         if done.returncode == 21:  # a rate so high that nothing is finite is a result too
             return {"status": "diverged", "curve": [], "stages": []}
@@ -116,11 +140,21 @@ def saving(plain, fast):
     out = {"target_loss": target, "reached": b is not None}
     if b is not None:
         out |= {f"flops_{k}": cost(b, k) / cost(a, k) for k in ("lora", "paper")}
-        out["seconds"] = b[3] / a[3]
     return out
 
 
-def suite(bench, cases, seeds, names, log):
+def time_pairs(bench, made, model, train, valid):
+    """Of the runs of a case, task and seed: those at the same rate as a plain run."""
+    for fast, config in made:
+        for plain, plain_config in made:
+            same = all(fast[k] == plain[k] for k in ("rate", "schedule")) and plain["arm"] == "plain" != fast["arm"]
+            if same and fast["curve"] and plain["curve"] and reach(fast, best(plain)) is not None:
+                ends = [(fast, config, reach(fast, best(plain))[0]), (plain, plain_config, reach(plain, best(plain))[0])]
+                fast["processor_seconds"] = [bench.processor_seconds(model, train, valid, c, last) for _, c, last in ends]
+
+
+def suite(bench, cases, seeds, names, times, log):
+    """All runs so far, after each task."""
     data = bench.work / "tasks"
     tasks.make(data)
     runs = []
@@ -129,14 +163,18 @@ def suite(bench, cases, seeds, names, log):
         arms += [(search, rate, schedule) for search, rates, schedule in fast for rate in rates]
         for seed in seeds:
             for task in names:
+                files, made = (ROOT / model, data / f"{task}-train.jsonl", data / f"{task}-valid.jsonl"), []
                 for search, rate, schedule in arms:
                     config = config_of(search, rate, schedule, batch, steps, seed, tasks.TRAIN_ON[task])
-                    run = bench.run(ROOT / model, data / f"{task}-train.jsonl", data / f"{task}-valid.jsonl", config)
+                    run = bench.run(*files, config)
                     run |= {"case": case, "model": pathlib.Path(model).name, "task": task, "seed": seed, "batch": batch,
                             "steps": steps, "arm": search or "plain", "rate": rate, "schedule": schedule}
                     runs.append(run)
+                    made.append((run, config))
                     print(f"{case}, {task}, seed {seed}, {run['arm']} {rate:g} {schedule}: {best(run)}", file=log, flush=True)
-    return runs
+                if times:
+                    time_pairs(bench, made, *files)
+                yield runs
 
 
 def median(values):
@@ -163,13 +201,15 @@ def summary(runs):
         groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
     keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"})
     for case, arm, rate, schedule in keys:
-        same, tuned, last, share = [], [], [], []
+        same, tuned, last, share, times = [], [], [], [], []
         for (c, _, _), group in groups.items():
             if c != case:
                 continue
             plain = [r for r in group if r["arm"] == "plain" and r["curve"]]
             for run in (r for r in group if (r["arm"], r["rate"], r["schedule"]) == (arm, rate, schedule)):
                 share.append(fraction(run))
+                if "processor_seconds" in run:
+                    times.append(run["processor_seconds"][0] / run["processor_seconds"][1])
                 for p in plain:
                     if (p["rate"], p["schedule"]) == (rate, schedule):
                         s = saving(p, run)
@@ -189,6 +229,8 @@ def summary(runs):
         if same:
             line |= {"flops_to_plain_of_that_rate": median(same), "worst": worst(same),
                      "reached": f"{sum(v is not None for v in same)}/{len(same)}"}
+        if times:
+            line["processor_time_to_plain_of_that_rate"] = median(times)
         if tuned:
             line |= {"flops_to_best_constant": median(tuned), "reached_best_constant": f"{sum(v is not None for v in tuned)}/{len(tuned)}"}
         if last:
@@ -246,6 +288,7 @@ def main():
     ap.add_argument("--cases", help="only these cases of the suite, by commas")
     ap.add_argument("--tasks", default=",".join(tasks.TASKS))
     ap.add_argument("--seeds")
+    ap.add_argument("--times", action="store_true", help="processor time of pairs; twice the work")
     ap.add_argument("--out", type=pathlib.Path)
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--model", type=pathlib.Path)
@@ -263,14 +306,18 @@ def main():
         parts = [json.loads(f.read_text()) for f in a.merge]
         finish(parts[0] | {"summary": None}, [r for part in parts for r in part["runs"]], a.out)
         return
+    runs = []
+    result = {"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(), "machine": machine()}
     with tempfile.TemporaryDirectory(prefix="ffwd-bench-") as work:
         bench = Bench(a.build, work, a.threads)
         if a.model:
             runs = own_data(bench, a)
         else:
             cases = [c for c in (LONG if a.suite == "long" else SHORT) if a.cases is None or c[0] in a.cases.split(",")]
-            runs = suite(bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), sys.stderr)
-    finish({"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(), "machine": machine()}, runs, a.out)
+            for runs in suite(bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), a.times, sys.stderr):
+                if a.out:
+                    a.out.write_text(json.dumps(result | {"runs": runs}) + "\n")
+    finish(result, runs, a.out)
 
 
 if __name__ == "__main__":
