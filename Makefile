@@ -203,7 +203,7 @@ EMULATION_CXXFLAGS := -std=c++17 -Wall -Wextra -Wno-unknown-pragmas $(if $(filte
 emulated := $(patsubst %,$(E)/obj/%.o,$(filter-out %/clock.c,$(cuda_c)) $(cuda_cu) $(wildcard tests/cuda/emulation/*.c) \
     tests/cuda/emulation/fibers.cc)
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
-    $(E)/obj/tests/cuda/support/devices.c.o
+    $(patsubst %,$(E)/obj/tests/cuda/support/%.c.o,devices shell)
 emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapter attention) \
     $(patsubst %,tests/reference/test_%.c,model gradients recompute training)
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \

@@ -4,12 +4,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "engine/ops/cuda/attention_plans.h"
 #include "tests/cuda/emulation/emulation.h"
+#include "tests/cuda/support/shell.h"
 #include "tests/ops/support/scene.h"
 
 #define NEW 92600 /* orders the sums of dq */
@@ -288,19 +287,6 @@ Test(fused, is_among_the_choices) {
     free(theirs);
     free(older);
     free(again);
-}
-
-/* Runs a line of shell; its exit status. $FFWD is the program with the emulated device. */
-static int shell(const char *line) {
-    char program[512];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 64);
-    cr_assert_gt(n, 0);
-    program[n] = '\0';
-    *strrchr(program, '/') = '\0';
-    strcat(program, "/../../emulation/ffwd");
-    cr_assert_eq(setenv("FFWD", program, 1), 0);
-    int status = system(line);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 #define CASE "tests/reference/cases/llama-gqa"

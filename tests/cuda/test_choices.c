@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -11,6 +10,7 @@
 #include "engine/ops/cuda/choices.h"
 #include "engine/ops/cuda/cuda.h"
 #include "tests/cuda/emulation/emulation.h"
+#include "tests/cuda/support/shell.h"
 #include "tests/reference/support/case.h"
 
 static char path[64];
@@ -229,19 +229,6 @@ Test(choices, of_another_device_or_no_choices_are_not_taken) {
 }
 
 /* ---- a job that is resumed ------------------------------------------------------------------ */
-
-/* Runs a line of shell; its exit status. $FFWD is the program with the emulated device. */
-static int shell(const char *line) {
-    char program[512];
-    ssize_t n = readlink("/proc/self/exe", program, sizeof program - 64);
-    cr_assert_gt(n, 0);
-    program[n] = '\0';
-    *strrchr(program, '/') = '\0';
-    strcat(program, "/../../emulation/ffwd");
-    cr_assert_eq(setenv("FFWD", program, 1), 0);
-    int status = system(line);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 #define CASE "tests/reference/cases/llama-gqa"
 #define TRAIN                                                                                      \

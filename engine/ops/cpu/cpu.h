@@ -57,7 +57,7 @@ struct cpu {
     enum cpu_product product;
     struct primitives *primitives;  /* NULL: not used */
     const struct tiles *tiles;      /* tiles.h: our own products; NULL: not used */
-    const struct tiles *bf16_tiles; /* the same where a factor is bf16 (tiles_for) */
+    const struct tiles *bf16_tiles; /* the same where a factor is bf16; see tile_product */
     bool native_bf16;               /* bf16 products in hardware */
     bool pack_f32;                  /* f32 weights are packed for the primitives */
     int64_t tile_rows, tile_cols;   /* largest tiles of a product; multiples of 64 */

@@ -4,8 +4,8 @@
  *          right one in groups of 32 columns; a group is a row of blocks of 32 x 32 along the
  *          shared dimension, zeros where the matrix ends. A block is one or more planes.
  *          AMX: one plane is bf16; three are f32 as x = high + middle + low, each
- *          rounded to bf16. AVX-512: two planes are f32, widened. AVX512-FP16: one plane is fp16,
- *          scaled.
+ *          rounded to bf16. AVX-512: two planes are f32, widened. AVX512-BF16: one plane is bf16,
+ *          as for AMX. AVX512-FP16: one plane is fp16, scaled.
  * Owns:    nothing.
  * Threads: begin and end set up the calling thread; the rest are functions of their arguments.
  * Errors:  none.
