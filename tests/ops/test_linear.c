@@ -25,6 +25,7 @@ static const struct linear_case cases[] = {
     {530, 521, {17}, {2}, 0.3f, false, false, false, 0},
     {33, 40, {24, 24}, {0, 0}, 0, true, false, false, 0},
     {290, 576, {640, 96, 32}, {16, 16, 16}, 0.2f, false, true, false, 0},
+    {70, 1700, {640}, {2}, 0, false, false, false, 0}, /* sums of several chunks */
 };
 
 struct linear_scene {

@@ -137,22 +137,30 @@ Test(product, f32_is_as_exact_as_f32) {
     cr_assert_lt(best, 1.5 * plain, "%g; plain C: %g", best, plain);
 }
 
+static void check_tiles(const struct tiling *t, int64_t n, int64_t most, int64_t least) {
+    int64_t at = 0;
+    for (int64_t i = 0; i < t->count; i++) {
+        cr_assert_eq(tiling_first(t, i), at);
+        cr_assert_gt(tiling_count(t, i), n > least ? least : 0, "tile %lld of %lld", (long long)i,
+                     (long long)n);
+        at += tiling_count(t, i);
+    }
+    cr_assert_eq(at, n);
+    cr_assert_leq(t->size, most);
+}
+
 /* Tiles of up to 64 rows are summed in another order, so that there may be some is for the rows
  * alone to say, not for the threads. */
-static void check_row_tiles(const struct cpu *c, enum dtype dtype, int64_t rows, int64_t columns) {
+static void check_grid(const struct cpu *c, enum dtype dtype, int64_t rows, int64_t columns) {
     char weight = 0;
-    const struct linear lin = {.weight = &weight, .dtype = dtype};
-    const struct tiling t = row_tiles(c, &lin, rows, columns);
-    int64_t at = 0;
-    for (int64_t i = 0; i < t.count; i++) {
-        cr_assert_eq(tiling_first(&t, i), at);
-        cr_assert_gt(tiling_count(&t, i), packs_at_use(c, &lin) && rows > 64 ? 64 : 0,
-                     "%lld rows, %lld columns: tile %lld", (long long)rows, (long long)columns,
-                     (long long)i);
-        at += tiling_count(&t, i);
-    }
-    cr_assert_eq(at, rows);
-    cr_assert_leq(t.size, 4 * c->tile_rows);
+    struct linear lin = {.weight = &weight, .dtype = dtype, .n_parts = 2};
+    lin.forward[0] = tiling_make(columns, c->tile_cols, 64);
+    lin.forward[1] = tiling_make(70, c->tile_cols, 64);
+    const struct grid g = grid_forward(c, &lin, rows);
+    check_tiles(&g.rows, rows, 4 * c->tile_rows, packs_at_use(c, &lin) ? 64 : 0);
+    check_tiles(&g.cols[0], columns, c->tile_cols, 0);
+    check_tiles(&g.cols[1], 70, c->tile_cols, 0);
+    cr_assert_eq(g.columns, g.cols[0].count + g.cols[1].count);
 }
 
 Test(product, rows_are_tiled_whatever_their_number, .timeout = 60) {
@@ -161,9 +169,9 @@ Test(product, rows_are_tiled_whatever_their_number, .timeout = 60) {
         struct err_msg em = ERR_MSG_INIT;
         cr_assert_eq(device_open("cpu", threads, &dev, &em), ERR_OK, "%s", em.text);
         for (int64_t rows = 1; rows <= 2100; rows++)
-            for (int64_t columns = 1; columns <= 3; columns++) {
-                check_row_tiles(cpu_of(dev), DTYPE_F32, rows, columns);
-                check_row_tiles(cpu_of(dev), DTYPE_BF16, rows, columns);
+            for (int64_t columns = 576; columns <= 1600; columns += 512) {
+                check_grid(cpu_of(dev), DTYPE_F32, rows, columns);
+                check_grid(cpu_of(dev), DTYPE_BF16, rows, columns);
             }
         device_close(dev);
     }

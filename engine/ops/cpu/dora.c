@@ -44,7 +44,7 @@ static void norms_item(void *arg, int64_t item, int worker) {
     const float *b = r->ad->w + r->lora->b[r->part] + first * rank;
     float *p = cpu_scratch_f32(r->c, worker, SLOT_TILE, rank * count);
     struct operand a = adapter_operand(r->c, r->ad, r->lora->a[r->part], lin->in, lin->dtype);
-    gemm(r->c, worker, rank, count, lin->in, a, weight_forward(lin, r->part, item), p, count,
+    gemm(r->c, worker, rank, count, lin->in, a, weight_forward(lin, r->part, first), p, count,
          false);
     for (int64_t i = 0; i < count; i++) {
         double square = (double)lin->squares[at + i] + change(r, b + i * rank, p + i, count);

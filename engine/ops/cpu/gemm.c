@@ -194,7 +194,9 @@ void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct ope
     bool skinny = m <= SKINNY || n <= SKINNY;
     if (tiles_take(c->tiles, f32 ? DTYPE_F32 : DTYPE_BF16) && !(f32 && skinny)) {
         struct tensor to = {out, DTYPE_F32, m, n, ldc};
-        struct product p = {{{a, b, k}}, 1, NULL, accumulate ? &to : NULL, to};
+        struct product p = {.term[0] = {a, b, k}, .n_terms = 1, .out = to};
+        if (accumulate)
+            p.residual = &to;
         tile_product(c, worker, &p);
         return;
     }

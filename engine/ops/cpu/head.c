@@ -33,7 +33,8 @@ struct head_run {
     struct tile_max *maxima; /* [rows, tiles of columns] */
     float *target;           /* [rows] logit of the target */
     bool *first;             /* [rows] no logit before the target's in its tile is as high */
-    struct tiling cols, dx_rows;
+    struct tiling cols;
+    struct grid grid; /* of dx */
 };
 
 /* One row of a tile of n logits from column col on. */
@@ -66,7 +67,7 @@ static void logits_item(void *arg, int64_t item, int worker) {
         int64_t first = tiling_first(&rows, b), count = tiling_count(&rows, b);
         struct product p = {.n_terms = 1, .bias = bias, .out = {tile, DTYPE_F32, count, n, n}};
         p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),
-                                          weight_forward(r->head, 0, item), r->head->in};
+                                          weight_forward(r->head, 0, col), r->head->in};
         cpu_product(r->c, worker, &p);
         for (int64_t i = 0; i < count; i++)
             reduce_row(r, first + i, item, col, n, tile + i * n);
@@ -124,14 +125,12 @@ static void loss_item(void *arg, int64_t row, int worker) {
 
 static void dx_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
-    int64_t row = item % r->dx_rows.count, tile_col = item / r->dx_rows.count;
-    int64_t first = tiling_first(&r->dx_rows, row), count = tiling_count(&r->dx_rows, row);
-    int64_t col = tiling_first(&r->head->backward, tile_col),
-            n = tiling_count(&r->head->backward, tile_col);
+    struct grid_tile t = grid_tile_of(&r->grid, item);
     struct product p = {.n_terms = 1,
-                        .out = tensor_rows(tensor_columns(r->dx, col, n), first, count)};
-    p.term[0] = (struct product_term){operand_of(tensor_rows(r->e, first, count)),
-                                      weight_backward(r->head, tile_col), r->head->out};
+                        .width = grid_width(&r->grid, 0),
+                        .out = tensor_rows(tensor_columns(r->dx, t.col, t.cols), t.row, t.rows)};
+    p.term[0] = (struct product_term){operand_of(tensor_rows(r->e, t.row, t.rows)),
+                                      weight_backward(r->head, t.col), r->head->out};
     cpu_product(r->c, worker, &p);
 }
 
@@ -141,8 +140,8 @@ static void head_chunk(struct head_run *r) {
     team_run(team, r->x.rows, loss_item, r);
     if (!r->want_dx)
         return;
-    r->dx_rows = row_tiles(r->c, r->head, r->x.rows, r->head->backward.count);
-    team_run(team, r->dx_rows.count * r->head->backward.count, dx_item, r);
+    r->grid = grid_backward(r->c, r->head, r->x.rows);
+    team_run(team, grid_items(&r->grid), dx_item, r);
 }
 
 static enum dtype product_type(const struct cpu *c, enum dtype head) {

@@ -68,8 +68,8 @@ struct pack_run {
     void *tiled;
 };
 
-static struct operand plain_forward(const struct linear *lin, int part, int64_t i) {
-    int64_t row = lin->first[part] + tiling_first(&lin->forward[part], i);
+static struct operand plain_forward(const struct linear *lin, int part, int64_t col) {
+    int64_t row = lin->first[part] + col;
     int64_t size = (int64_t)dtype_size(lin->dtype);
     return (struct operand){.data = (const char *)lin->weight + row * lin->stride * size,
                             .dtype = lin->dtype,
@@ -77,25 +77,28 @@ static struct operand plain_forward(const struct linear *lin, int part, int64_t 
                             .transposed = true};
 }
 
-static struct operand plain_backward(const struct linear *lin, int64_t i) {
+static struct operand plain_backward(const struct linear *lin, int64_t col) {
     int64_t size = (int64_t)dtype_size(lin->dtype);
-    return (struct operand){.data =
-                                (const char *)lin->weight + tiling_first(&lin->backward, i) * size,
-                            .dtype = lin->dtype,
-                            .stride = lin->stride};
+    return (struct operand){
+        .data = (const char *)lin->weight + col * size, .dtype = lin->dtype, .stride = lin->stride};
+}
+
+static const struct tiling *pack_tiling(const struct pack_run *r) {
+    return r->part < 0 ? &r->lin->backward : &r->lin->forward[r->part];
+}
+
+/* The plain matrix from a column of the direction that is packed on, and its shared dimension. */
+static struct operand pack_source(const struct pack_run *r, int64_t col, int64_t *k) {
+    *k = r->part < 0 ? r->lin->out : r->lin->in;
+    return r->part < 0 ? plain_backward(r->lin, col) : plain_forward(r->lin, r->part, col);
 }
 
 static void pack_item(void *arg, int64_t item, int worker) {
     struct pack_run *r = arg;
-    struct linear *lin = r->lin;
-    if (r->part < 0)
-        r->out[item] =
-            primitives_pack(r->c, worker, r->c->tile_rows, tiling_count(&lin->backward, item),
-                            lin->out, plain_backward(lin, item));
-    else
-        r->out[item] = primitives_pack(r->c, worker, r->c->tile_rows,
-                                       tiling_count(&lin->forward[r->part], item), lin->in,
-                                       plain_forward(lin, r->part, item));
+    const struct tiling *t = pack_tiling(r);
+    int64_t k;
+    struct operand b = pack_source(r, tiling_first(t, item), &k);
+    r->out[item] = primitives_pack(r->c, worker, r->c->tile_rows, tiling_count(t, item), k, b);
 }
 
 /* A packed matrix for every tile, or NULL if there is one that cannot be packed. */
@@ -140,10 +143,9 @@ static void pack(struct cpu *c, struct linear *lin, bool forward_only) {
 
 static void tile_item(void *arg, int64_t item, int worker) {
     const struct pack_run *r = arg;
-    struct linear *lin = r->lin;
-    const struct tiling *t = r->part < 0 ? &lin->backward : &lin->forward[r->part];
-    int64_t k = r->part < 0 ? lin->out : lin->in, first = tiling_first(t, item);
-    struct operand b = r->part < 0 ? plain_backward(lin, item) : plain_forward(lin, r->part, item);
+    const struct tiling *t = pack_tiling(r);
+    int64_t first = tiling_first(t, item), k;
+    struct operand b = pack_source(r, first, &k);
     (void)worker;
     tile_pack(r->c, b, k, tiling_count(t, item), (char *)r->tiled + tile_packed_size(k, first));
 }
@@ -181,39 +183,22 @@ static struct operand tiled(const void *matrix, int64_t k, int64_t first) {
                             .tiled = true};
 }
 
-struct operand weight_forward(const struct linear *lin, int part, int64_t i) {
+struct operand weight_forward(const struct linear *lin, int part, int64_t col) {
     if (lin->tiled_forward[part])
-        return tiled(lin->tiled_forward[part], lin->in, tiling_first(&lin->forward[part], i));
+        return tiled(lin->tiled_forward[part], lin->in, col);
     if (lin->packed_forward[part])
-        return (struct operand){.dtype = lin->dtype, .packed = lin->packed_forward[part][i]};
-    return plain_forward(lin, part, i);
+        return (struct operand){.dtype = lin->dtype,
+                                .packed = lin->packed_forward[part][col / lin->forward[part].size]};
+    return plain_forward(lin, part, col);
 }
 
-struct operand weight_backward(const struct linear *lin, int64_t i) {
+struct operand weight_backward(const struct linear *lin, int64_t col) {
     if (lin->tiled_backward)
-        return tiled(lin->tiled_backward, lin->out, tiling_first(&lin->backward, i));
+        return tiled(lin->tiled_backward, lin->out, col);
     if (lin->packed_backward)
-        return (struct operand){.dtype = lin->dtype, .packed = lin->packed_backward[i]};
-    return plain_backward(lin, i);
-}
-
-/* ---- tiles of rows -------------------------------------------------------------------------- */
-
-#define ROWS_LEAST 128 /* of a tile, where the matrix is packed for each */
-#define ROWS_SHORT 64  /* gemm.c and tile_product.c sum up to as many rows in another order */
-
-/* Tall tiles pack less; there are enough of them for the threads. No sum depends on that: a tile is
- * short only where all rows together are. */
-struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows,
-                        int64_t columns) {
-    if (!packs_at_use(c, lin))
-        return tiling_make(rows, c->tile_rows, 32);
-    struct tiling t = tiling_make(rows, 4 * c->tile_rows, 32);
-    for (int64_t most = t.size; most > ROWS_LEAST && t.count * columns < team_size(c->team);)
-        t = tiling_make(rows, most /= 2, 32);
-    for (int64_t most = t.size; t.count > 1 && tiling_count(&t, t.count - 1) <= ROWS_SHORT;)
-        t = tiling_make(rows, most += 32, 32);
-    return t;
+        return (struct operand){.dtype = lin->dtype,
+                                .packed = lin->packed_backward[col / lin->backward.size]};
+    return plain_backward(lin, col);
 }
 
 /* ---- making --------------------------------------------------------------------------------- */

@@ -28,9 +28,10 @@ struct linear {
     void *tiled_forward[LINEAR_PARTS], *tiled_backward;
 };
 
-/* Wᵀ [in, n] of tile i of a part, and W [Σout, n] of tile i of the columns. */
-struct operand weight_forward(const struct linear *lin, int part, int64_t i);
-struct operand weight_backward(const struct linear *lin, int64_t i);
+/* Wᵀ [in, …] from column `col` of a part on, and W [Σout, …] from column `col` on, where a tile of
+ * the linear or of a grid begins. */
+struct operand weight_forward(const struct linear *lin, int part, int64_t col);
+struct operand weight_backward(const struct linear *lin, int64_t col);
 
 /* Element `offset` of the adapter as an operand for a product with matrices of dtype `with`: the
  * bf16 copy for bf16 products, else the f32 weights themselves. */
@@ -42,9 +43,33 @@ static inline bool packs_at_use(const struct cpu *c, const struct linear *lin) {
     return lin->weight && tiles_take(c->tiles, lin->dtype);
 }
 
-/* Tiles of the rows of a product that has `columns` tiles of columns. */
-struct tiling row_tiles(const struct cpu *c, const struct linear *lin, int64_t rows,
-                        int64_t columns);
+/* How a product with a frozen matrix is cut into items. No result depends on it, so that it may
+ * depend on the number of threads. */
+struct grid {
+    int n_parts;
+    struct tiling rows, cols[LINEAR_PARTS];
+    int64_t columns; /* tiles of all parts */
+    bool chosen;     /* for the threads; else they are the linear's */
+};
+/* product.width of a part's tiles. */
+static inline int64_t grid_width(const struct grid *g, int part) {
+    return g->chosen ? g->cols[part].n : 0;
+}
+struct grid grid_forward(const struct cpu *c, const struct linear *lin, int64_t rows);
+struct grid grid_backward(const struct cpu *c, const struct linear *lin, int64_t rows);
+
+/* Rows and columns of one item. */
+struct grid_tile {
+    int part;
+    int64_t row, rows, col, cols; /* col: within the part */
+};
+static inline int64_t grid_items(const struct grid *g) {
+    return g->rows.count * g->columns;
+}
+struct grid_tile grid_tile_of(const struct grid *g, int64_t item);
+
+/* Tiles of at most c->tile_rows rows that are all summed in the same order (gemm.h). */
+struct tiling even_rows(const struct cpu *c, int64_t rows);
 
 static inline bool dropout_on(const struct dropout *d) {
     return d && d->p > 0.0f;

@@ -19,7 +19,8 @@ struct backward_run {
     const struct tensor *dx;
     struct lora_plan plan;
     float *ds, *scaled; /* [T, Σrank]: dS, and scale · s */
-    struct tiling rows;
+    struct tiling rows; /* of dS */
+    struct grid grid;   /* of dx */
     int64_t n_dx, n_da; /* items of dx, then of dA; the rest are dB's */
 };
 
@@ -74,15 +75,13 @@ static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64
 }
 
 static void dx_item(struct backward_run *r, int worker, int64_t item) {
-    int64_t row = item % r->rows.count, tile_col = item / r->rows.count;
-    int64_t first = tiling_first(&r->rows, row), count = tiling_count(&r->rows, row);
-    int64_t col = tiling_first(&r->lin->backward, tile_col),
-            n = tiling_count(&r->lin->backward, tile_col);
+    struct grid_tile tile = grid_tile_of(&r->grid, item);
+    int64_t first = tile.row, count = tile.rows, col = tile.col, n = tile.cols;
     bool apart = r->plan.n_groups > 1 || (r->plan.n_groups == 1 && dropout_on(r->drop));
     struct tensor dx = tensor_rows(tensor_columns(*r->dx, col, n), first, count);
-    struct product p = {.n_terms = 1, .out = dx};
+    struct product p = {.n_terms = 1, .width = grid_width(&r->grid, 0), .out = dx};
     p.term[0] = (struct product_term){operand_of(tensor_rows(r->dy, first, count)),
-                                      weight_backward(r->lin, tile_col), r->lin->out};
+                                      weight_backward(r->lin, col), r->lin->out};
     if (r->plan.n_groups == 1 && !apart)
         p.term[p.n_terms++] = lora_term(r, 0, first, col);
     if (apart && dx.dtype != DTYPE_F32)
@@ -164,7 +163,8 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
                              .s = s,
                              .dx = dx,
                              .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                             .rows = row_tiles(cpu_of(dev), lin, dy.rows, lin->backward.count)};
+                             .rows = even_rows(cpu_of(dev), dy.rows),
+                             .grid = grid_backward(cpu_of(dev), lin, dy.rows)};
     int64_t n_db = 0;
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(dy.rows * r.plan.rank) * sizeof(float);
@@ -175,6 +175,6 @@ void cpu_linear_backward(struct device *dev, const struct linear *lin, const str
         for (int i = 0; i < lin->n_parts; i++)
             n_db += lin->forward[i].count;
     }
-    r.n_dx = dx ? lin->backward.count * r.rows.count : 0;
+    r.n_dx = dx ? grid_items(&r.grid) : 0;
     team_run(r.c->team, r.n_dx + r.n_da + n_db, backward_item, &r);
 }

@@ -14,8 +14,9 @@ struct forward_run {
     struct tensor x, y, s;
     const struct tensor *residual;
     struct lora_plan plan;
-    float *scaled; /* [T, Σrank] scale · s */
-    struct tiling rows;
+    float *scaled;      /* [T, Σrank] scale · s */
+    struct tiling rows; /* of s */
+    struct grid grid;   /* of y */
 };
 
 /* Rows of drop(x) as an operand. */
@@ -55,18 +56,19 @@ static void shrink_item(void *arg, int64_t item, int worker) {
     }
 }
 
-/* Tile `tile_col` of the columns of part i, rows [first, first + count). */
-static void forward_tile(struct forward_run *r, int worker, int i, int64_t tile_col, int64_t first,
-                         int64_t count) {
-    const struct tiling *cols = &r->lin->forward[i];
-    int64_t col = r->lin->first[i] + tiling_first(cols, tile_col), n = tiling_count(cols, tile_col);
+static void forward_item(void *arg, int64_t item, int worker) {
+    struct forward_run *r = arg;
+    struct grid_tile t = grid_tile_of(&r->grid, item);
+    int i = t.part;
+    int64_t col = r->lin->first[i] + t.col, n = t.cols, first = t.row, count = t.rows;
     int64_t rank = r->lora ? r->lora->rank[i] : 0;
     struct tensor residual;
     struct product p = {.n_terms = 1,
+                        .width = grid_width(&r->grid, i),
                         .bias = r->lin->bias ? r->lin->bias + col : NULL,
                         .out = tensor_rows(tensor_columns(r->y, col, n), first, count)};
     p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),
-                                      weight_forward(r->lin, i, tile_col), r->lin->in};
+                                      weight_forward(r->lin, i, t.col), r->lin->in};
     if (r->residual) {
         residual = tensor_rows(tensor_columns(*r->residual, col, n), first, count);
         p.residual = &residual;
@@ -74,29 +76,17 @@ static void forward_tile(struct forward_run *r, int worker, int i, int64_t tile_
     if (rank > 0) {
         struct operand s =
             operand_f32(r->scaled + first * r->plan.rank + r->plan.first[i], r->plan.rank);
-        size_t offset = r->lora->b[i] + (size_t)((col - r->lin->first[i]) * rank);
+        size_t offset = r->lora->b[i] + (size_t)(t.col * rank);
         struct operand b = adapter_operand(r->c, r->ad, offset, rank, r->x.dtype);
         p.term[p.n_terms++] = (struct product_term){s, transposed(b), rank};
     }
     cpu_product(r->c, worker, &p);
 }
 
-static void forward_item(void *arg, int64_t item, int worker) {
-    struct forward_run *r = arg;
-    int64_t row = item % r->rows.count, col = item / r->rows.count;
-    int i = 0;
-    while (col >= r->lin->forward[i].count)
-        col -= r->lin->forward[i++].count;
-    forward_tile(r, worker, i, col, tiling_first(&r->rows, row), tiling_count(&r->rows, row));
-}
-
 void cpu_linear_forward(struct device *dev, const struct linear *lin, const struct lora *lora,
                         const struct adapter_mem *ad, const struct dropout *drop,
                         const struct batch *b, struct tensor x, const struct tensor *residual,
                         struct tensor y, struct tensor s) {
-    int64_t tiles = 0;
-    for (int i = 0; i < lin->n_parts; i++)
-        tiles += lin->forward[i].count;
     struct forward_run r = {.c = cpu_of(dev),
                             .lin = lin,
                             .lora = lora,
@@ -108,11 +98,12 @@ void cpu_linear_forward(struct device *dev, const struct linear *lin, const stru
                             .s = s,
                             .residual = residual,
                             .plan = lora_plan_make(lora, lin->n_parts, lin->in),
-                            .rows = row_tiles(cpu_of(dev), lin, x.rows, tiles)};
+                            .rows = even_rows(cpu_of(dev), x.rows),
+                            .grid = grid_forward(cpu_of(dev), lin, x.rows)};
     if (r.plan.rank > 0) {
         size_t bytes = (size_t)(x.rows * r.plan.rank) * sizeof(float);
         r.scaled = cpu_shared(r.c, SLOT_TILE, bytes);
         team_run(r.c->team, r.rows.count, shrink_item, &r);
     }
-    team_run(r.c->team, tiles * r.rows.count, forward_item, &r);
+    team_run(r.c->team, grid_items(&r.grid), forward_item, &r);
 }

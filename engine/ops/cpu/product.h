@@ -20,6 +20,7 @@ struct product_term {
 struct product {
     struct product_term term[PRODUCT_TERMS];
     int n_terms;
+    int64_t width;                 /* of the whole whose columns out is; 0: out's. It cuts sums */
     const float *bias;             /* [n], or NULL */
     const struct tensor *residual; /* [m, n], or NULL; may be out */
     struct tensor out;             /* [m, n] */

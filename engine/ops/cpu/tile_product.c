@@ -168,11 +168,13 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-/* Length of a chunk: even pieces of the shared dimension, in whole blocks. */
+/* Length of a chunk: even pieces of the shared dimension, in whole blocks. The same for all tiles
+ * of columns of a whole, however it is cut into them. */
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
     int64_t bytes = r->m <= NARROW && !t->b.tiled ? PANEL_BYTES_NARROW : r->c->panel_bytes;
-    int64_t most = bytes / (blocks(r->n) * r->right);
+    int64_t width = r->p->width ? at_most(r->p->width, r->c->tile_cols) : r->n;
+    int64_t most = bytes / (blocks(width) * r->right);
     most = (most > 4 ? most : 4) * TILE_UNIT;
     struct tiling even = tiling_make(t->k, most, TILE_UNIT);
     return even.size;
