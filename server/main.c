@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "server/config.h"
 #include "server/keys_cmd.h"
 #include "server/server.h"
@@ -40,6 +41,13 @@ static void fit_open_files(struct config *config) {
                  (long long)config->limits.streams);
 }
 
+/* A service's user may have no home. */
+static void keep_algorithms_in(const char *data_dir) {
+    char *path = xasprintf("%s/cuda-algorithms", data_dir);
+    (void)setenv("FFWD_CUDA_ALGORITHMS", path, 0);
+    free(path);
+}
+
 int main(int argc, char **argv) {
     struct err_msg em = ERR_MSG_INIT;
     struct config config;
@@ -63,6 +71,7 @@ int main(int argc, char **argv) {
         fputs(config_help(), stdout);
     } else {
         fit_open_files(&config);
+        keep_algorithms_in(config.data_dir);
         e = server_run(&config, &em);
     }
     config_clear(&config);

@@ -13,6 +13,10 @@ cd "$(dirname "$0")/.." || exit 2
 groups=${*:-unit ops reference cuda train http}
 logs=$build/tests/logs
 mkdir -p "$logs"
+# what programs keep for their user is not the user's who runs tests
+XDG_CACHE_HOME=$(realpath "$logs")/cache
+export XDG_CACHE_HOME
+rm -rf "$XDG_CACHE_HOME"
 passed=0 failed=0 skipped=0
 
 count() { # GROUP PASSED FAILED SKIPPED

@@ -1,268 +1,390 @@
-/* Algorithms of products: the file of choices, and what becomes of it on the device. */
+/* Choices of algorithms: the table, its text, and the file that processes share. */
 #include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "engine/ops/cuda/choices.h"
-#include "engine/ops/cuda/cuda.h"
-#include "tests/cuda/emulation/emulation.h"
-#include "tests/cuda/support/shell.h"
-#include "tests/reference/support/case.h"
+#include "engine/ops/cuda/choices_file.h"
 
-static char path[64];
+#define HEADER "ffwd-algorithms 1 device=A driver=1\n"
+
+static char dir[64], path[96];
 
 static void setup(void) {
-    (void)snprintf(path, sizeof path, "/tmp/ffwd-test-XXXXXX");
-    int fd = mkstemp(path);
-    cr_assert_geq(fd, 0);
-    close(fd);
-    unlink(path);
+    (void)snprintf(dir, sizeof dir, "/tmp/ffwd-test-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/algorithms", dir);
 }
 
 static void teardown(void) {
-    unlink(path);
+    struct err_msg em = ERR_MSG_INIT;
+    cr_assert_eq(file_remove_tree(dir, &em), ERR_OK, "%s", em.text);
 }
 
 TestSuite(choices, .init = setup, .fini = teardown);
 
-static struct choices *open_choices(const char *identity) {
+/* The i-th shape, and words for it by somebody whose mark is `by`. */
+static const int64_t *shape(int64_t i) {
+    static int64_t s[CHOICE_NUMBERS];
+    s[0] = i, s[1] = i % 7, s[2] = -1000 - i, s[CHOICE_NUMBERS - 1] = INT64_MAX;
+    return s;
+}
+
+static const uint64_t *words(int64_t i, uint64_t by) {
+    static uint64_t w[CHOICE_WORDS];
+    w[0] = (uint64_t)i, w[1] = by, w[CHOICE_WORDS - 1] = UINT64_MAX;
+    return w;
+}
+
+static void check(const uint64_t *found, int64_t i, uint64_t by) {
+    cr_assert_not_null(found, "shape %lld is not there", (long long)i);
+    cr_assert_eq(memcmp(found, words(i, by), CHOICE_WORDS * sizeof *found), 0);
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+Test(choices, are_found_again_and_never_changed) {
+    enum { MANY = 5000 };
+    struct choices *c = choices_new("device=A driver=1");
+    cr_assert_null(choices_find(c, shape(0)));
+    for (int64_t i = 0; i < MANY; i++)
+        choices_add(c, shape(i), words(i, 1));
+    for (int64_t i = 0; i < MANY; i++)
+        choices_add(c, shape(i), words(i, 2));
+    char *text = choices_text(c);
+    choices_free(c);
+    cr_assert_null(choices_from(text, "device=A driver=2"));
+    c = choices_from(text, "device=A driver=1");
+    cr_assert_not_null(c);
+    for (int64_t i = 0; i < MANY; i++)
+        check(choices_find(c, shape(i)), i, 1);
+    cr_assert_null(choices_find(c, shape(MANY)));
+    choices_free(c);
+    free(text);
+}
+
+Test(choices, are_not_taken_from_text_that_is_none) {
+    static const char *const bad[] = {"",
+                                      "\n",
+                                      "y\n",
+                                      "x\n1 2 3\n",
+                                      "x\n1 2 3: 4\n",
+                                      "x\n1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17: 1 2 3\n",
+                                      "x\n1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17: 1 2 3 4 5 6 "
+                                      "7 8 9\n"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_assert_null(choices_from(bad[i], "x"), "%s", bad[i]);
+}
+
+/* ---- the file ------------------------------------------------------------------------------- */
+
+static struct choices_file *open_file(void) {
+    return choices_file_open(path, "device=A driver=1");
+}
+
+static char *contents(size_t *n) {
     struct err_msg em = ERR_MSG_INIT;
-    struct choices *c;
-    cr_assert_eq(choices_open(path, identity, &c, &em), ERR_OK, "%s", em.text);
-    return c;
+    char *text;
+    cr_assert_eq(file_read(path, CHOICES_FILE_MOST, &text, n, &em), ERR_OK, "%s", em.text);
+    return text;
+}
+
+static void write_contents(const char *bytes, size_t n) {
+    struct err_msg em = ERR_MSG_INIT;
+    cr_assert_eq(file_write(path, bytes, n, &em), ERR_OK, "%s", em.text);
+}
+
+static int lines(void) {
+    char *text = contents(NULL);
+    int n = 0;
+    for (const char *at = text; *at; at++)
+        n += *at == '\n';
+    free(text);
+    return n;
+}
+
+/* A process puts shapes [first, last). */
+static void put(int64_t first, int64_t last, uint64_t by) {
+    struct choices_file *f = open_file();
+    for (int64_t i = first; i < last; i++)
+        check(choices_file_put(f, shape(i), words(i, by)), i, by);
+    choices_file_close(f);
+}
+
+static void check_file(int64_t first, int64_t last, uint64_t by) {
+    struct choices_file *f = open_file();
+    for (int64_t i = first; i < last; i++)
+        check(choices_file_find(f, shape(i)), i, by);
+    cr_assert_null(choices_file_find(f, shape(last)));
+    choices_file_close(f);
 }
 
 Test(choices, come_back_from_the_file) {
-    const int64_t a[CHOICE_NUMBERS] = {1, 2, 3, -4}, b[CHOICE_NUMBERS] = {1, 2, INT64_MAX};
-    const uint64_t x[CHOICE_WORDS] = {1, UINT64_MAX, 3}, y[CHOICE_WORDS] = {0x1234567890abcdefu};
-    struct err_msg em = ERR_MSG_INIT;
-    struct choices *c = open_choices("device=A driver=1");
-    cr_assert_null(choices_find(c, a));
-    choices_add(c, a, x);
-    choices_add(c, b, y);
-    cr_assert_eq(choices_save(c, &em), ERR_OK, "%s", em.text);
-    choices_free(c);
-    c = open_choices("device=A driver=1");
-    cr_assert_eq(memcmp(choices_find(c, a), x, sizeof x), 0);
-    cr_assert_eq(memcmp(choices_find(c, b), y, sizeof y), 0);
-    choices_free(c);
-    c = open_choices("device=A driver=2"); /* another driver: none of them counts */
-    cr_assert_null(choices_find(c, a));
-    choices_free(c);
+    struct stat st;
+    struct choices_file *f = open_file();
+    cr_assert_null(choices_file_find(f, shape(0)));
+    choices_file_close(f);
+    cr_assert_neq(stat(path, &st), 0, "a file for nothing");
+    put(0, 3, 1);
+    put(3, 5, 1);
+    check_file(0, 5, 1);
+    cr_assert_eq(lines(), 6);
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_eq(st.st_mode & 0777, 0600);
 }
 
-Test(choices, a_damaged_file_is_named_with_its_line) {
-    static const char *const bad[] = {"x\n1 2 3\n", "x\n\n1 2 3: 4\n",
-                                      "x\n1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17: 1 2 3\n"};
+/* Two that have the file open at the same time: what one adds the other sees, and the first choice
+ * of a shape is everybody's. */
+Test(choices, of_the_first_count) {
+    struct choices_file *a = open_file(), *b = open_file();
+    check(choices_file_put(a, shape(0), words(0, 1)), 0, 1);
+    check(choices_file_put(b, shape(0), words(0, 2)), 0, 1);
+    check(choices_file_put(b, shape(1), words(1, 2)), 1, 2);
+    check(choices_file_find(a, shape(1)), 1, 2);
+    check(choices_file_put(a, shape(1), words(1, 1)), 1, 2);
+    choices_file_close(a);
+    choices_file_close(b);
+    cr_assert_eq(lines(), 3);
+}
+
+enum { PROCESSES = 6, SHARED = 150 };
+
+/* What one of several processes does and gets, once nobody can write to `start` any more. */
+static void share(uint64_t by, int start, int to) {
+    uint64_t got[SHARED];
+    (void)!read(start, got, 1);
+    struct choices_file *f = open_file();
+    for (int64_t i = 0; i < SHARED; i++)
+        got[i] = choices_file_put(f, shape(i), words(i, by))[1];
+    choices_file_close(f);
+    _exit(write(to, got, sizeof got) == (ssize_t)sizeof got ? 0 : 1);
+}
+
+Test(choices, of_processes_at_the_same_time_agree) {
+    int ends[PROCESSES][2], start[2];
+    uint64_t got[PROCESSES][SHARED];
+    cr_assert_eq(pipe(start), 0);
+    for (int p = 0; p < PROCESSES; p++) {
+        cr_assert_eq(pipe(ends[p]), 0);
+        if (fork() == 0) {
+            close(start[1]);
+            share((uint64_t)p + 1, start[0], ends[p][1]);
+        }
+    }
+    close(start[1]);
+    for (int p = 0, status; p < PROCESSES; p++) {
+        cr_assert_eq(read(ends[p][0], got[p], sizeof got[p]), (ssize_t)sizeof got[p]);
+        cr_assert_eq(memcmp(got[p], got[0], sizeof got[0]), 0, "process %d has its own", p);
+        (void)wait(&status);
+        cr_assert_eq(status, 0);
+    }
+    struct choices_file *f = open_file();
+    for (int64_t i = 0; i < SHARED; i++)
+        check(choices_file_find(f, shape(i)), i, got[0][i]);
+    choices_file_close(f);
+    cr_assert_eq(lines(), SHARED + 1);
+}
+
+/* Wherever a process was killed while it wrote, what stands before is kept, and the next one adds
+ * to it. */
+Test(choices, are_kept_up_to_where_a_process_was_killed) {
+    size_t n, header = strlen(HEADER);
+    put(0, 3, 1);
+    char *whole = contents(&n);
+    cr_assert_eq(strncmp(whole, HEADER, header), 0, "%s", whole);
+    size_t each = (n - header) / 3;
+    for (size_t cut = 0; cut <= n; cut++) {
+        int64_t kept = cut < header ? 0 : (int64_t)((cut - header) / each);
+        write_contents(whole, cut);
+        check_file(0, kept, 1);
+        put(kept, kept + 2, 7);
+        cr_assert_eq(lines(), kept + 3, "cut at %zu", cut);
+        struct choices_file *f = open_file();
+        for (int64_t i = 0; i < kept + 2; i++)
+            check(choices_file_find(f, shape(i)), i, i < kept ? 1 : 7);
+        choices_file_close(f);
+    }
+    free(whole);
+}
+
+/* Of another device, driver or version, or with a line that is none: begun anew, with what is known
+ * from before that line, once there is something to write. */
+Test(choices, in_a_file_of_another_device_or_a_damaged_one_are_begun_anew) {
+    static const char *const bad[] = {"ffwd-algorithms 1 device=B driver=1\n",
+                                      "ffwd-algorithms 2 something else\nand more\n",
+                                      HEADER "1 2 3: 4\n", HEADER "\n", HEADER "x"};
+    size_t n;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        struct err_msg em = ERR_MSG_INIT;
-        struct choices *c;
-        cr_assert_eq(file_write(path, bad[i], strlen(bad[i]), &em), ERR_OK);
-        cr_assert_eq(choices_open(path, "x", &c, &em), ERR_INPUT);
-        cr_assert(strstr(em.text, "line 2") && strstr(em.text, path), "%s", em.text);
-        cr_assert_null(c);
+        write_contents(bad[i], strlen(bad[i]));
+        put(0, 2, 1);
+        check_file(0, 2, 1);
+        cr_assert_eq(lines(), 3);
+    }
+    char *whole = contents(&n);
+    char *damaged = xmalloc(2 * n);
+    memcpy(damaged, whole, n);
+    memcpy(damaged + n, "1 2\n", 4);
+    damaged[strlen(HEADER) + 4] = '\0'; /* in the first line */
+    write_contents(damaged, n + 4);
+    put(0, 2, 2);
+    check_file(0, 2, 2);
+    memcpy(damaged, whole, n);
+    write_contents(damaged, n + 4);
+    put(2, 3, 1);
+    check_file(0, 3, 1);
+    free(damaged);
+    free(whole);
+}
+
+/* Begun anew under the feet of one that has read more of it. */
+Test(choices, are_read_again_where_the_file_is_another) {
+    struct choices_file *f = open_file();
+    for (int64_t i = 0; i < 3; i++)
+        (void)choices_file_put(f, shape(i), words(i, 1));
+    cr_assert_eq(unlink(path), 0);
+    put(3, 5, 2);
+    check(choices_file_find(f, shape(3)), 3, 2);
+    check(choices_file_put(f, shape(4), words(4, 1)), 4, 2);
+    check(choices_file_put(f, shape(5), words(5, 1)), 5, 1);
+    check(choices_file_find(f, shape(0)), 0, 1);
+    choices_file_close(f);
+    f = open_file();
+    check(choices_file_find(f, shape(4)), 4, 2);
+    check(choices_file_find(f, shape(5)), 5, 1);
+    cr_assert_null(choices_file_find(f, shape(0)));
+    choices_file_close(f);
+}
+
+/* ---- files that are not used ---------------------------------------------------------------- */
+
+static int logged, log_end;
+
+/* What is logged goes to a file from here on; returns how many lines of it say `text`. */
+static void log_to_file(void) {
+    char name[128];
+    (void)snprintf(name, sizeof name, "%s/log", dir);
+    log_end = dup(2);
+    logged = open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+    cr_assert_geq(dup2(logged, 2), 0);
+}
+
+static int log_lines(const char *text) {
+    static char all[65536];
+    ssize_t n = pread(logged, all, sizeof all - 1, 0);
+    cr_assert_geq(dup2(log_end, 2), 0);
+    close(logged);
+    close(log_end);
+    cr_assert_geq(n, 0);
+    all[n] = '\0';
+    int found = 0;
+    for (const char *at = all; (at = strstr(at, text)) != NULL; at++)
+        found++;
+    return found;
+}
+
+/* The file is left alone, which is said once; choices are kept in memory. */
+static void check_unused(const char *why) {
+    log_to_file();
+    struct choices_file *f = open_file();
+    for (int64_t i = 0; i < 3; i++) {
+        cr_assert_null(choices_file_find(f, shape(i)));
+        check(choices_file_put(f, shape(i), words(i, 1)), i, 1);
+        check(choices_file_find(f, shape(i)), i, 1);
+    }
+    choices_file_close(f);
+    cr_assert_eq(log_lines("cuda.algorithms"), 1, "%s", why);
+}
+
+Test(choices, leave_what_is_no_such_file_alone) {
+    static const char *const texts[] = {"Chapter 1\nIt was", "device=A driver=1\n", "\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        write_contents(texts[i], strlen(texts[i]));
+        check_unused(texts[i]);
+        char *text = contents(NULL);
+        cr_assert_str_eq(text, texts[i]);
+        free(text);
     }
 }
 
-/* A training step of a golden case; returns the proposals asked for, and the gradient's digest. */
-static long train_once(uint64_t *digest) {
-    static const int all[] = {0, 1, 2, 3, 4, 5};
-    const struct dropout off = {0};
-    struct ref_case c;
-    struct ref_batch b;
-    struct err_msg em = ERR_MSG_INIT;
-    long before = emulated_proposals;
-    ref_case_open(&c, "qwen2", DTYPE_BF16, 1);
-    ref_case_adapter(&c);
-    struct pass *p = ref_pass(&c, true);
-    ref_batch_make(&b, &c, all, c.n_rows);
-    float *nll = xcalloc((size_t)b.host.n_targets, sizeof *nll);
-    cr_assert_eq(pass_train(p, &b.host, 1.0f, &off, nll, NULL, &em), ERR_OK, "%s", em.text);
-    struct adapter_mem *mem = adapter_mem(c.adapter);
-    uint32_t *g = xcalloc(mem->n, sizeof *g);
-    cr_assert_eq(c.dev->ops->download(c.dev, g, mem->g, mem->n * sizeof *g, &em), ERR_OK);
-    *digest = 0;
-    for (size_t i = 0; i < mem->n; i++)
-        *digest = (*digest ^ g[i]) * 0x100000001B3ull;
-    free(g);
-    free(nll);
-    ref_batch_clear(&b);
-    pass_free(p);
-    ref_case_close(&c);
-    return emulated_proposals - before;
-}
-
-/* Of the shapes in the text of a file: products with a bias that add to their result; and those of
- * them that have the second proposal. */
-static void count_biased_sums(const char *text, int *all, int *second) {
-    *all = *second = 0;
-    for (const char *line = strchr(text, '\n'); line && line[1]; line = strchr(line + 1, '\n')) {
-        long long number[CHOICE_NUMBERS] = {0};
-        char *at = (char *)(uintptr_t)line + 1;
-        for (int i = 0; i < CHOICE_NUMBERS; i++)
-            number[i] = strtoll(at, &at, 10);
-        if (number[11] == 0 || number[12] == 0)
-            continue;
-        cr_assert_eq(*at++, ':');
-        unsigned long long word = 0;
-        for (int i = 0; i <= 5; i++)
-            word = strtoull(at, &at, 16);
-        ++*all;
-        *second += word == 1;
-    }
-}
-
-/* The second proposal is the faster one of the emulated library: it is chosen, written down and
- * used again without asking; what is computed stays the same. */
-Test(choices, the_fastest_is_kept_and_used_again) {
-    uint64_t plain, first, second;
-    long untimed = train_once(&plain);
-    cr_assert_eq(setenv("FFWD_CUDA_ALGORITHMS", path, 1), 0);
-    long asked = train_once(&first);
-    cr_assert_eq(asked, untimed);
-    cr_assert_eq(first, plain, "timing changed the result");
-    struct err_msg em = ERR_MSG_INIT;
-    char *text;
-    cr_assert_eq(file_read(path, 1 << 20, &text, NULL, &em), ERR_OK, "%s", em.text);
-    cr_assert_eq(strncmp(text, "device=emulated device driver=13000 cublaslt=130000\n", 52), 0);
-    cr_assert(strstr(text, " 2000000 1 0 0\n"), "%s", text);
-    /* the frozen product of q, k and v adds to what LoRA's have written: it is timed before them */
-    int sums, timed;
-    count_biased_sums(text, &sums, &timed);
-    cr_assert(sums > 0 && timed == sums, "%d of %d", timed, sums);
-    free(text);
-    cr_assert_eq(train_once(&second), 0, "the library was asked again");
-    cr_assert_eq(second, plain);
-}
-
-/* ---- a run's choices ------------------------------------------------------------------------ */
-
-static struct device *open_device(void) {
-    struct err_msg em = ERR_MSG_INIT;
-    struct device *dev;
-    cr_assert_eq(ffwd_cuda_open(0, &dev, &em), ERR_OK, "%s", em.text);
-    return dev;
-}
-
-/* A product of n rows that could be computed in two ways. */
-static void multiply(struct device *dev, int64_t n) {
-    struct err_msg em = ERR_MSG_INIT;
-    const struct linear_spec spec = {.in = 64, .n_parts = 1, .part = {{.out = 64}}};
-    struct linear_spec filled = spec;
-    float *w = xcalloc(64 * 64, sizeof *w);
-    struct linear *lin;
-    void *x;
-    const struct dropout off = {0};
-    filled.part[0].weight = w;
-    cr_assert_eq(dev->ops->linear_new(dev, &filled, DTYPE_F32, &lin, &em), ERR_OK, "%s", em.text);
-    cr_assert_eq(dev->ops->mem_alloc(dev, 2 * 64 * 64 * sizeof(float), &x, &em), ERR_OK);
-    const struct tensor from = {x, DTYPE_F32, n, 64, 64};
-    const struct tensor to = {(float *)x + 64 * 64, DTYPE_F32, n, 64, 64};
-    dev->ops->linear_forward(dev, lin, NULL, NULL, &off, NULL, from, NULL, to, (struct tensor){0});
-    cr_assert_eq(dev->ops->sync(dev, &em), ERR_OK, "%s", em.text);
-    dev->ops->mem_free(dev, x);
-    dev->ops->linear_free(dev, lin);
-    free(w);
-}
-
-static char *choices_of(struct device *dev, int64_t rows) {
-    multiply(dev, rows);
-    return dev->ops->choices_text(dev);
-}
-
-/* Timed in one process, used in the next where the timing would have said otherwise; what a later
- * job of that process chooses is its own again. */
-Test(choices, of_a_run_are_used_again_by_it_alone) {
-    cr_assert_eq(setenv("FFWD_CUDA_ALGORITHMS", path, 1), 0);
-    struct device *dev = open_device();
-    char *before = choices_of(dev, 5);
-    device_close(dev);
+Test(choices, follow_no_link_and_open_no_pipe_or_folder) {
+    char to[128];
+    struct stat st;
+    (void)snprintf(to, sizeof to, "%s/target", dir);
+    cr_assert_eq(symlink(to, path), 0);
+    check_unused("link");
+    cr_assert_neq(stat(to, &st), 0, "the link was followed");
     unlink(path);
-    emulated_noise = true;
-    dev = open_device();
-    cr_assert(dev->ops->choices_use(dev, before));
-    char *after = choices_of(dev, 5);
-    cr_assert_str_eq(after, before);
-    cr_assert(dev->ops->choices_use(dev, NULL));
-    char *anew = choices_of(dev, 5);
-    cr_assert_str_neq(anew, before);
-    device_close(dev);
-    free(before);
-    free(after);
-    free(anew);
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    check_unused("pipe");
+    unlink(path);
+    cr_assert_eq(mkdir(path, 0700), 0);
+    check_unused("folder");
+    (void)rmdir(path);
+    (void)snprintf(path, sizeof path, "/proc/ffwd/algorithms");
+    check_unused("no folder");
 }
 
-/* A run that was not timed is not timed after it is resumed either. */
-Test(choices, of_a_run_without_timing_stay_without) {
-    struct device *dev = open_device();
-    char *before = choices_of(dev, 5);
-    device_close(dev);
-    cr_assert_eq(setenv("FFWD_CUDA_ALGORITHMS", path, 1), 0);
-    dev = open_device();
-    cr_assert(dev->ops->choices_use(dev, before));
-    float started = emulated_clock;
-    char *after = choices_of(dev, 5);
-    cr_assert_str_eq(after, before);
-    cr_assert_eq(emulated_clock - started, 2, "products were timed");
-    device_close(dev);
-    free(before);
-    free(after);
+Test(choices, do_not_read_an_enormous_file) {
+    write_contents(HEADER, strlen(HEADER));
+    cr_assert_eq(truncate(path, (off_t)CHOICES_FILE_MOST + 1), 0);
+    check_unused("enormous");
+    cr_assert_eq(file_size(path), (int64_t)CHOICES_FILE_MOST + 1);
 }
 
-Test(choices, of_another_device_or_no_choices_are_not_taken) {
-    struct device *dev = open_device();
-    char *before = dev->ops->choices_text(dev);
-    device_close(dev);
-    static const char *const bad[] = {"", "\n", "cpu", "device=emulated device"};
-    emulated_machine.name = "another";
-    dev = open_device();
-    cr_assert_not(dev->ops->choices_use(dev, before));
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        cr_assert_not(dev->ops->choices_use(dev, bad[i]), "%s", bad[i]);
-    multiply(dev, 5);
-    device_close(dev);
-    free(before);
+/* Whoever holds the lock for ever stops nobody for longer than a second, and once. */
+Test(choices, do_not_wait_for_ever) {
+    put(0, 1, 1);
+    int fd = open(path, O_RDONLY);
+    cr_assert_eq(flock(fd, LOCK_EX), 0);
+    (void)alarm(10);
+    check_unused("locked");
+    close(fd);
+    check_file(0, 1, 1);
 }
 
-/* ---- a job that is resumed ------------------------------------------------------------------ */
+/* A disk that is full in the middle of a line leaves no part of it. */
+Test(choices, are_written_whole_or_not_at_all) {
+    put(0, 2, 1);
+    size_t n;
+    char *before = contents(&n);
+    free(before);
+    const struct rlimit small = {n + 20, RLIM_INFINITY};
+    (void)signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    struct choices_file *f = open_file();
+    for (int64_t i = 2; i < 5; i++)
+        check(choices_file_put(f, shape(i), words(i, 1)), i, 1);
+    check(choices_file_find(f, shape(0)), 0, 1);
+    choices_file_close(f);
+    cr_assert_eq(file_size(path), (int64_t)n);
+    check_file(0, 2, 1);
+}
 
-#define CASE "tests/reference/cases/llama-gqa"
-#define TRAIN                                                                                      \
-    "$FFWD train --model " CASE " --train " CASE "/rows.jsonl --device cuda --dtype f32 "          \
-    "--config $D/c.json --resume --out $D/"
-#define SAME "cmp -s $D/whole/adapter/adapter_model.safetensors $D/"
-#define ADAPTER "/adapter/adapter_model.safetensors"
-
-/* Every shape has been seen when the job is stopped, by a fault after its resume point. Afterwards
- * the timing would say otherwise, and other algorithms give other bytes, as a run that begins there
- * shows; a run on another device says what it is. */
-Test(choices, of_a_job_outlast_its_process) {
-    char dir[] = "/tmp/ffwd-test-XXXXXX";
-    cr_assert_not_null(mkdtemp(dir));
-    cr_assert_eq(setenv("D", dir, 1), 0);
-    cr_assert_eq(shell("echo '{\"hyperparameters\":{\"n_epochs\":2,\"batch_size\":1},"
-                       "\"fast_forward\":{\"enabled\":false},\"lora\":{\"rank\":4},"
-                       "\"training\":{\"checkpoint_interval\":6,\"shuffle\":false,"
-                       "\"max_seq_len\":32}}' >$D/c.json"),
-                 0);
-    cr_assert_eq(setenv("FFWD_EMULATED_ALGORITHMS", "rounding", 1), 0);
-    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/a " TRAIN "whole >$D/log 2>&1"), 0);
-    cr_assert_eq(
-        shell("FFWD_EMULATED_FAULT='cudaGraphLaunch 719 14 1' FFWD_CUDA_ALGORITHMS=$D/b " TRAIN
-              "stopped >$D/log 2>&1"),
-        70);
-    cr_assert_eq(shell("test -d $D/stopped/resume/step-6 && cp -r $D/stopped $D/elsewhere"), 0);
-    cr_assert_eq(setenv("FFWD_EMULATED_ALGORITHMS", "noise", 1), 0);
-    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/c " TRAIN "stopped >$D/log 2>&1"), 0);
-    cr_assert_eq(shell("grep -q 'another device' $D/log"), 1);
-    cr_assert_eq(shell(SAME "stopped" ADAPTER), 0);
-    cr_assert_eq(shell("FFWD_CUDA_ALGORITHMS=$D/d " TRAIN "noisy >$D/log 2>&1"), 0);
-    cr_assert_eq(shell(SAME "noisy" ADAPTER), 1);
-    cr_assert_eq(shell("FFWD_EMULATED_NAME=other " TRAIN "elsewhere >$D/log 2>&1"), 0);
-    cr_assert_eq(shell("grep -q 'another device.*device=emulated device.*device=other' $D/log"), 0);
-    cr_assert_eq(shell("rm -rf $D"), 0);
+/* One that may be read and not written is used, and what is missing in it kept in memory. */
+Test(choices, of_a_file_that_may_not_be_written_are_used) {
+    put(0, 2, 1);
+    cr_assert_eq(chmod(path, 0400), 0);
+    cr_assert_eq(chmod(dir, 0755), 0);
+    if (geteuid() == 0) {
+        cr_assert_eq(chown(path, 65534, 65534), 0);
+        cr_assert_eq(seteuid(65534), 0);
+    }
+    struct choices_file *f = open_file();
+    check(choices_file_find(f, shape(1)), 1, 1);
+    check(choices_file_put(f, shape(2), words(2, 1)), 2, 1);
+    check(choices_file_put(f, shape(3), words(3, 1)), 3, 1);
+    check(choices_file_find(f, shape(2)), 2, 1);
+    choices_file_close(f);
+    check_file(0, 2, 1);
+    if (getuid() == 0)
+        cr_assert_eq(seteuid(0), 0);
 }

@@ -41,6 +41,8 @@ static void setup(void) {
     find_program();
     (void)snprintf(dir, sizeof dir, "/tmp/ffwd-test-XXXXXX");
     cr_assert_not_null(mkdtemp(dir));
+    cr_assert_eq(setenv("XDG_CACHE_HOME", dir, 1), 0); /* of the jobs of one test */
+    (void)unsetenv("FFWD_CUDA_ALGORITHMS");
     char path[128];
     (void)snprintf(path, sizeof path, "%s/config.json", dir);
     FILE *f = fopen(path, "w");

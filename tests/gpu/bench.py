@@ -2,6 +2,7 @@
 cuDNN's, and beside it, in the same run, transformers + PEFT where they are installed. A line for each
 shape; JSON lines, as `ffwd bench` printed them, in FOLDER/bench.jsonl. "attention" there is what the
 program logged of it: the library's version, and what was left to our own kernels all the same.
+Algorithms of products are timed once and kept in FOLDER/algorithms.
 usage: bench.py FOLDER [--quick]
 """
 import importlib.util
@@ -17,13 +18,14 @@ FULL = [("smollm2-135m", 2048, 8, 20), ("qwen2.5-0.5b", 4096, 4, 10), ("llama-3.
         ("pythia-1.4b", 2048, 8, 10), ("llama-3-8b", 4096, 2, 5)]
 QUICK = [("smollm2-135m", 1024, 4, 5), ("qwen2.5-0.5b", 1024, 4, 5)]
 RANK = 16
+ALGORITHMS = {"FFWD_CUDA_ALGORITHMS": os.path.join(sys.argv[1], "algorithms")}
 
 
 def run(command, seconds, env=None):
     """The JSON object a command printed, or {"error": why}; with what it logged of attention."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=ROOT,
-                              check=False, env={**os.environ, **(env or {})})
+                              check=False, env={**ALGORITHMS, **os.environ, **(env or {})})
     except subprocess.TimeoutExpired:
         return {"error": f"not within {seconds} s"}
     lines = done.stdout.strip().splitlines()

@@ -24,7 +24,8 @@ def main():
     folder = os.path.abspath(sys.argv[1])
     start, results = time.monotonic(), []
     lib = os.path.join(folder, "lib")
-    env = {**os.environ, "FFWD_PROGRAM": os.path.join(folder, "ffwd"),
+    env = {"FFWD_CUDA_ALGORITHMS": os.path.join(folder, "algorithms"), **os.environ,
+           "FFWD_PROGRAM": os.path.join(folder, "ffwd"),
            "LD_LIBRARY_PATH": lib + ":" + os.environ.get("LD_LIBRARY_PATH", "")}
 
     def check(name, command, most, attention=None):

@@ -127,6 +127,34 @@ def silent_worker_is_replaced():
     assert "no sign of life" in s.log()
 
 
+def algorithms_of(s):
+    """Where the engine keeps its algorithms of matrix products."""
+    def told():
+        for pid in s.workers():
+            with open(f"/proc/{pid}/environ", encoding="utf-8") as f:
+                for entry in f.read().split("\0"):
+                    if entry.startswith("FFWD_CUDA_ALGORITHMS="):
+                        return entry.split("=", 1)[1]
+        return None
+
+    s.start()
+    s.create("steps1000")
+    found = until(told)
+    s.stop()
+    return found
+
+
+@test
+def workers_keep_algorithms_in_the_data_folder():
+    s = Server(start=False)
+    assert algorithms_of(s) == os.path.join(s.data, "cuda-algorithms")
+    os.environ["FFWD_CUDA_ALGORITHMS"] = "off"
+    try:
+        assert algorithms_of(s) == "off"
+    finally:
+        del os.environ["FFWD_CUDA_ALGORITHMS"]
+
+
 @test
 def older_attempts_are_refused():
     s = Server()

@@ -1,4 +1,5 @@
-/* choices: see choices.h. */
+/* choices: see choices.h. Items lie in the order they came; a table of their numbers, never more
+ * than half full, finds one by its shape. */
 #include "engine/ops/cuda/choices.h"
 
 #include <inttypes.h>
@@ -6,10 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/mem.h"
-
-#define FILE_MOST ((size_t)16 << 20)
 
 struct choice {
     int64_t shape[CHOICE_NUMBERS];
@@ -17,47 +15,79 @@ struct choice {
 };
 
 struct choices {
-    char *path, *identity;
-    struct choice *items; /* in the order they came */
-    size_t n, room;
-    bool changed;
+    char *identity;
+    struct choice *items;
+    size_t n, room;  /* room: a power of two, or 0 */
+    uint32_t *index; /* [2 room] number of an item, from 1; 0: none */
 };
+
+struct choices *choices_new(const char *identity) {
+    struct choices *c = xcalloc(1, sizeof *c);
+    c->identity = xstrdup(identity);
+    return c;
+}
 
 void choices_free(struct choices *c) {
     if (!c)
         return;
-    free(c->path);
     free(c->identity);
     free(c->items);
+    free(c->index);
     free(c);
+}
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+static size_t hash(const int64_t shape[CHOICE_NUMBERS]) {
+    uint64_t h = 0xcbf29ce484222325ull; /* FNV-1a, by numbers */
+    for (int i = 0; i < CHOICE_NUMBERS; i++)
+        h = (h ^ (uint64_t)shape[i]) * 0x100000001b3ull;
+    return (size_t)(h ^ h >> 32);
+}
+
+/* Where the shape's number is, or will be. */
+static uint32_t *place(const struct choices *c, const int64_t shape[CHOICE_NUMBERS]) {
+    size_t mask = 2 * c->room - 1, at = hash(shape) & mask;
+    while (c->index[at] != 0 &&
+           memcmp(c->items[c->index[at] - 1].shape, shape, sizeof c->items[0].shape) != 0)
+        at = (at + 1) & mask;
+    return &c->index[at];
+}
+
+static void grow(struct choices *c) {
+    c->room = c->room ? 2 * c->room : 64;
+    c->items = xreallocarray(c->items, c->room, sizeof *c->items);
+    free(c->index);
+    c->index = xcalloc(2 * c->room, sizeof *c->index);
+    for (size_t i = 0; i < c->n; i++)
+        *place(c, c->items[i].shape) = (uint32_t)i + 1;
+}
+
+const uint64_t *choices_find(const struct choices *c, const int64_t shape[CHOICE_NUMBERS]) {
+    uint32_t number = c->n > 0 ? *place(c, shape) : 0;
+    return number > 0 ? c->items[number - 1].words : NULL;
 }
 
 void choices_add(struct choices *c, const int64_t shape[CHOICE_NUMBERS],
                  const uint64_t words[CHOICE_WORDS]) {
-    if (c->n == c->room) {
-        c->room = 2 * c->room + 64;
-        c->items = xreallocarray(c->items, c->room, sizeof *c->items);
-    }
+    if (c->n == c->room)
+        grow(c);
+    uint32_t *number = place(c, shape);
+    if (*number != 0)
+        return;
     struct choice *item = &c->items[c->n++];
     memcpy(item->shape, shape, sizeof item->shape);
     memcpy(item->words, words, sizeof item->words);
-    c->changed = true;
+    *number = (uint32_t)c->n;
 }
 
-const uint64_t *choices_find(const struct choices *c, const int64_t shape[CHOICE_NUMBERS]) {
-    for (size_t i = 0; i < c->n; i++)
-        if (memcmp(c->items[i].shape, shape, sizeof c->items[i].shape) == 0)
-            return c->items[i].words;
-    return NULL;
-}
+/* ---- text ----------------------------------------------------------------------------------- */
 
-/* ---- the file ------------------------------------------------------------------------------- */
-
-/* One line after the first; false: not of this form. */
-static bool read_line(struct choices *c, char *line) {
+bool choices_add_line(struct choices *c, const char *line) {
     int64_t shape[CHOICE_NUMBERS];
     uint64_t words[CHOICE_WORDS];
-    char *at = line, *end;
+    const char *at = line;
+    char *end;
     for (int i = 0; i < CHOICE_NUMBERS; i++, at = end) {
         shape[i] = strtoll(at, &end, 10);
         if (end == at)
@@ -70,93 +100,43 @@ static bool read_line(struct choices *c, char *line) {
         if (end == at)
             return false;
     }
-    if (*at != '\0' || choices_find(c, shape))
+    if (*at != '\0')
         return false;
     choices_add(c, shape, words);
     return true;
 }
 
-/* The number of the first bad line; 0: there is none. *same: the text is of this identity, else
- * nothing of it is taken. Cuts the text up. */
-static int read_lines(struct choices *c, char *text, bool *same) {
-    char *rest, *line = strtok_r(text, "\n", &rest);
-    *same = line && strcmp(line, c->identity) == 0;
-    for (int number = 2; *same && (line = strtok_r(NULL, "\n", &rest)) != NULL; number++)
-        if (!read_line(c, line))
-            return number;
-    c->changed = false;
-    return 0;
+size_t choices_line(char line[CHOICE_LINE_MAX], const int64_t shape[CHOICE_NUMBERS],
+                    const uint64_t words[CHOICE_WORDS]) {
+    int n = 0;
+    for (int i = 0; i < CHOICE_NUMBERS; i++)
+        n += snprintf(line + n, CHOICE_LINE_MAX - (size_t)n, "%s%" PRId64, i ? " " : "", shape[i]);
+    for (int i = 0; i < CHOICE_WORDS; i++)
+        n += snprintf(line + n, CHOICE_LINE_MAX - (size_t)n, "%s %" PRIx64, i ? "" : ":", words[i]);
+    n += snprintf(line + n, CHOICE_LINE_MAX - (size_t)n, "\n");
+    return (size_t)n;
 }
 
-static struct choices *choices_new(const char *identity) {
-    struct choices *c = xcalloc(1, sizeof *c);
-    c->identity = xstrdup(identity);
-    return c;
+char *choices_text(const struct choices *c) {
+    size_t n = strlen(c->identity);
+    char *text = xmalloc(n + 2 + c->n * CHOICE_LINE_MAX);
+    memcpy(text, c->identity, n);
+    text[n++] = '\n';
+    for (size_t i = 0; i < c->n; i++)
+        n += choices_line(text + n, c->items[i].shape, c->items[i].words);
+    text[n] = '\0';
+    return text;
 }
 
 struct choices *choices_from(const char *text, const char *identity) {
     struct choices *c = choices_new(identity);
-    char *copy = xstrdup(text);
-    bool same;
-    if (read_lines(c, copy, &same) != 0 || !same) {
-        choices_free(c);
-        c = NULL;
-    }
+    char *copy = xstrdup(text), *rest, *line = strtok_r(copy, "\n", &rest);
+    bool good = line && strcmp(line, identity) == 0;
+    while (good && (line = strtok_r(NULL, "\n", &rest)) != NULL)
+        good = choices_add_line(c, line);
     free(copy);
-    return c;
-}
-
-enum err choices_open(const char *path, const char *identity, struct choices **out,
-                      struct err_msg *em) {
-    struct err_msg why = ERR_MSG_INIT;
-    struct choices *c = choices_new(identity);
-    char *text = NULL;
-    bool same;
-    int bad = 0;
-    *out = NULL;
-    c->path = xstrdup(path);
-    enum err e = file_read(path, FILE_MOST, &text, NULL, &why);
-    if (e == ERR_OK)
-        bad = read_lines(c, text, &same);
-    if (bad > 0)
-        e = err_set(em, ERR_INPUT, "%s, line %d: not an algorithm; remove the file", path, bad);
-    else if (e == ERR_NOT_FOUND)
-        e = ERR_OK;
-    else if (e != ERR_OK)
-        err_set(em, e, "%s", why.text);
-    free(text);
-    if (e == ERR_OK)
-        *out = c;
-    else
-        choices_free(c);
-    return e;
-}
-
-char *choices_text(const struct choices *c) {
-    char *text = NULL;
-    size_t bytes;
-    FILE *f = open_memstream(&text, &bytes);
-    if (!f)
-        return xstrdup("");
-    fprintf(f, "%s\n", c->identity);
-    for (size_t i = 0; i < c->n; i++) {
-        for (int k = 0; k < CHOICE_NUMBERS; k++)
-            fprintf(f, "%s%" PRId64, k ? " " : "", c->items[i].shape[k]);
-        fputc(':', f);
-        for (int k = 0; k < CHOICE_WORDS; k++)
-            fprintf(f, " %" PRIx64, c->items[i].words[k]);
-        fputc('\n', f);
-    }
-    fclose(f);
-    return text;
-}
-
-enum err choices_save(struct choices *c, struct err_msg *em) {
-    if (!c->changed || !c->path)
-        return ERR_OK;
-    char *text = choices_text(c);
-    enum err e = file_write(c->path, text, strlen(text), em);
-    free(text);
-    c->changed = false;
-    return e;
+    if (good)
+        return c;
+    choices_free(c);
+    return NULL;
 }

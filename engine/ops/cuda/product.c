@@ -3,51 +3,16 @@
  * cuBLASLt thinks in columns: a row-major matrix is its transpose, and D = op(A) op(B) becomes
  * Dᵀ = op(B)ᵀ op(A)ᵀ, so our B is its A. A bias along our columns is then one along its rows,
  * which its epilogue adds for nothing. */
-#include "engine/ops/cuda/product.h"
-
-#include <cublasLt.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
-#include "engine/ops/cuda/choices.h"
+#include "engine/ops/cuda/product_plan.h"
 
-#define BUCKETS 1024
 #define MOST_PLANS 8192 /* then all are made anew: packed batches come in many lengths */
-#define CANDIDATES 8    /* proposals that are timed */
-#define TIMED_RUNS 3
-#define IDENTITY_MAX 256
-#define UNTIMED "first proposals, " /* before the identity, in the text of a run without timing */
 
-/* All that a plan depends on; compared as bytes. */
-struct key {
-    int64_t m, n, k, lda, ldb, ldc, ldd;
-    int32_t in_dtype, out_dtype, a_transposed, b_transposed, accumulate, biased;
-    int32_t align_a, align_b, align_c, align_d;
-};
-
-struct plan {
-    struct key key;
-    struct plan *next;
-    cublasLtMatmulDesc_t product;
-    cublasLtMatrixLayout_t a, b, c, d; /* in cuBLASLt's order */
-    cublasLtMatmulAlgo_t algo;
-};
-
-struct products {
-    cublasLtHandle_t handle;
-    struct choices *choices; /* in use: one of the next two; NULL: the first proposal is taken */
-    struct choices *file;    /* FFWD_CUDA_ALGORITHMS; NULL: none */
-    struct choices *resumed; /* of a resume point */
-    cudaEvent_t start, stop; /* of timing */
-    int count;
-    struct plan *bucket[BUCKETS];
-};
-
-static bool check(struct cuda *c, cublasStatus_t rc, const char *call) {
+bool product_check(struct cuda *c, cublasStatus_t rc, const char *call) {
     char text[ERR_TEXT_MAX];
     if (rc == CUBLAS_STATUS_SUCCESS)
         return true;
@@ -57,46 +22,12 @@ static bool check(struct cuda *c, cublasStatus_t rc, const char *call) {
     return false;
 }
 
-/* What the choices of a file were made on. */
-static void identify(const struct cuda *c, char *text, size_t size) {
-    int driver = 0;
-    (void)cudaDriverGetVersion(&driver);
-    snprintf(text, size, "device=%s driver=%d cublaslt=%zu", c->name, driver, cublasLtGetVersion());
-}
-
-static enum err choices_begin(struct cuda *c, struct products *p, struct err_msg *em) {
-    const char *path = getenv("FFWD_CUDA_ALGORITHMS");
-    char identity[IDENTITY_MAX];
-    if (cuda_check(c, cudaEventCreateWithFlags(&p->start, cudaEventDefault), "cudaEventCreate"))
-        cuda_check(c, cudaEventCreateWithFlags(&p->stop, cudaEventDefault), "cudaEventCreate");
-    enum err e = cuda_fault_return(c, em);
-    if (!path || !*path)
-        return e;
-    identify(c, identity, sizeof identity);
-    if (e == ERR_OK)
-        e = choices_open(path, identity, &p->file, em);
-    p->choices = p->file;
-    return e;
-}
-
-static void choices_end(struct products *p) {
-    struct err_msg em = ERR_MSG_INIT;
-    if (p->file && choices_save(p->file, &em) != ERR_OK)
-        log_warn("cuda.algorithms", "reason=%s", em.text);
-    choices_free(p->file);
-    choices_free(p->resumed);
-    if (p->start)
-        (void)cudaEventDestroy(p->start);
-    if (p->stop)
-        (void)cudaEventDestroy(p->stop);
-}
-
 enum err products_new(struct cuda *c, struct products **out, struct err_msg *em) {
     struct products *p = xcalloc(1, sizeof *p);
     *out = p;
-    if (!check(c, cublasLtCreate(&p->handle), "cublasLtCreate"))
+    if (!product_check(c, cublasLtCreate(&p->handle), "cublasLtCreate"))
         return cuda_fault_return(c, em);
-    return choices_begin(c, p, em);
+    return product_choices_open(c, em);
 }
 
 /* ---- plans ---------------------------------------------------------------------------------- */
@@ -111,7 +42,7 @@ static void plan_free(struct plan *plan) {
     free(plan);
 }
 
-static void plans_clear(struct cuda *c) {
+void product_plans_clear(struct cuda *c) {
     struct products *p = c->products;
     cuda_graphs_clear(c); /* their products have these algorithms, and all their shapes a plan */
     for (int i = 0; i < BUCKETS; i++) {
@@ -128,50 +59,11 @@ void products_free(struct cuda *c) {
     struct products *p = c->products;
     if (!p)
         return;
-    plans_clear(c);
-    choices_end(p);
+    product_plans_clear(c);
+    product_choices_close(p);
     if (p->handle)
         (void)cublasLtDestroy(p->handle);
     free(p);
-}
-
-/* ---- the choices of a run ------------------------------------------------------------------- */
-
-static char *untimed_text(const struct cuda *c) {
-    char identity[IDENTITY_MAX];
-    identify(c, identity, sizeof identity);
-    return xasprintf(UNTIMED "%s\n", identity);
-}
-
-char *products_text(const struct cuda *c) {
-    return c->products->choices ? choices_text(c->products->choices) : untimed_text(c);
-}
-
-/* A run that was not timed stays so. */
-static bool use(struct cuda *c, const char *text) {
-    struct products *p = c->products;
-    char identity[IDENTITY_MAX];
-    char *untimed = untimed_text(c);
-    bool same = strcmp(text, untimed) == 0;
-    free(untimed);
-    if (same) {
-        p->choices = NULL;
-        return true;
-    }
-    identify(c, identity, sizeof identity);
-    p->resumed = choices_from(text, identity);
-    if (p->resumed)
-        p->choices = p->resumed;
-    return p->resumed != NULL;
-}
-
-bool products_use(struct cuda *c, const char *text) {
-    struct products *p = c->products;
-    plans_clear(c); /* they hold what was chosen so far */
-    choices_free(p->resumed);
-    p->resumed = NULL;
-    p->choices = p->file;
-    return !text || use(c, text);
 }
 
 /* How p is aligned, up to the 16 bytes that matter to the library's kernels. */
@@ -201,7 +93,7 @@ static cudaDataType_t type_of(int32_t dtype) {
 /* A row-major [rows, cols] matrix. */
 static bool make_layout(struct cuda *c, cublasLtMatrixLayout_t *out, int32_t dtype, int64_t rows,
                         int64_t cols, int64_t stride) {
-    return check(
+    return product_check(
         c, cublasLtMatrixLayoutCreate(out, type_of(dtype), (uint64_t)cols, (uint64_t)rows, stride),
         "cublasLtMatrixLayoutCreate");
 }
@@ -214,22 +106,24 @@ static bool describe(struct cuda *c, struct plan *plan) {
     int64_t m = key->m, n = key->n, k = key->k;
     const char *call = "cublasLtMatmulDescSetAttribute";
     /* f32 means f32: no product may be rounded to a shorter type on the way */
-    bool ok = check(c, cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-                    "cublasLtMatmulDescCreate");
+    bool ok =
+        product_check(c, cublasLtMatmulDescCreate(&plan->product, CUBLAS_COMPUTE_32F, CUDA_R_32F),
+                      "cublasLtMatmulDescCreate");
     ok = ok &&
-         check(c,
-               cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSA, &first,
-                                              sizeof first),
-               call) &&
-         check(c,
-               cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSB, &second,
-                                              sizeof second),
-               call);
+         product_check(c,
+                       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSA,
+                                                      &first, sizeof first),
+                       call) &&
+         product_check(c,
+                       cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_TRANSB,
+                                                      &second, sizeof second),
+                       call);
     if (ok && key->biased)
-        ok = check(c,
-                   cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_EPILOGUE,
-                                                  &epilogue, sizeof epilogue),
-                   call);
+        ok = product_check(c,
+                           cublasLtMatmulDescSetAttribute(plan->product,
+                                                          CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                                          sizeof epilogue),
+                           call);
     return ok &&
            make_layout(c, &plan->a, key->in_dtype, key->b_transposed ? n : k,
                        key->b_transposed ? k : n, key->ldb) &&
@@ -241,8 +135,8 @@ static bool describe(struct cuda *c, struct plan *plan) {
 
 static bool prefer(struct cuda *c, cublasLtMatmulPreference_t pref,
                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t size) {
-    return check(c, cublasLtMatmulPreferenceSetAttribute(pref, attribute, value, size),
-                 "cublasLtMatmulPreferenceSetAttribute");
+    return product_check(c, cublasLtMatmulPreferenceSetAttribute(pref, attribute, value, size),
+                         "cublasLtMatmulPreferenceSetAttribute");
 }
 
 /* What an algorithm must do with: the workspace, sums in a fixed order, addresses as they are. Sums
@@ -263,8 +157,8 @@ static bool set_preference(struct cuda *c, cublasLtMatmulPreference_t pref, cons
 
 /* ---- algorithms ----------------------------------------------------------------------------- */
 
-static cublasStatus_t run(struct cuda *c, const struct plan *plan, const cublasLtMatmulAlgo_t *algo,
-                          const struct product *p) {
+cublasStatus_t product_enqueue(struct cuda *c, const struct plan *plan,
+                               const cublasLtMatmulAlgo_t *algo, const struct product *p) {
     const float one = 1.0f, zero = 0.0f;
     void *workspace = cuda_scratch(c, SLOT_PRODUCT, PRODUCT_WORKSPACE);
     if (!workspace)
@@ -275,105 +169,33 @@ static cublasStatus_t run(struct cuda *c, const struct plan *plan, const cublasL
                           c->stream);
 }
 
-/* Milliseconds of a few runs after one that is not counted; infinity if it does not run. */
-static float time_of(struct cuda *c, const struct plan *plan, const cublasLtMatmulAlgo_t *algo,
-                     const struct product *p) {
-    float ms = 0;
-    if (run(c, plan, algo, p) != CUBLAS_STATUS_SUCCESS ||
-        !cuda_check(c, cudaEventRecord(c->products->start, c->stream), "cudaEventRecord"))
-        return INFINITY;
-    for (int i = 0; i < TIMED_RUNS; i++)
-        (void)run(c, plan, algo, p);
-    if (!cuda_check(c, cudaEventRecord(c->products->stop, c->stream), "cudaEventRecord") ||
-        !cuda_wait(c, c->products->stop, "timing of products") ||
-        !cuda_check(c, cudaEventElapsedTime(&ms, c->products->start, c->products->stop),
-                    "cudaEventElapsedTime"))
-        return INFINITY;
-    return ms;
-}
-
-static const cublasLtMatmulAlgo_t *fastest(struct cuda *c, const struct plan *plan,
-                                           const cublasLtMatmulHeuristicResult_t *found, int n,
-                                           const struct product *p) {
-    const cublasLtMatmulAlgo_t *best = &found[0].algo;
-    float best_ms = INFINITY;
-    for (int i = 0; i < n && n > 1; i++) {
-        float ms = found[i].state == CUBLAS_STATUS_SUCCESS ? time_of(c, plan, &found[i].algo, p)
-                                                           : INFINITY;
-        if (ms < best_ms) {
-            best_ms = ms;
-            best = &found[i].algo;
-        }
-    }
-    return best;
-}
-
-/* The library's proposals, the best first; returns how many. */
-static int propose(struct cuda *c, struct plan *plan, cublasLtMatmulHeuristicResult_t *found,
-                   int wanted) {
+int product_propose(struct cuda *c, const struct plan *plan, cublasLtMatmulHeuristicResult_t *found,
+                    int wanted) {
     cublasLtMatmulPreference_t pref = NULL;
     const char *call = "cublasLtMatmulAlgoGetHeuristic";
     int n = 0;
     bool ok =
-        check(c, cublasLtMatmulPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate") &&
+        product_check(c, cublasLtMatmulPreferenceCreate(&pref), "cublasLtMatmulPreferenceCreate") &&
         set_preference(c, pref, &plan->key) &&
-        check(c,
-              cublasLtMatmulAlgoGetHeuristic(c->products->handle, plan->product, plan->a, plan->b,
-                                             plan->c, plan->d, pref, wanted, found, &n),
-              call);
+        product_check(c,
+                      cublasLtMatmulAlgoGetHeuristic(c->products->handle, plan->product, plan->a,
+                                                     plan->b, plan->c, plan->d, pref, wanted, found,
+                                                     &n),
+                      call);
     if (pref)
         (void)cublasLtMatmulPreferenceDestroy(pref);
     if (ok && n == 0)
-        check(c, CUBLAS_STATUS_NOT_SUPPORTED, call);
+        product_check(c, CUBLAS_STATUS_NOT_SUPPORTED, call);
     return ok ? n : 0;
-}
-
-static void shape_of(const struct key *k, int64_t shape[CHOICE_NUMBERS]) {
-    const int64_t all[CHOICE_NUMBERS] = {
-        k->m,      k->n,        k->k,         k->lda,          k->ldb,          k->ldc,
-        k->ldd,    k->in_dtype, k->out_dtype, k->a_transposed, k->b_transposed, k->accumulate,
-        k->biased, k->align_a,  k->align_b,   k->align_c,      k->align_d};
-    memcpy(shape, all, sizeof all);
-}
-
-/* The algorithm that the file names, if the library still takes it. */
-static bool recall(struct cuda *c, struct plan *plan, const int64_t shape[CHOICE_NUMBERS]) {
-    cublasLtMatmulHeuristicResult_t result;
-    const uint64_t *words = choices_find(c->products->choices, shape);
-    if (!words)
-        return false;
-    memcpy(plan->algo.data, words, sizeof plan->algo.data);
-    return cublasLtMatmulAlgoCheck(c->products->handle, plan->product, plan->a, plan->b, plan->c,
-                                   plan->d, &plan->algo, &result) == CUBLAS_STATUS_SUCCESS &&
-           result.workspaceSize <= PRODUCT_WORKSPACE;
-}
-
-/* A product that adds to what its result already holds cannot be run twice: it takes the first
- * proposal. */
-static bool choose(struct cuda *c, struct plan *plan, const struct product *p, bool free_d) {
-    cublasLtMatmulHeuristicResult_t found[CANDIDATES];
-    struct choices *choices = c->products->choices;
-    int64_t shape[CHOICE_NUMBERS];
-    bool timed = choices && (free_d || !p->c || p->c->data != p->d.data);
-    shape_of(&plan->key, shape);
-    if (choices && recall(c, plan, shape))
-        return true;
-    int n = propose(c, plan, found, timed ? CANDIDATES : 1);
-    if (n == 0)
-        return false;
-    plan->algo = timed ? *fastest(c, plan, found, n, p) : found[0].algo;
-    if (choices && !choices_find(choices, shape))
-        choices_add(choices, shape, plan->algo.data);
-    return c->fault.code == ERR_OK;
 }
 
 /* The bias is no part of a plan: each call has its own. */
 static bool set_bias(struct cuda *c, const struct plan *plan, const struct product *p) {
-    return !p->bias ||
-           check(c,
-                 cublasLtMatmulDescSetAttribute(plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                                &p->bias, sizeof p->bias),
-                 "cublasLtMatmulDescSetAttribute");
+    return !p->bias || product_check(c,
+                                     cublasLtMatmulDescSetAttribute(
+                                         plan->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
+                                         sizeof p->bias),
+                                     "cublasLtMatmulDescSetAttribute");
 }
 
 static uint64_t hash(const struct key *key) {
@@ -399,10 +221,11 @@ static struct plan *plan_for(struct cuda *c, const struct product *product, bool
     if (cuda_not_captured(c, "an algorithm"))
         return NULL;
     if (p->count == MOST_PLANS)
-        plans_clear(c);
+        product_plans_clear(c);
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->key = key;
-    if (!describe(c, plan) || !set_bias(c, plan, product) || !choose(c, plan, product, free_d)) {
+    if (!describe(c, plan) || !set_bias(c, plan, product) ||
+        !product_choose(c, plan, product, free_d)) {
         plan_free(plan);
         return NULL;
     }
@@ -424,5 +247,5 @@ void product_run(struct cuda *c, const struct product *p) {
     if (!plan || !set_bias(c, plan, p))
         return;
     cuda_launched(c, "cublasLtMatmul");
-    check(c, run(c, plan, &plan->algo, p), "cublasLtMatmul");
+    product_check(c, product_enqueue(c, plan, &plan->algo, p), "cublasLtMatmul");
 }

@@ -6,10 +6,11 @@
  * Errors:  as ops.h: a fault is kept by the device.
  *
  * Only algorithms whose sums have a fixed order are allowed: no split sums, or split sums that are
- * added up in a separate step. The library proposes them by shape, so the same shape on the same
- * device and library gives the same bytes. Where the environment's FFWD_CUDA_ALGORITHMS names a
- * file (choices.h), its proposals are timed when a shape is first seen, and the fastest is kept.
- * A run that is resumed has the choices of its resume point instead.
+ * added up in a separate step. Of those that the library proposes for a shape the fastest is taken,
+ * timed when the shape is first seen, and kept in a file of the user's cache folder, so that the
+ * same shape on the same device, driver and library gives the same bytes from then on.
+ * FFWD_CUDA_ALGORITHMS names another file; "off" takes the library's first proposal and times
+ * nothing. A job that is resumed has the choices of its resume point first.
  */
 #ifndef FFWD_ENGINE_OPS_CUDA_PRODUCT_H
 #define FFWD_ENGINE_OPS_CUDA_PRODUCT_H
@@ -47,7 +48,7 @@ bool products_use(struct cuda *c, const char *text);
 /* Enqueues the product; m, n or k of 0: nothing happens. */
 void product_run(struct cuda *c, const struct product *p);
 /* Chooses its algorithm now, while d holds nothing that anybody needs: where algorithms are timed,
- * d is overwritten. A product that adds to its own d can be timed in no other way. */
+ * d is overwritten. */
 void product_plan(struct cuda *c, const struct product *p);
 
 /* t, or its transpose, as a factor. */

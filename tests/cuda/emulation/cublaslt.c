@@ -9,6 +9,8 @@
 
 long emulated_proposals;
 bool emulated_noise, emulated_rounding;
+float emulated_second_ms = 1;
+int emulated_hiccups;
 
 struct emulated_lt {
     int unused;
@@ -261,6 +263,13 @@ static bool shapes_fit(const struct product *p) {
            p->c_layout.cols == n && p->workspace_bytes >= p->algo.data[4];
 }
 
+static void take_time(bool fast) {
+    static int products;
+    emulated_clock += fast ? emulated_second_ms : 2;
+    if (emulated_hiccups > 0 && ++products % emulated_hiccups == 0)
+        emulated_clock += 5;
+}
+
 static void run_product(void *arg) {
     const struct product *p = arg;
     int64_t m = p->d_layout.rows, n = p->d_layout.cols, k = depth(p);
@@ -269,7 +278,7 @@ static void run_product(void *arg) {
     check_operand(p->c, &p->c_layout, p->algo.data[2], "cublasLtMatmul, C");
     check_operand(p->d, &p->d_layout, p->algo.data[3], "cublasLtMatmul, D");
     emulated_check_range(p->workspace, p->workspace_bytes, "cublasLtMatmul, workspace");
-    emulated_clock += (float)(emulated_noise ? 3 - p->algo.data[5] : p->algo.data[5]);
+    take_time((p->algo.data[5] == 1) != emulated_noise);
     bool backwards = emulated_rounding && p->algo.data[5] == 1;
     float *rows = dense(p->a, &p->a_layout, along_a(p), m, k);
     float *cols = dense(p->b, &p->b_layout, along_b(p), n, k);

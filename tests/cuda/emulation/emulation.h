@@ -52,9 +52,10 @@ extern size_t emulated_pinned;
  * written before then is copied as it has become. */
 extern long emulated_copies_most;
 
-/* Milliseconds: only matrix products take time, 2 by the library's first proposal, 1 by the next.
- */
-extern float emulated_clock;
+/* Milliseconds: only matrix products take time, 2 by the library's first proposal, by the next
+ * emulated_second_ms, which is 1; of so many products one takes 5 more, 0: none does. */
+extern float emulated_clock, emulated_second_ms;
+extern int emulated_hiccups;
 /* Noise: the library's first proposal is the faster one. */
 extern bool emulated_noise;
 /* The two proposals add up in different orders. */
