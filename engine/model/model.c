@@ -164,6 +164,18 @@ static enum err make_linear(struct model *m, struct linear_spec *spec,
     return e;
 }
 
+/* The product of a tied head: with the table itself, where that is host memory. */
+static enum err tie_head(struct model *m, const struct host_tensor *table, struct err_msg *em) {
+    struct linear_spec spec = {.in = m->cfg.hidden, .n_parts = 1};
+    spec.part[0] = (struct linear_part){table->data, table->dtype, NULL, m->cfg.vocab};
+    if (model_in_host_memory(m->dev)) {
+        spec.stays = true;
+        spec.part[0].weight = m->embed.data;
+        spec.part[0].weight_dtype = m->embed.dtype;
+    }
+    return m->dev->ops->linear_new(m->dev, &spec, m->dtype, &m->head, em);
+}
+
 /* The matrices and biases of a site as one product. */
 static enum err load_site(struct model *m, struct weights *w, int layer, enum site site,
                           struct linear **out, struct err_msg *em) {
@@ -231,13 +243,12 @@ static enum err load_embedding(struct model *m, struct weights *w, struct err_ms
     enum err e = weights_take(w, f->embed, c->vocab, c->hidden, &table, em);
     if (e == ERR_OK)
         e = place_table(m, &table, em);
-    head = table;
-    if (!c->tied_head) {
-        host_tensor_release(&table);
-        head = table;
-        if (e == ERR_OK)
-            e = weights_take(w, f->head, c->vocab, c->hidden, &head, em);
-    }
+    if (e == ERR_OK && c->tied_head)
+        e = tie_head(m, &table, em);
+    host_tensor_release(&table);
+    if (e != ERR_OK || c->tied_head)
+        return e;
+    e = weights_take(w, f->head, c->vocab, c->hidden, &head, em);
     if (e == ERR_OK) {
         struct linear_spec spec = {.in = c->hidden, .n_parts = 1};
         spec.part[0] = (struct linear_part){head.data, head.dtype, NULL, c->vocab};

@@ -20,9 +20,17 @@ static size_t site_bytes(struct device *dev, const struct model_config *c, enum 
     return linear_bytes(dev, &spec, dtype);
 }
 
-/* The table and the head are two even where they are tied: the product has its own form. */
+bool model_in_host_memory(struct device *dev) {
+    static const char any;
+    return dev != NULL && dev->ops->mem_share(dev, &any, sizeof any) != NULL;
+}
+
+/* A tied head is a second matrix unless its product can use the table as it lies. */
 size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
-    const struct linear_spec head = {.in = c->hidden, .n_parts = 1, .part = {{.out = c->vocab}}};
+    const struct linear_spec head = {.in = c->hidden,
+                                     .n_parts = 1,
+                                     .part = {{.out = c->vocab, .weight_dtype = dtype}},
+                                     .stays = c->tied_head && model_in_host_memory(dev)};
     size_t norms = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden;
     size_t bytes = (size_t)c->vocab * (size_t)c->hidden * dtype_size(dtype) +
                    norms * (c->norm == NORM_LAYER ? 2 : 1) * sizeof(float) +

@@ -204,7 +204,7 @@ struct ops {
     void (*mem_zero)(struct device *dev, void *p, size_t bytes);
     void (*mem_copy)(struct device *dev, void *dst, const void *src, size_t bytes);
     /* Host memory as device memory, in place and for reading only, as long as the caller keeps it;
-     * NULL where the device cannot read it. */
+     * NULL where the device cannot read it. The memory of a device that can is host memory too. */
     const void *(*mem_share)(struct device *dev, const void *host, size_t bytes);
     /* host may be reused or freed on return */
     void (*upload)(struct device *dev, void *dst, const void *host, size_t bytes);

@@ -39,15 +39,15 @@ size_t cpu_memory_total(void) {
     return total;
 }
 
-/* Blocks of at least `large` bytes ask for huge pages: the products walk whole matrices. */
+/* Blocks of at least `large` bytes ask for huge pages: the products walk whole matrices. What is
+ * left at the end lies in small ones, or all of a huge page would be taken for it. */
 static void *block_alloc(size_t bytes, size_t large) {
     size_t unit = bytes >= large ? HUGE_PAGE : ALIGNMENT;
-    if (bytes > SIZE_MAX - unit)
+    void *p = NULL;
+    if (bytes > SIZE_MAX - HUGE_PAGE || posix_memalign(&p, unit, round_up(bytes + 1, ALIGNMENT)))
         return NULL;
-    size_t size = round_up(bytes ? bytes : 1, unit);
-    void *p = aligned_alloc(unit, size);
-    if (p && unit == HUGE_PAGE)
-        madvise(p, size, MADV_HUGEPAGE); /* a wish; without it only speed is lost */
+    if (unit == HUGE_PAGE) /* a wish; without it only speed is lost */
+        madvise(p, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return p;
 }
 

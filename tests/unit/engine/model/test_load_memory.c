@@ -78,7 +78,7 @@ static void add(struct folder *f, const char *dtype, const char *name, int layer
     t->bytes = rows * (cols > 0 ? cols : 1) * safetensors_dtype_bits(dtype) / 8;
 }
 
-static void write_config(const struct folder *f) {
+static void write_config(const struct folder *f, bool tied) {
     char path[64];
     (void)snprintf(path, sizeof path, "%s/config.json", f->dir);
     FILE *out = fopen(path, "we");
@@ -89,12 +89,12 @@ static void write_config(const struct folder *f) {
                   "\"num_attention_heads\": 16, \"num_key_value_heads\": 8, \"vocab_size\": %d, "
                   "\"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-5, "
                   "\"rope_theta\": 10000.0, \"hidden_act\": \"silu\", "
-                  "\"tie_word_embeddings\": false}",
-                  HIDDEN, MLP, LAYERS, VOCAB);
+                  "\"tie_word_embeddings\": %s}",
+                  HIDDEN, MLP, LAYERS, VOCAB, tied ? "true" : "false");
     cr_assert_eq(fclose(out), 0);
 }
 
-static void write_folder(struct folder *f, const char *dtype) {
+static void write_folder(struct folder *f, const char *dtype, bool tied) {
     static const struct {
         const char *name;
         uint64_t rows, cols;
@@ -108,20 +108,21 @@ static void write_folder(struct folder *f, const char *dtype) {
     cr_assert_not_null(mkdtemp(f->dir));
     f->data = calloc((size_t)VOCAB * HIDDEN, sizeof(float));
     add(f, dtype, "model.embed_tokens", -1, VOCAB, HIDDEN);
-    add(f, dtype, "lm_head", -1, VOCAB, HIDDEN);
+    if (!tied)
+        add(f, dtype, "lm_head", -1, VOCAB, HIDDEN);
     add(f, dtype, "model.norm", -1, HIDDEN, 0);
     for (int l = 0; l < LAYERS; l++)
         for (size_t i = 0; i < sizeof layer / sizeof layer[0]; i++)
             add(f, dtype, layer[i].name, l, layer[i].rows, layer[i].cols);
     (void)snprintf(path, sizeof path, "%s/model.safetensors", f->dir);
     cr_assert_eq(safetensors_write(path, f->tensors, f->n, &em), ERR_OK, "%s", em.text);
-    write_config(f);
+    write_config(f, tied);
     free(f->data);
 }
 
 /* ---- loading -------------------------------------------------------------------------------- */
 
-static void load(const char *stored, enum dtype dtype) {
+static void load(const char *stored, enum dtype dtype, bool tied) {
     struct folder f;
     struct device *dev;
     struct model *m;
@@ -133,7 +134,7 @@ static void load(const char *stored, enum dtype dtype) {
         (void)printf("SKIP: AddressSanitizer's own memory is resident too\n");
         return;
     }
-    write_folder(&f, stored);
+    write_folder(&f, stored, tied);
     cr_assert_eq(device_open("cpu", 2, &dev, &em), ERR_OK, "%s", em.text);
     size_t anonymous = status_bytes("RssAnon"), file = status_bytes("RssFile");
     cr_assert_eq(pthread_create(&w.thread, NULL, watch_main, &w), 0);
@@ -163,13 +164,22 @@ static void load(const char *stored, enum dtype dtype) {
 }
 
 Test(load_memory, bf16_weights) {
-    load("BF16", DTYPE_BF16);
+    load("BF16", DTYPE_BF16, false);
 }
 
 Test(load_memory, f32_weights) {
-    load("F32", DTYPE_F32);
+    load("F32", DTYPE_F32, false);
 }
 
 Test(load_memory, f32_weights_as_bf16) {
-    load("F32", DTYPE_BF16);
+    load("F32", DTYPE_BF16, false);
+}
+
+/* A head that can use the table as it lies is no second copy of it. */
+Test(load_memory, tied_weights) {
+    load("BF16", DTYPE_BF16, true);
+}
+
+Test(load_memory, tied_f32_weights_as_bf16) {
+    load("F32", DTYPE_BF16, true);
 }
