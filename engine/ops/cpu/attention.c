@@ -10,7 +10,8 @@ void *piece(struct pieces *p, int64_t bytes) {
 /* Intel's processors multiply pairs of bf16 outside of tiles at half the speed of f32, AMD's at
  * twice that speed. */
 static bool bf16_is_faster(const struct cpu *c) {
-    return c->k->tiles || c->product == CPU_PRODUCT_PRIMITIVES || !__builtin_cpu_is("intel");
+    bool asked = c->product == CPU_PRODUCT_PAIRS || c->product == CPU_PRODUCT_PRIMITIVES;
+    return c->k->tiles || asked || !__builtin_cpu_is("intel");
 }
 
 const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype) {

@@ -379,9 +379,9 @@ static int cores(void) {
 
 /* Our own products, or NULL for oneDNN's. */
 static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
-    if (c->product != CPU_PRODUCT_BEST)
+    if (c->product != CPU_PRODUCT_BEST && c->product != CPU_PRODUCT_PAIRS)
         return NULL;
-    if (c->k->tiles)
+    if (c->k->tiles && c->product == CPU_PRODUCT_BEST)
         return c->k->tiles;
     return isa >= ISA_AVX512 ? &tiles_avx512 : NULL;
 }
@@ -391,6 +391,8 @@ static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
 static const struct tiles *own_bf16_products(const struct cpu *c, enum isa isa) {
     if (c->tiles != &tiles_avx512 || isa < ISA_AVX512_BF16)
         return c->tiles;
+    if (c->product == CPU_PRODUCT_PAIRS)
+        return &tiles_bf16;
     if (isa >= ISA_AVX512_FP16)
         return &tiles_fp16;
     return __builtin_cpu_is("intel") ? c->tiles : &tiles_bf16;
@@ -452,7 +454,7 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
     c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
     c->tile_rows = 128;
     c->tile_cols = 256;
-    if (product == CPU_PRODUCT_BEST || product == CPU_PRODUCT_PRIMITIVES)
+    if (product <= CPU_PRODUCT_PRIMITIVES)
         choose_products(c, isa);
     *out = &c->base;
     return ERR_OK;

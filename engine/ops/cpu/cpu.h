@@ -17,12 +17,14 @@
 #include "engine/ops/cpu/tiles.h"
 #include "engine/ops/ops.h"
 
-/* How products are computed. BEST: oneDNN, each type as the processor does it fastest. PRIMITIVES:
- * f32 by oneDNN's primitives and packed matrices, as bf16 is where it is native. WIDENED: bf16
- * matrices are widened to f32. PLAIN: our own C, baseline kernels. The last three exist so that
- * tests reach every path on every machine. */
+/* How products are computed. BEST: each type as the processor does it fastest. PAIRS: our own
+ * AVX-512 products, bf16 by AVX512-BF16's pairs where there are any, though another way is faster.
+ * PRIMITIVES: f32 by oneDNN's primitives and packed matrices, as bf16 is where it is native.
+ * WIDENED: bf16 matrices are widened to f32. PLAIN: our own C, baseline kernels. All but the first
+ * exist so that tests reach every path on every machine. */
 enum cpu_product {
     CPU_PRODUCT_BEST,
+    CPU_PRODUCT_PAIRS,
     CPU_PRODUCT_PRIMITIVES,
     CPU_PRODUCT_WIDENED,
     CPU_PRODUCT_PLAIN
