@@ -122,7 +122,8 @@ static void da_item(struct backward_run *r, int worker, int64_t item) {
     }
 }
 
-/* Rows of dB_i += dy_iᵀ (scale · s_i). */
+/* Rows of dB_i += dy_iᵀ (scale · s_i), computed transposed: of dy, which is the larger side, whole
+ * rows are packed then. */
 static void db_item(struct backward_run *r, int worker, int64_t item) {
     int i = 0;
     while (item >= r->lin->forward[i].count)
@@ -134,8 +135,12 @@ static void db_item(struct backward_run *r, int worker, int64_t item) {
     int64_t count = tiling_count(&r->lin->forward[i], item);
     struct tensor dy = tensor_columns(r->dy, r->lin->first[i] + first, count);
     struct operand s = operand_f32(r->scaled + r->plan.first[i], r->plan.rank);
-    gemm(r->c, worker, count, ri, r->dy.rows, transposed(operand_of(dy)), s,
-         r->ad->g + r->lora->b[i] + first * ri, ri, true);
+    float *turned = cpu_scratch_f32(r->c, worker, SLOT_TILE, ri * count);
+    gemm(r->c, worker, ri, count, r->dy.rows, transposed(s), operand_of(dy), turned, count, false);
+    float *g = r->ad->g + r->lora->b[i] + first * ri;
+    for (int64_t row = 0; row < count; row++)
+        for (int64_t j = 0; j < ri; j++)
+            *g++ += turned[j * count + row];
 }
 
 static void backward_item(void *arg, int64_t item, int worker) {
