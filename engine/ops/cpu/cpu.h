@@ -64,6 +64,7 @@ struct cpu {
     bool pack_f32;                  /* f32 weights are packed for the primitives */
     int64_t tile_rows, tile_cols;   /* largest tiles of a product; multiples of 64 */
     int64_t panel_bytes;            /* of a packed right side that stays in the cache (tiles.h) */
+    bool writes_past_cache;         /* results of large products (product.h) */
     struct cpu_scratch *scratch;    /* [threads + 1]; the last is shared by the workers of a run */
 };
 

@@ -79,7 +79,8 @@ static void dx_item(struct backward_run *r, int worker, int64_t item) {
     int64_t first = tile.row, count = tile.rows, col = tile.col, n = tile.cols;
     bool apart = r->plan.n_groups > 1 || (r->plan.n_groups == 1 && dropout_on(r->drop));
     struct tensor dx = tensor_rows(tensor_columns(*r->dx, col, n), first, count);
-    struct product p = {.n_terms = 1, .width = grid_width(&r->grid, 0), .out = dx};
+    struct product p = {
+        .n_terms = 1, .width = grid_width(&r->grid, 0), .leaves = !apart, .out = dx};
     p.term[0] = (struct product_term){operand_of(tensor_rows(r->dy, first, count)),
                                       weight_backward(r->lin, col), r->lin->out};
     if (r->plan.n_groups == 1 && !apart)

@@ -65,6 +65,7 @@ static void forward_item(void *arg, int64_t item, int worker) {
     struct tensor residual;
     struct product p = {.n_terms = 1,
                         .width = grid_width(&r->grid, i),
+                        .leaves = true,
                         .bias = r->lin->bias ? r->lin->bias + col : NULL,
                         .out = tensor_rows(tensor_columns(r->y, col, n), first, count)};
     p.term[0] = (struct product_term){operand_of(tensor_rows(r->x, first, count)),

@@ -23,6 +23,7 @@ struct product {
     int64_t width;                 /* of the whole whose columns out is; 0: out's. It cuts sums */
     const float *bias;             /* [n], or NULL */
     const struct tensor *residual; /* [m, n], or NULL; may be out */
+    bool leaves;                   /* out is not read again soon, and not residual */
     struct tensor out;             /* [m, n] */
 };
 

@@ -5,6 +5,7 @@
  * bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place stay
  * where they lie; all else is packed as it is reached. Other terms are short and join the last
  * chunk. */
+#include <emmintrin.h>
 #include <string.h>
 
 #include "engine/ops/cpu/product.h"
@@ -30,6 +31,7 @@ struct run {
     const struct product *p;
     int64_t m, n;
     int planes;
+    bool past_cache;
     int64_t left, right; /* bytes of a block */
     struct side side[PRODUCT_TERMS];
     float *sums; /* of blocks between chunks; NULL: not needed, or kept in out */
@@ -126,6 +128,7 @@ static void finish(const struct run *r, int64_t row, int64_t col, const float *t
                          .bias = p->bias ? p->bias + col : NULL,
                          .dtype = p->out.dtype,
                          .stride = p->out.stride,
+                         .past_cache = r->past_cache,
                          .out = tensor_at(p->out, row, col)};
     if (residual) {
         o.residual = tensor_at(*residual, row, col);
@@ -198,6 +201,7 @@ static void prepare(struct run *r, int worker, int64_t length) {
 
 void tile_product(struct cpu *c, int worker, const struct product *p) {
     struct run r = {.c = c, .t = c->tiles, .p = p, .m = p->out.rows, .n = p->out.cols, .planes = 1};
+    r.past_cache = p->leaves && c->writes_past_cache;
     if (r.m <= 0 || r.n <= 0)
         return;
     bool f32 = product_is_f32(p);
@@ -216,4 +220,6 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
     for (int64_t k0 = 0; k0 < k; k0 += length)
         chunk(&r, k0, at_most(k - k0, length));
     r.t->end();
+    if (r.past_cache)
+        _mm_sfence(); /* before another thread is told */
 }

@@ -49,6 +49,7 @@ struct tile_out {
     const void *residual; /* [rows, cols], or NULL; f32 or bf16; may be out */
     enum dtype residual_dtype, dtype;
     int64_t residual_stride, stride;
+    bool past_cache; /* whole lines are written to memory, not to the cache */
     void *out;
 };
 
