@@ -81,8 +81,9 @@ static void add_settings(struct text *t, const struct card *c) {
     add_row(t, "LoRA", "rank %d, alpha %g, dropout %g", c->lora->rank, (double)c->lora->alpha,
             (double)c->lora->dropout);
     if (ff->enabled)
-        add_row(t, "Fast Forward", "every %lld steps, search %s", (long long)ff->interval,
-                job_ff_search_names[ff->search]);
+        add_row(t, "Fast Forward", "every %lld steps, search %s%s", (long long)ff->interval,
+                job_ff_search_names[ff->search],
+                ff->search == FF_AUTO ? "; the average of the last steps" : "");
     else
         add_row(t, "Fast Forward", "off");
     add_row(t, "seed", "%llu", (unsigned long long)c->seed);

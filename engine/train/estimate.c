@@ -140,6 +140,7 @@ static enum err plan_memory(const struct estimate *in, const struct counts *c,
         .training = {c->capacity, (int32_t)c->plan.batch_size, c->capacity, true, 0},
         .eval = {.tokens = plan_eval_capacity(in->cpu, c->longest), .seqs = plan_eval_rows()},
         .fast_forward = in->request->fast_forward.enabled,
+        .average = in->request->fast_forward.search == FF_AUTO,
         .process = in->process,
     };
     enum err e = memory_plan_make(&ask, out, em);

@@ -5,14 +5,17 @@
 #include <unistd.h>
 
 /* f32 values kept for each value of the adapter: weight, gradient, two moments; Fast Forward's base
- * and direction. */
+ * and direction, and the average of its search "auto". */
 #define STATES 4
 #define STATES_FAST_FORWARD 6
+#define STATES_AVERAGE 7
 
 enum err memory_plan_make(const struct memory_ask *ask, struct memory_plan *out,
                           struct err_msg *em) {
     struct model_size size;
-    size_t states = ask->fast_forward ? STATES_FAST_FORWARD : STATES;
+    size_t states = !ask->fast_forward ? STATES
+                    : ask->average     ? STATES_AVERAGE
+                                       : STATES_FAST_FORWARD;
     *out = (struct memory_plan){.process = ask->process};
     enum err e = model_size(ask->dev, ask->config, ask->dtype, ask->lora, &ask->training,
                             &ask->eval, &size, em);

@@ -19,6 +19,7 @@ struct memory_ask {
     const struct lora_options *lora;
     struct pass_limits training, eval; /* eval: at most; see pass_new_inside */
     bool fast_forward;
+    bool average;   /* with it, search "auto" */
     size_t process; /* memory_process, 0 on an accelerator: memory there is the device's */
 };
 

@@ -123,13 +123,21 @@ bool run_has_checkpoint(const struct run *r) {
     return has;
 }
 
+/* Into dir, which exists. */
+static enum err save_adapter(struct run *r, const char *dir, struct err_msg *em) {
+    average_show(&r->average);
+    enum err e = adapter_save(r->adapter, dir, r->job->model_name, em);
+    average_hide(&r->average);
+    return e;
+}
+
 enum err run_write_checkpoint(struct run *r, struct err_msg *em) {
     long long step = (long long)r->state.step;
     char *dir = checkpoint_dir(r);
     enum err e;
     char *temp = temp_of(dir, &e, em);
     if (e == ERR_OK)
-        e = adapter_save(r->adapter, temp, r->job->model_name, em);
+        e = save_adapter(r, temp, em);
     e = settle(temp, dir, e, em);
     if (e == ERR_OK)
         report_message(r->hooks, EVENT_INFO,
@@ -183,7 +191,7 @@ enum err run_publish(struct run *r, json_t **result, struct err_msg *em) {
     enum err e;
     char *temp = temp_of(r->adapter_dir, &e, em);
     if (e == ERR_OK)
-        e = adapter_save(r->adapter, temp, r->job->model_name, em);
+        e = save_adapter(r, temp, em);
     if (e == ERR_OK)
         e = write_card(r, temp, em);
     if (e == ERR_OK)

@@ -10,8 +10,8 @@
 #include "engine/train/run.h"
 
 /* Of state.json; another number is another layout. */
-#define FORMAT 5
-#define MAX_TENSORS 4
+#define FORMAT 6
+#define MAX_TENSORS 5
 
 /* The direction matters only while a stage is still to be done. */
 static int list_tensors(const struct run *r, struct resume_tensor out[MAX_TENSORS]) {
@@ -20,6 +20,8 @@ static int list_tensors(const struct run *r, struct resume_tensor out[MAX_TENSOR
     out[k++] = (struct resume_tensor){"adapter", r->mem->w, n};
     out[k++] = (struct resume_tensor){"exp_avg", r->optimizer.m, n};
     out[k++] = (struct resume_tensor){"exp_avg_sq", r->optimizer.v, n};
+    if (r->average.mean != NULL)
+        out[k++] = (struct resume_tensor){"average", r->average.mean, n};
     if (r->state.phase == PHASE_STAGE)
         out[k++] = (struct resume_tensor){"direction", r->ff.direction, n};
     return k;

@@ -88,6 +88,8 @@ static enum err advance(struct run *r, struct err_msg *em) {
         e = run_step(r, em);
     if (e == ERR_OK && r->state.phase == PHASE_STAGE)
         e = run_stage(r, em);
+    if (e == ERR_OK && r->state.phase == PHASE_AVERAGE)
+        run_average(r);
     if (e == ERR_OK && r->state.phase == PHASE_EVAL)
         e = run_evaluate(r, em);
     return e == ERR_OK ? close_step(r, em) : e;

@@ -12,6 +12,7 @@
 
 #include "engine/model/adapter.h"
 #include "engine/text/dataset_model.h"
+#include "engine/train/average.h"
 #include "engine/train/batcher.h"
 #include "engine/train/evaluate.h"
 #include "engine/train/fast_forward.h"
@@ -58,6 +59,7 @@ struct run {
     uint8_t *correct; /* [capacity] */
     struct held_set held;
     struct fast_forward ff; /* ff.direction NULL: off */
+    struct average average; /* with search "auto": what is measured and saved */
     struct optimizer optimizer;
     int32_t *step_rows; /* [batch_size] */
     struct {            /* the first batch of the next step, made while this one is computed */
@@ -95,6 +97,7 @@ enum err run_stage(struct run *r, struct err_msg *em) NODISCARD;
 double run_rate(const struct run *r, int64_t step); /* of an optimizer step from 0 */
 bool run_stage_due(const struct run *r);            /* after the optimizer's step state.step */
 void run_watch_loss(struct run *r);                 /* after it: lowers a rate too high */
+void run_average(struct run *r);                    /* and after its stage: adds the adapter */
 enum err run_evaluate(struct run *r, struct err_msg *em) NODISCARD;
 bool run_epoch_ends(const struct run *r); /* with state.step */
 

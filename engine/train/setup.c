@@ -228,6 +228,7 @@ enum err run_setup(struct run *r, struct err_msg *em) {
 
 void run_teardown(struct run *r) {
     optimizer_free(&r->optimizer);
+    average_free(&r->average);
     fast_forward_free(&r->ff);
     held_set_clear(&r->held);
     evaluator_clear(&r->evaluator);

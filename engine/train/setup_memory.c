@@ -65,8 +65,11 @@ static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *
                            (long long)rows.n);
         return ERR_OK;
     }
-    return fast_forward_init(&r->ff, &r->job->request->fast_forward, r->dev, r->mem, &r->evaluator,
-                             &r->held, em);
+    const struct fast_forward_config *config = &r->job->request->fast_forward;
+    e = fast_forward_init(&r->ff, config, r->dev, r->mem, &r->evaluator, &r->held, em);
+    if (e != ERR_OK || config->search != FF_AUTO)
+        return e;
+    return average_init(&r->average, r->dev, r->mem, r->ff.base, em);
 }
 
 static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest, int32_t recomputed,
@@ -81,6 +84,7 @@ static enum err plan_for(const struct run *r, int32_t capacity, int32_t longest,
         .training = training_limits(r, capacity, recomputed),
         .eval = {.tokens = plan_eval_capacity(cpu, longest), .seqs = plan_eval_rows()},
         .fast_forward = r->job->request->fast_forward.enabled && r->held_rows.n > 0,
+        .average = r->job->request->fast_forward.search == FF_AUTO,
     };
     enum err e = memory_plan_make(&ask, out, em);
     if (e != ERR_OK || !cpu)

@@ -141,11 +141,23 @@ void run_watch_loss(struct run *r) {
     double before = s->result.learning_rate;
     s->rate_found = rate_after_rise(before);
     s->rate_settled = 1;
+    s->averaged = 0;
     report_message(r->hooks, EVENT_INFO,
                    json_pack("{sIsf}", "step", (json_int_t)s->step, "learning_rate", s->rate_found),
                    "Step %lld: the loss of training rises; the learning rate is lowered from %.3g "
                    "to %.3g",
                    (long long)s->step, before, s->rate_found);
+}
+
+void run_average(struct run *r) {
+    struct run_state *s = &r->state;
+    s->phase = PHASE_EVAL;
+    if (r->average.mean == NULL)
+        return;
+    double peak = s->rate_found > 0.0 ? s->rate_found : r->plan.learning_rate;
+    double part = fmin(s->result.learning_rate / peak, 1.0);
+    s->averaged++;
+    average_add(&r->average, average_weight(s->step, s->averaged, part));
 }
 
 /* What follows for rate, jump and the next stage. */
@@ -212,11 +224,13 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     s->stages++;
     if (is_auto(r))
         learn(r, &stage, length, shortened);
+    if (stage.search.tau > 0 || shortened) /* the steps before are far behind */
+        s->averaged = 0;
     note(s, &stage);
     if (found.not_finite > 0)
         warn_of_loss(r, &stage.search);
     if (is_limited(r, &found))
         warn_of_limit(r);
-    s->phase = PHASE_EVAL;
+    s->phase = PHASE_AVERAGE;
     return ERR_OK;
 }

@@ -32,6 +32,7 @@ static const struct field fields[] = {
     REAL(ff_last_rate),
     REAL(rate_found),
     INT(rate_settled),
+    INT(averaged),
     INT(cadence.gap),
     INT(cadence.next),
     REAL(cadence.loss),

@@ -17,7 +17,7 @@
 
 /* What is to be done next. A run that is stopped inside a stage or an evaluation does that part
  * again from its beginning. */
-enum run_phase { PHASE_STEP, PHASE_STAGE, PHASE_EVAL };
+enum run_phase { PHASE_STEP, PHASE_STAGE, PHASE_AVERAGE, PHASE_EVAL };
 
 /* What a step found; NaN where nothing was measured. */
 struct step_result {
@@ -41,6 +41,7 @@ struct run_state {
     double ff_last_rate;                    /* and the learning rate of its direction */
     double rate_found;                      /* peak that search "auto" found; 0: as given */
     int64_t rate_settled;                   /* 1: it is not changed any more */
+    int64_t averaged;                       /* steps in the average since it began anew */
     struct cadence cadence;                 /* of Fast Forward's search "auto" */
     struct trend trend;                     /* of the loss of training, with it */
     int64_t stages, simulated, evaluations; /* Fast Forward's totals */

@@ -131,7 +131,7 @@ enum err run_step(struct run *r, struct err_msg *em) {
     s->tokens += g.tokens;
     s->trained_tokens += g.targets;
     s->flops_training += g.flops;
-    s->phase = PHASE_EVAL;
+    s->phase = PHASE_AVERAGE;
     bool trained = g.targets > 0, stage = trained && run_stage_due(r);
     if (trained)
         e = update(r, stage, &norm, em);
@@ -185,7 +185,9 @@ enum err run_evaluate(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     if (evaluation_due(r)) {
         struct measurement m;
+        average_show(&r->average);
         enum err e = evaluate_rows(&r->evaluator, r->valid, &r->full_rows, &m, em);
+        average_hide(&r->average);
         if (e != ERR_OK)
             return e;
         s->result.full_valid_loss = m.loss;

@@ -109,7 +109,15 @@ loss_that_is_not_finite() { # SEARCH
     grep -q '"level":"warn".*the loss was not finite at [0-9]* of [0-9]* points; the adapter is as it was before' "$work/end.log" &&
         grep -q '"fast_forward":{"tau":0,"evaluations":[0-9]*,"loss_before":null,"loss_after":null,' "$work/end.log" || return 1
     cp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
-    model=$broken run_with "${config/\"enabled\": true/\"enabled\": false}" --valid "$work/unlikely.jsonl" &&
+    if [ "$1" = auto ]; then # which begins and ends with other adapters than a run without: one whose stages cost too much
+        for _ in 1 2 3 4; do
+            echo "{\"input_ids\": [1$(printf ', 3%.0s' {1..60})]}"
+        done >"$work/unlikely.jsonl"
+    else
+        config=${config/\"enabled\": true/\"enabled\": false}
+    fi
+    model=$broken run_with "$config" --valid "$work/unlikely.jsonl" &&
+        [ "$(stages "$work/end.log" | wc -l)" = 0 ] &&
         cmp "$work/end/adapter/adapter_model.safetensors" "$work/with.safetensors"
 }
 for search in auto linear paper; do
@@ -181,18 +189,40 @@ linear_leaves_the_rate_alone() {
 }
 check linear_leaves_the_rate_alone linear_leaves_the_rate_alone
 
-# Batches of one row at a rate that is too high: a stage would cost too much, the loss of training
-# tells. In file order it tells nothing.
+# Batches of one row at a rate that is too high for an adapter as PEFT begins it: a stage would cost
+# too much, the loss of training tells. In file order it tells nothing.
 a_loss_that_rises_halves_the_rate() {
     local config='{"seed": 3, "hyperparameters": {"n_epochs": 1, "batch_size": 1}, "fast_forward": {"enabled": true, "validation_examples": 8}, "training": {"learning_rate": 0.02, "lr_schedule": "constant"}}'
-    local with without
-    run_with "$config" && [ "$(stages "$work/end.log" | wc -l)" = 0 ] &&
+    local with without start=$work/start
+    rm -rf "$start" && run_with '{"seed": 3, "fast_forward": {"enabled": false}, "training": {"max_steps": 1, "learning_rate": 1e-12}}' &&
+        cp -r "$work/end/adapter" "$start" || return 1
+    run_with "$config" --init-adapter "$start" && [ "$(stages "$work/end.log" | wc -l)" = 0 ] &&
         grep -q 'the loss of training rises; the learning rate is lowered from 0.02 to 0.01"' "$work/end.log" || return 1
     with=$(grep -o '"full_valid_loss":[0-9.]*' "$work/end.log" | tail -n 1 | cut -d: -f2)
-    run_with "${config/true/false}" || return 1
+    run_with "${config/true/false}" --init-adapter "$start" || return 1
     without=$(grep -o '"full_valid_loss":[0-9.]*' "$work/end.log" | tail -n 1 | cut -d: -f2)
     echo "loss: $with, at the rate as given $without"
     awk -v a="$with" -v b="$without" 'BEGIN { exit !(a > 0 && a < 0.9 * b) }' || return 1
-    run_with "${config/\"lr_schedule\"/\"shuffle\": false, \"lr_schedule\"}" && ! grep -q 'learning rate is' "$work/end.log"
+    run_with "${config/\"lr_schedule\"/\"shuffle\": false, \"lr_schedule\"}" --init-adapter "$start" && ! grep -q 'learning rate is' "$work/end.log"
 }
 check a_loss_that_rises_halves_the_rate a_loss_that_rises_halves_the_rate
+
+# While the rate is held, the average of the steps is measured and saved: it is neither the adapter
+# that trains on nor something that training feels.
+the_average_is_measured_and_saved() {
+    local config='{"seed": 3, "hyperparameters": {"n_epochs": 2, "batch_size": 8}, "fast_forward": {"validation_examples": 4}, "training": {"learning_rate": 0.005, "lr_schedule": "constant", "eval_interval": 15, "checkpoint_interval": 15}}'
+    local step said measured
+    run_with "$config" || return 1
+    tail -n +5 "$work/valid.jsonl" >"$work/rest.jsonl"
+    for step in 15 30; do
+        said=$(grep "\"step\":$step,\"total_steps\"" "$work/end.log" | field full_valid_loss)
+        measured=$("$ffwd" eval --model "$model" --adapter "$work/end/checkpoints/step-$step" --data "$work/rest.jsonl" \
+            --device cpu --dtype f32 | tail -n 1 | field loss)
+        echo "step $step: said $said, measured $measured"
+        close_to "$said" "$measured" 0.00001 || return 1
+    done
+    cp "$work/end/adapter/metrics.csv" "$work/often.csv"
+    run_with "${config/\"eval_interval\": 15, \"checkpoint_interval\": 15/\"eval_interval\": 30}" &&
+        cmp <(cut -d, -f2 "$work/often.csv") <(cut -d, -f2 "$work/end/adapter/metrics.csv")
+}
+check the_average_is_measured_and_saved the_average_is_measured_and_saved
