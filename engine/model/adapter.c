@@ -216,10 +216,12 @@ struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n) {
 
 /* ---- making a new one ----------------------------------------------------------------------- */
 
+#define WIDE 4.0f
+
 /* kaiming_uniform(a = √5) over fan_in columns is uniform in ±1/√fan_in (PEFT's reset of A). The
  * step of the generator is one that training never reaches. */
-static void init_matrix(const struct adapter_entry *e, uint64_t seed, float *w) {
-    float bound = 1.0f / sqrtf((float)e->cols);
+static void init_matrix(const struct adapter_entry *e, bool wide, uint64_t seed, float *w) {
+    float bound = (wide ? WIDE : 1.0f) / sqrtf((float)e->cols);
     for (int64_t r = 0; r < e->rows; r++)
         for (int64_t col = 0; col < e->cols; col++) {
             struct philox u =
@@ -268,7 +270,7 @@ enum err adapter_new(struct model *m, const struct lora_options *o, uint64_t see
     float *host = xcalloc(ad->mem.n, sizeof *host);
     for (size_t i = 0; i < n; i++)
         if (list[i].kind == ENTRY_A)
-            init_matrix(&list[i], seed, host + list[i].offset);
+            init_matrix(&list[i], o->wide, seed, host + list[i].offset);
     m->dev->ops->upload(m->dev, ad->mem.w, host, ad->mem.n * sizeof *host);
     m->dev->ops->adapter_refresh(m->dev, &ad->mem);
     free(host);

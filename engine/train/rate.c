@@ -5,10 +5,12 @@
 
 #include "engine/train/schedule.h"
 
-/* No stage goes further than so many steps at the automatic rate, and no rate is raised above that:
- * at rates above the best one the lowest point is as far as at the best. Batches of a few rows
- * stand less, by the noise of their gradients: the root of their number. */
+/* No stage goes further than so many steps at the automatic rate. */
 #define MOST_STEPS 3.0
+/* No rate is raised above so many times the automatic one: at rates above the best one the lowest
+ * point is as far as at the best. Batches of a row or two stand less, by the noise of their
+ * gradients: the root of their number. */
+#define MOST_RATE 1.5
 /* After the first steps the lowest point is two to three times as far as it is later. */
 #define EARLY_STEPS 2.0
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
@@ -85,7 +87,7 @@ static double rate_told(const struct rate_stage *stage, double peak) {
 }
 
 static double most_rate(const struct rate_plan *plan) {
-    return fmin(MOST_STEPS, sqrt((double)plan->batch_size)) * plan->automatic;
+    return fmin(MOST_RATE, sqrt((double)plan->batch_size)) * plan->automatic;
 }
 
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {

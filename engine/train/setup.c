@@ -95,6 +95,7 @@ static enum err new_adapter(struct run *r, struct err_msg *em) {
         .dropout = (float)q->dropout,
         .use_rslora = q->use_rslora,
         .use_dora = q->use_dora,
+        .wide = r->held_rows.n > 0 && r->job->request->fast_forward.search == FF_AUTO,
         .targets = q->target_modules != NULL ? targets : NULL,
         .n_targets = (int)n,
     };

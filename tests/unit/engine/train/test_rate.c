@@ -56,11 +56,11 @@ Test(rate, is_the_same_whatever_the_rate_it_was_found_at) {
 }
 
 Test(rate, is_the_mean_of_what_stages_found) {
-    double found = 4e-3;
-    cr_assert(learn_later(4e-3, 2.25, 2, &found)); /* 4 and 9 */
-    cr_assert_float_eq(found, 6e-3, 1e-12);
-    cr_assert(learn_later(6e-3, 2.0, 3, &found)); /* and 12 */
-    cr_assert_float_eq(found, cbrt(4e-3 * 9e-3 * 12e-3), 1e-12);
+    double found = 2e-3;
+    cr_assert(learn_later(2e-3, 2.25, 2, &found)); /* 2 and 4.5 */
+    cr_assert_float_eq(found, 3e-3, 1e-12);
+    cr_assert(learn_later(3e-3, 2.0, 3, &found)); /* and 6 */
+    cr_assert_float_eq(found, cbrt(2e-3 * 4.5e-3 * 6e-3), 1e-12);
     double before = found;
     cr_assert_not(learn_later(found, 1.0, 4, &found));
     cr_assert_float_eq(found, before, 0);
@@ -94,7 +94,7 @@ Test(rate, small_batches_bound_it_more) {
     const struct {
         int64_t batch;
         double most;
-    } cases[] = {{1, 1.0}, {4, 2.0}, {9, 3.0}, {512, 3.0}};
+    } cases[] = {{1, 1.0}, {2, M_SQRT2}, {4, 1.5}, {512, 1.5}};
     for (size_t i = 0; i < 4; i++) {
         struct rate_plan p = plan;
         double found = 0;
@@ -110,10 +110,10 @@ Test(rate, far_above_the_automatic_one_it_comes_down_at_once) {
     double found = 0;
     p.given = 5e-2;
     cr_assert(learn(&p, 2.5e-2, 1.0, true, &found)); /* 1.25 / 2 of it is still too much */
-    cr_assert_float_eq(found, 3 * p.automatic, 1e-12);
+    cr_assert_float_eq(found, 1.5 * p.automatic, 1e-12);
     found = 0;
-    cr_assert(learn(&p, 2.5e-2, 0.5, true, &found));
-    cr_assert_float_eq(found, 1.25 / 2 * 1.25e-2, 1e-12);
+    cr_assert(learn(&p, 2.5e-2, 0.4, true, &found));
+    cr_assert_float_eq(found, 1.25 / 2 * 1e-2, 1e-12);
 }
 
 Test(rate, is_halved_where_the_loss_rises) {
@@ -121,14 +121,14 @@ Test(rate, is_halved_where_the_loss_rises) {
 }
 
 Test(rate, rises_to_twice_what_it_was_or_half_the_way_and_is_bounded_by_the_automatic_one) {
-    double found = 4e-3, low = 1.3e-3;
-    cr_assert(learn_later(4e-3, 4, 1, &found));
-    cr_assert_float_eq(found, 8e-3, 1e-12);
+    double found = 2e-3, low = 1.3e-3;
+    cr_assert(learn_later(2e-3, 4, 1, &found));
+    cr_assert_float_eq(found, 4e-3, 1e-12);
     cr_assert(learn_later(1.3e-3, 9, 1, &low));
     cr_assert_float_eq(low, 3.9e-3, 1e-12);
     for (int i = 0; i < 50; i++) /* a loss that always falls */
         (void)learn_later(found, 2.0, 2, &found);
-    cr_assert_leq(found, 3 * plan.automatic);
+    cr_assert_leq(found, 1.5 * plan.automatic);
 }
 
 Test(rate, nothing_follows_from_a_length_that_is_not_known) {
