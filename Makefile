@@ -205,7 +205,7 @@ emulated := $(patsubst %,$(E)/obj/%.o,$(filter-out %/clock.c,$(cuda_c)) $(cuda_c
 emulated_support := $(filter-out %/ops/support/devices.o %/reference/support/device.o,$(support_engine)) \
     $(patsubst %,$(E)/obj/tests/cuda/support/%.c.o,devices shell)
 emulated_sources := $(patsubst %,tests/ops/test_%.c,rows linear dora head adapter attention) \
-    $(patsubst %,tests/reference/test_%.c,model gradients recompute training)
+    $(patsubst %,tests/reference/test_%.c,model gradients recompute ahead training)
 emulated_bins := $(patsubst tests/%.c,$(B)/tests/cuda/%,$(emulated_sources)) \
     $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/cuda/test_*.c))
 emulated_cudnn_bins := $(patsubst %,$(B)/tests/cuda/cudnn/%,ops/test_attention reference/test_model \

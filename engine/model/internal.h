@@ -125,7 +125,7 @@ struct pass {
     struct rope rope;
     struct batch batch; /* device copies of the host batch */
     struct batch_arrays on_device, on_host;
-    void *host;         /* memory of on_host: one block, as it lies on the device */
+    struct send *send;  /* memory of on_host: one block, as it lies on the device */
     size_t batch_bytes; /* of each of the two */
     int32_t n_targets;  /* of the batch before it was padded */
     struct dropout drop;
@@ -136,9 +136,11 @@ struct pass {
     int first_started, n_started;
 };
 
-/* Checks a batch and takes it to the device, for p->batch and p->drop. */
+/* Checks a batch and lets it set out for the device, for p->batch and p->drop. */
 enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
                    const struct dropout *drop, struct err_msg *em) NODISCARD;
+/* What comes next finds it there. */
+void pass_loaded(struct pass *p);
 /* Whether the backward pass computes the layer's activations again. */
 bool pass_recomputes(const struct pass *p, int l);
 /* View of rows × cols at data, in the model's dtype. */

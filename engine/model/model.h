@@ -89,6 +89,12 @@ enum { PASS_STARTED = 2 };
 enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_msg *em) NODISCARD;
 enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
                           const struct dropout *drop, struct err_msg *em) NODISCARD;
+/* pass_train_start in two halves: the first checks a batch and lets it set out for the device while
+ * that works on those before; it may be given another one instead, and other passes may work, before
+ * the second. */
+enum err pass_train_load(struct pass *p, const struct host_batch *b, float grad_scale,
+                         const struct dropout *drop, struct err_msg *em) NODISCARD;
+enum err pass_train_loaded(struct pass *p, struct err_msg *em) NODISCARD;
 enum err pass_losses(struct pass *p, float *nll, uint8_t *correct, int32_t *n,
                      struct err_msg *em) NODISCARD;
 int pass_started(const struct pass *p); /* batches under way */

@@ -117,6 +117,7 @@ enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_
         e = pass_load(p, b, 0.0f, &off, em);
     if (e != ERR_OK)
         return e;
+    pass_loaded(p);
     if (b->n_targets > 0) {
         repeat_blocks(p, PART_FORWARD, forward_blocks);
         repeat_top(p, PART_LOSS, forward_top);
@@ -157,24 +158,35 @@ static void backward_blocks(void *pass) {
         block_backward(p, l);
 }
 
-enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
-                          const struct dropout *drop, struct err_msg *em) {
+enum err pass_train_load(struct pass *p, const struct host_batch *b, float grad_scale,
+                         const struct dropout *drop, struct err_msg *em) {
     if (p->ad == NULL || !p->limits.training)
         return err_set(em, ERR_BUG, "pass_train on a pass planned for evaluation");
     if (b->keys == NULL && drop->p > 0)
         return err_set(em, ERR_BUG, "dropout needs the batch's keys");
+    return pass_load(p, b, grad_scale, drop, em);
+}
+
+enum err pass_train_loaded(struct pass *p, struct err_msg *em) {
     enum err e = check_started(p, em);
-    if (e == ERR_OK)
-        e = pass_load(p, b, grad_scale, drop, em);
     if (e != ERR_OK)
         return e;
-    if (b->n_targets > 0) {
+    pass_loaded(p);
+    if (p->n_targets > 0) {
         repeat_blocks(p, PART_FORWARD, forward_blocks);
         repeat_top(p, PART_LOSS_BACKWARD, backward_top);
         repeat_blocks(p, PART_BACKWARD, backward_blocks);
     }
     end_start(p);
     return ERR_OK;
+}
+
+enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
+                          const struct dropout *drop, struct err_msg *em) {
+    enum err e = check_started(p, em);
+    if (e == ERR_OK)
+        e = pass_train_load(p, b, grad_scale, drop, em);
+    return e == ERR_OK ? pass_train_loaded(p, em) : e;
 }
 
 enum err pass_train(struct pass *p, const struct host_batch *b, float grad_scale,
@@ -215,6 +227,7 @@ enum err pass_logits(struct pass *p, const struct host_batch *b, int32_t n_rows,
     enum err e = pass_load(p, b, 0.0f, &off, em);
     if (e != ERR_OK)
         return e;
+    pass_loaded(p);
     if (n_rows < 0 || n_rows > b->n_tokens)
         return err_set(em, ERR_BUG, "logits of %d rows of a batch of %d", n_rows, b->n_tokens);
     size_t bytes = (size_t)LOGIT_ROWS * (size_t)p->m->cfg.vocab * sizeof(float);

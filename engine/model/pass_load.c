@@ -115,6 +115,7 @@ enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
         e = check_values(p, b, em);
     if (e != ERR_OK)
         return e;
+    (void)ops->send_open(p->m->dev, p->send);
     lay_out(p, b, grad_scale, drop);
     p->drop = *drop;
     p->n_targets = b->n_targets;
@@ -134,6 +135,10 @@ enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
     }
     if (ops->repeats)
         pad(p);
-    ops->upload(p->m->dev, at->keys, p->host, p->batch_bytes);
+    ops->send_begin(p->m->dev, p->send);
     return ERR_OK;
+}
+
+void pass_loaded(struct pass *p) {
+    p->m->dev->ops->send_end(p->m->dev, p->send, p->on_device.keys);
 }

@@ -217,11 +217,12 @@ static struct op_shapes largest_shapes(const struct pass *p) {
  * those under way. */
 static enum err prepare_host(struct pass *p, struct err_msg *em) {
     const struct ops *ops = p->m->dev->ops;
-    struct plan pl = {.base = xcalloc(p->batch_bytes, 1)};
-    p->host = pl.base;
-    plan_arrays(&p->on_host, &pl, &p->limits);
     size_t bytes = (size_t)p->limits.targets * LOSS_BYTES;
-    enum err e = ERR_OK;
+    enum err e = ops->send_new(p->m->dev, p->batch_bytes, &p->send, em);
+    if (e != ERR_OK)
+        return e;
+    struct plan pl = {.base = ops->send_open(p->m->dev, p->send)};
+    plan_arrays(&p->on_host, &pl, &p->limits);
     for (int i = 0; i < PASS_STARTED && e == ERR_OK; i++)
         e = ops->fetch_new(p->m->dev, bytes, &p->started[i].losses, em);
     return e;
@@ -280,6 +281,14 @@ static size_t scratch_bytes(const struct pass *p) {
     return p->m->dev != NULL ? p->m->dev->ops->scratch_bytes(p->m->dev, &most) : 0;
 }
 
+/* Device memory that batches arrive in. */
+static size_t send_bytes(const struct model *m, const struct pass_limits *limits) {
+    struct batch_arrays arrays;
+    struct plan pl = {0};
+    plan_arrays(&arrays, &pl, limits);
+    return m->dev != NULL ? m->dev->ops->send_bytes(m->dev, pl.used) : 0;
+}
+
 enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limits *limits,
                     const struct pass_limits *eval, struct pass_size *out, struct err_msg *em) {
     struct pass *p = NULL;
@@ -288,13 +297,17 @@ enum err pass_count(struct model *m, struct adapter *ad, const struct pass_limit
     if (e == ERR_OK) {
         p->bytes = out->bytes;
         out->scratch = scratch_bytes(p);
+        size_t sends = send_bytes(m, limits);
         if (eval->tokens > 0) {
-            out->eval_tokens = inside_tokens(p, eval->seqs, eval->tokens);
-            p->limits.tokens = out->eval_tokens;
-            p->limits.training = false;
+            int32_t tokens = inside_tokens(p, eval->seqs, eval->tokens);
+            p->limits =
+                (struct pass_limits){.tokens = tokens, .seqs = eval->seqs, .targets = tokens};
             size_t scratch = scratch_bytes(p);
+            out->eval_tokens = tokens;
             out->scratch = scratch > out->scratch ? scratch : out->scratch;
+            sends += send_bytes(m, &p->limits);
         }
+        out->scratch += sends;
     }
     pass_free(p);
     return e;
@@ -358,7 +371,8 @@ void pass_free(struct pass *p) {
     for (int i = 0; i < PASS_STARTED; i++)
         if (p->started[i].losses != NULL)
             p->m->dev->ops->fetch_free(p->m->dev, p->started[i].losses);
-    free(p->host);
+    if (p->send != NULL)
+        p->m->dev->ops->send_free(p->m->dev, p->send);
     free(p->saved);
     free(p);
 }

@@ -176,6 +176,9 @@ struct op_shapes {
 /* Host memory that a device copies to; opaque; owned by the caller, freed by fetch_free. */
 struct fetch;
 
+/* Host memory that a device copies from; opaque; owned by the caller, freed by send_free. */
+struct send;
+
 /* What tells a piece of work from every other one on the same device. */
 #define WORK_KEY_NUMBERS 10
 struct work_key {
@@ -219,6 +222,16 @@ struct ops {
                         size_t bytes);
     enum err (*fetch_end)(struct device *dev, struct fetch *f, const void **out,
                           struct err_msg *em);
+    /* The way up in two halves, for what is written while the device works: send_open gives host
+     * memory to write to, once what was there before has left it; send_begin lets all of it set
+     * out; what is enqueued after send_end finds it at dst. May be begun again without an end. */
+    enum err (*send_new)(struct device *dev, size_t bytes, struct send **out, struct err_msg *em);
+    void (*send_free)(struct device *dev, struct send *s);
+    void *(*send_open)(struct device *dev, struct send *s); /* the same memory each time */
+    void (*send_begin)(struct device *dev, struct send *s);
+    void (*send_end)(struct device *dev, struct send *s, void *dst);
+    /* Bytes of the device that send_new takes. */
+    size_t (*send_bytes)(struct device *dev, size_t bytes);
     enum err (*sync)(struct device *dev, struct err_msg *em);
     size_t (*mem_peak)(const struct device *dev); /* bytes; CPU: resident peak of the process */
     /* Takes the scratch memory that operations of up to these shapes need, so that none of them

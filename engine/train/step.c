@@ -31,14 +31,30 @@ struct gradient {
     int64_t targets, tokens; /* of the whole step */
 };
 
-/* Reads, tokenizes and packs the rows of a step up to its first batch; what goes wrong there is
- * said when the step begins. */
+/* A batch of the step that the batcher is at: its gradient counts by the step's targets. */
+static enum err load(struct run *r, int64_t step, const struct host_batch *batch,
+                     struct err_msg *em) {
+    int64_t targets = batcher_targets(&r->batcher);
+    if (batch->n_targets == 0)
+        return ERR_OK;
+    const struct dropout drop = {
+        .p = adapter_options(r->adapter)->dropout,
+        .seed = r->seed,
+        .step = (uint32_t)step,
+    };
+    return pass_train_load(r->pass, batch, (float)(1.0 / (double)targets), &drop, em);
+}
+
+/* Reads, tokenizes and packs the rows of a step up to its first batch, which sets out for the
+ * device; what goes wrong there is said when the step begins. */
 static void look_ahead(struct run *r, int64_t step) {
     if (step >= r->plan.total_steps)
         return;
     batcher_begin(&r->batcher, r->train, r->step_rows, step_rows(r, step));
     r->ahead.em = (struct err_msg)ERR_MSG_INIT;
     r->ahead.e = batcher_next(&r->batcher, &r->ahead.batch, &r->ahead.more, &r->ahead.em);
+    if (r->ahead.e == ERR_OK && r->ahead.more)
+        r->ahead.e = load(r, step, &r->ahead.batch, &r->ahead.em);
     r->ahead.step = step + 1;
 }
 
@@ -59,6 +75,18 @@ static enum err collect(struct run *r, int left, struct tally *t, struct err_msg
     return tally_collect(t, r->pass, left, r->nll, r->correct, em);
 }
 
+/* Forward and backward of a batch that is loaded. */
+static enum err start(struct run *r, const struct host_batch *batch, struct gradient *out,
+                      struct err_msg *em) {
+    if (batch->n_targets == 0)
+        return ERR_OK;
+    enum err e = run_poll(r, em);
+    if (e == ERR_OK)
+        e = pass_train_loaded(r->pass, em);
+    out->flops += 2.0 * model_forward_flops(r->job->model, r->batcher.bin_lengths, batch->n_seqs);
+    return e;
+}
+
 /* Forward and backward of all rows of the step; the adapter's g is the gradient of the mean loss
  * over all its trained tokens. The last batches may still be under way. */
 static enum err accumulate(struct run *r, int64_t step, struct gradient *out, struct err_msg *em) {
@@ -67,23 +95,14 @@ static enum err accumulate(struct run *r, int64_t step, struct gradient *out, st
     bool more;
     enum err e = first_batch(r, step, &batch, &more, em);
     *out = (struct gradient){.tokens = batcher_tokens(b), .targets = batcher_targets(b)};
-    const struct dropout drop = {
-        .p = adapter_options(r->adapter)->dropout,
-        .seed = r->seed,
-        .step = (uint32_t)step,
-    };
-    float scale = out->targets > 0 ? (float)(1.0 / (double)out->targets) : 0.0f;
     r->dev->ops->mem_zero(r->dev, r->mem->g, r->mem->n * sizeof(float));
     pass_abandon(r->pass);
     while (e == ERR_OK && more) {
-        if (batch.n_targets > 0) {
-            e = run_poll(r, em);
-            if (e == ERR_OK)
-                e = pass_train_start(r->pass, &batch, scale, &drop, em);
-            out->flops += 2.0 * model_forward_flops(r->job->model, b->bin_lengths, batch.n_seqs);
-        }
+        e = start(r, &batch, out, em);
         if (e == ERR_OK)
             e = batcher_next(b, &batch, &more, em);
+        if (e == ERR_OK && more)
+            e = load(r, step, &batch, em);
         if (e == ERR_OK)
             e = collect(r, PASS_STARTED - 1, &out->tally, em);
     }

@@ -60,7 +60,9 @@ static const struct {
              {"cudaMemcpyAsync", "cudaMemcpyAsync", 1},
              {"cudaMemset2DAsync", "cudaMemset2DAsync", 0},
              {"cudaEventRecord", "cudaEventRecord", 1},
-             {"cudaEventQuery", "upload", 0},
+             {"cudaEventQuery", "send", 0},
+             {"cudaStreamWaitEvent", "cudaStreamWaitEvent", 0},
+             {"cudaStreamWaitEvent", "cudaStreamWaitEvent", 1},
              {"cudaEventQuery", "fetch", 2},
              {"cublasLtMatmul", "cublasLtMatmul", 1},
              {"cublasLtMatmulAlgoGetHeuristic", "cublasLtMatmulAlgoGetHeuristic", 1}};
@@ -171,7 +173,7 @@ Test(hang, ends_a_step_wherever_it_begins) {
         if (!ended) {
             cr_assert_eq(em.code, ERR_DEVICE);
             cr_assert(strstr(em.text, "has not ended after 120 s (newest kernel: "), "%s", em.text);
-            seen[strstr(em.text, ": upload: ")  ? UPLOAD
+            seen[strstr(em.text, ": send: ")    ? UPLOAD
                  : strstr(em.text, ": fetch: ") ? FETCH
                                                 : LAUNCH] = true;
             cr_assert(waited >= LIMIT_DEVICE_SECONDS && waited < 1.1 * LIMIT_DEVICE_SECONDS,

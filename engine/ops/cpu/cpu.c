@@ -113,37 +113,6 @@ static enum err cpu_download(struct device *dev, void *host, const void *src, si
     return ERR_OK;
 }
 
-struct fetch {
-    size_t bytes;
-    char host[];
-};
-
-static enum err cpu_fetch_new(struct device *dev, size_t bytes, struct fetch **out,
-                              struct err_msg *em) {
-    (void)dev, (void)em;
-    *out = xmalloc(sizeof **out + bytes);
-    (*out)->bytes = bytes;
-    return ERR_OK;
-}
-
-static void cpu_fetch_free(struct device *dev, struct fetch *f) {
-    (void)dev;
-    free(f);
-}
-
-static void cpu_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
-                            size_t bytes) {
-    (void)dev;
-    memcpy(f->host + at, src, bytes);
-}
-
-static enum err cpu_fetch_end(struct device *dev, struct fetch *f, const void **out,
-                              struct err_msg *em) {
-    (void)dev, (void)em;
-    *out = f->host;
-    return ERR_OK;
-}
-
 static enum err cpu_sync(struct device *dev, struct err_msg *em) {
     (void)dev;
     (void)em;
@@ -336,6 +305,12 @@ static const struct ops cpu_ops = {
     .fetch_free = cpu_fetch_free,
     .fetch_begin = cpu_fetch_begin,
     .fetch_end = cpu_fetch_end,
+    .send_new = cpu_send_new,
+    .send_free = cpu_send_free,
+    .send_open = cpu_send_open,
+    .send_begin = cpu_send_begin,
+    .send_end = cpu_send_end,
+    .send_bytes = cpu_send_bytes,
     .sync = cpu_sync,
     .mem_peak = cpu_mem_peak,
     .reserve = cpu_reserve,

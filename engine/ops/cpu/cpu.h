@@ -164,6 +164,18 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
                    const struct tensor *dx);
 /* Of the logits' gradient that cpu_head_loss holds at a time. */
 size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head);
+/* transfer.c */
+enum err cpu_fetch_new(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em);
+void cpu_fetch_free(struct device *dev, struct fetch *f);
+void cpu_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src, size_t bytes);
+enum err cpu_fetch_end(struct device *dev, struct fetch *f, const void **out, struct err_msg *em);
+enum err cpu_send_new(struct device *dev, size_t bytes, struct send **out, struct err_msg *em);
+void cpu_send_free(struct device *dev, struct send *s);
+void *cpu_send_open(struct device *dev, struct send *s);
+void cpu_send_begin(struct device *dev, struct send *s);
+void cpu_send_end(struct device *dev, struct send *s, void *dst);
+size_t cpu_send_bytes(struct device *dev, size_t bytes);
+
 enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
                            struct err_msg *em) NODISCARD;
 void cpu_adapter_free(struct device *dev, struct adapter_mem *ad);

@@ -2,8 +2,9 @@
  *
  * What:    struct cuda, its fault, scratch memory, and the operations of the table in ops.h. Host
  *          code is C (*.c); kernels and what launches them are C++ (*.cu).
- * Owns:    the device owns its stream, its pinned staging memory and its scratch memory.
- * Threads: one control thread. All work goes to one stream, in order.
+ * Owns:    the device owns its streams, its pinned staging memory and its scratch memory.
+ * Threads: one control thread. All work goes to one stream, in order; what is sent ahead of it
+ *          (cuda_send_begin) to a second one.
  * Errors:  the first fault is kept (fault.c); operations after it do nothing; sync and download
  *          return it.
  */
@@ -62,7 +63,7 @@ struct cuda {
     char name[96];
     int sm; /* ten times the compute capability */
     size_t memory_total;
-    cudaStream_t stream;
+    cudaStream_t stream, sends;
     struct cuda_fault fault;
     const char *last_launch; /* name of the newest kernel, for the fault's text */
     uint64_t launches;
@@ -144,6 +145,12 @@ void cuda_fetch_free(struct device *dev, struct fetch *f);
 void cuda_fetch_begin(struct device *dev, struct fetch *f, size_t at, const void *src,
                       size_t bytes);
 enum err cuda_fetch_end(struct device *dev, struct fetch *f, const void **out, struct err_msg *em);
+enum err cuda_send_new(struct device *dev, size_t bytes, struct send **out, struct err_msg *em);
+void cuda_send_free(struct device *dev, struct send *s);
+void *cuda_send_open(struct device *dev, struct send *s);
+void cuda_send_begin(struct device *dev, struct send *s);
+void cuda_send_end(struct device *dev, struct send *s, void *dst);
+size_t cuda_send_bytes(struct device *dev, size_t bytes);
 enum err cuda_sync(struct device *dev, struct err_msg *em);
 const void *cuda_mem_share(struct device *dev, const void *host, size_t bytes);
 size_t cuda_mem_peak(const struct device *dev);

@@ -32,6 +32,8 @@ static void cuda_close(struct device *dev) {
     cuda_memory_close(c);
     cuda_graphs_close(c);
     cuda_wait_close(c);
+    if (c->sends)
+        (void)cudaStreamDestroy(c->sends);
     if (c->stream)
         (void)cudaStreamDestroy(c->stream);
     free(c);
@@ -90,6 +92,12 @@ static const struct ops cuda_ops = {
     .fetch_free = cuda_fetch_free,
     .fetch_begin = cuda_fetch_begin,
     .fetch_end = cuda_fetch_end,
+    .send_new = cuda_send_new,
+    .send_free = cuda_send_free,
+    .send_open = cuda_send_open,
+    .send_begin = cuda_send_begin,
+    .send_end = cuda_send_end,
+    .send_bytes = cuda_send_bytes,
     .sync = cuda_sync,
     .mem_peak = cuda_mem_peak,
     .reserve = cuda_reserve,
@@ -155,8 +163,9 @@ enum err ffwd_cuda_open(int index, struct device **out, struct err_msg *em) {
     cuda_graphs_open(c);
     e = describe(c, em);
     if (e == ERR_OK) {
-        cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking),
-                   "cudaStreamCreateWithFlags");
+        const char *call = "cudaStreamCreateWithFlags";
+        if (cuda_check(c, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), call))
+            cuda_check(c, cudaStreamCreateWithFlags(&c->sends, cudaStreamNonBlocking), call);
         e = cuda_wait_open(c, em);
     }
     if (e == ERR_OK)

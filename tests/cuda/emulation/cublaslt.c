@@ -316,7 +316,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               *(const float *)beta,
                               *algo};
     cublasStatus_t rc = status_of("cublasLtMatmul");
-    (void)handle, (void)stream;
+    (void)handle;
+    emulated_on(stream);
     if (rc != CUBLAS_STATUS_SUCCESS)
         return rc;
     if (!shapes_fit(&p))

@@ -214,6 +214,7 @@ enum err fused_run(struct fused *f, const struct fused_plan *p, const struct fus
     (void)f;
     if (emulated_call("cudnnBackendExecute") != cudaSuccess)
         return err_set(em, ERR_DEVICE, "cudnnBackendExecute failed");
+    emulated_on(call->stream);
     for (int op = 0; op < FUSED_OPERANDS; op++)
         if ((uintptr_t)call->data[op] % 16 != 0 || (uintptr_t)call->workspace % 256 != 0)
             emulated_stop("attention: operand %d or the workspace is not aligned", op);

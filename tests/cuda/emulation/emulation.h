@@ -1,14 +1,13 @@
 /* emulation: CUDA's execution model on the host, for tests.
  *
  * What:    engine/ops/cuda is compiled a second time by the host's compiler against include/, and
- *          linked with fibers.cc (blocks and threads), runtime.c (memory, streams, errors),
- *          cublaslt.c (products by a plain loop) and cudnn.c (attention by its definition). Here
- *          are the knobs that tests turn.
- * Owns:    device memory is host memory, filled with NaN when it is handed out.
- * Threads: one.
- * Errors:  what a device would leave undefined ends the program with a message: a barrier that not
- *          all threads reach, a copy outside an allocation, a product whose operands are aligned
- *          worse than its algorithm was chosen for, a call that a capture does not allow.
+ *          linked with fibers.cc (blocks and threads), runtime.c (memory, errors), streams.c,
+ *          graphs.c, cublaslt.c (products by a plain loop) and cudnn.c (attention by its
+ * definition). Here are the knobs that tests turn. Owns:    device memory is host memory, filled
+ * with NaN when it is handed out. Threads: one. Errors:  what a device would leave undefined ends
+ * the program with a message: a barrier that not all threads reach, a copy outside an allocation, a
+ * product whose operands are aligned worse than its algorithm was chosen for, a call that a capture
+ * does not allow.
  *
  * Blocks run one after the other, and so do a block's threads between two barriers: races show only
  * where the result depends on the order, which is why tests run in both orders. Speed, asynchrony,
@@ -47,9 +46,8 @@ extern struct emulated_machine emulated_machine;
 /* Calls of cudaMalloc so far, and bytes of cudaMallocHost. */
 extern long emulated_allocations;
 extern size_t emulated_pinned;
-/* The most copies to the device that were under way at a time. A copy is done when an event after
- * it is seen to have happened, or when something comes after it on the stream: memory that is
- * written before then is copied as it has become. */
+/* The most copies to the device that were under way at a time. A copy is late (streams.c): memory
+ * that is written before it is done is copied as it has become. */
 extern long emulated_copies_most;
 
 /* Milliseconds: only matrix products take time, 2 by the library's first proposal, by the next
@@ -82,6 +80,17 @@ void emulated_do(void (*run)(void *arg), const void *arg, size_t bytes);
 cudaError_t emulated_call(const char *name);
 /* Ends the program where a call of this name may not be made now: while a stream is captured. */
 void emulated_check_capture(const char *name);
+/* Something is enqueued on this stream: after all that came before it there. */
+void emulated_on(cudaStream_t stream);
+/* The same for a copy of any kind. */
+void emulated_copy(cudaStream_t stream, void *dst, const void *src, size_t bytes,
+                   enum cudaMemcpyKind kind);
+/* All copies are done: said by a call that waits for the device. */
+void emulated_finish(void);
+/* These bytes are somebody else's from now on. */
+void emulated_forget(const void *p, size_t bytes);
+/* False: the device gives no answer about an event (emulation_hang). */
+bool emulated_answers(void);
 /* Said by a call that waits for the device. */
 void emulated_waits(const char *call);
 /* Ends the program unless [p, p + bytes) lies in one allocation on the device. */

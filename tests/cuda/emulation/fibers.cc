@@ -287,6 +287,7 @@ cudaError_t emulated_launch(const cudaLaunchConfig_t *config, const void *kernel
                             void (*body)(void *), const void *arg, size_t bytes) {
     const dim3 &grid = config->gridDim, &block = config->blockDim;
     cudaError_t rc = emulated_call("cudaLaunchKernelEx");
+    emulated_on(config->stream);
     if (rc != cudaSuccess)
         return rc;
     if (grid.x < 1 || grid.x > INT32_MAX || grid.y < 1 || grid.y > 65535 || grid.z < 1 ||

@@ -123,7 +123,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph,
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaGraphLaunch");
-    (void)stream;
+    emulated_on(stream);
     for (struct emulated_node *n = exec->graph.first; rc == cudaSuccess && n; n = n->next)
         n->run(n->arg);
     emulated_replays += rc == cudaSuccess;

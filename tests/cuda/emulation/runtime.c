@@ -1,6 +1,4 @@
-/* runtime: CUDA's runtime calls on host memory. A stream is nothing but a name: everything is done
- * at once, but for copies to the device, which wait until something is asked for that they come
- * before, and copies to the host, which arrive when an event after them has been seen. */
+/* runtime: CUDA's runtime calls on host memory, but for streams.c and graphs.c. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,76 +46,18 @@ void emulation_hang(long answers) {
     answers_left = answers;
 }
 
+bool emulated_answers(void) {
+    answers_left -= answers_left > 0;
+    return answers_left != 0;
+}
+
 void emulated_waits(const char *call) {
     if (answers_left == 0)
         emulated_stop("%s waits for a device that does not answer", call);
 }
 
-/* ---- copies on their way -------------------------------------------------------------------- */
-
-enum { COPIES = 16 };
-struct copy {
-    void *dst;
-    const void *src;
-    size_t bytes;
-};
-static struct copy copies[COPIES]; /* to the device: those from number copies_done on */
-static long copies_made, copies_done;
-long emulated_copies_most;
-
-static void run_copy(void *arg) {
-    const struct copy *c = arg;
-    memcpy(c->dst, c->src, c->bytes);
-}
-
-static void finish_copies(long up_to) {
-    for (; copies_done < up_to; copies_done++)
-        run_copy(&copies[copies_done % COPIES]);
-}
-
-static void start_copy(void *dst, const void *src, size_t bytes) {
-    finish_copies(copies_made - COPIES + 1);
-    copies[copies_made++ % COPIES] = (struct copy){dst, src, bytes};
-    if (copies_made - copies_done > emulated_copies_most)
-        emulated_copies_most = copies_made - copies_done;
-}
-
-/* To the host: what comes after a copy changes nothing of it, but it arrives only once an event
- * after it is seen to have happened. */
-static struct {
-    void *dst, *taken;
-    size_t bytes;
-} fetches[COPIES];
-static long fetches_made, fetches_done;
-
-static void finish_fetches(long up_to) {
-    for (; fetches_done < up_to; fetches_done++) {
-        long at = fetches_done % COPIES;
-        memcpy(fetches[at].dst, fetches[at].taken, fetches[at].bytes);
-        free(fetches[at].taken);
-    }
-}
-
-static void start_fetch(void *dst, const void *src, size_t bytes) {
-    finish_fetches(fetches_made - COPIES + 1);
-    long at = fetches_made++ % COPIES;
-    fetches[at].dst = dst;
-    fetches[at].taken = memcpy(xmalloc(bytes), src, bytes);
-    fetches[at].bytes = bytes;
-}
-
-static bool leaves_copies(const char *call) {
-    static const char *const calls[] = {"cudaMemcpyAsync", "cudaEventRecord", "cudaEventQuery"};
-    for (int i = 0; i < 3; i++)
-        if (strcmp(call, calls[i]) == 0)
-            return true;
-    return false;
-}
-
 cudaError_t emulated_call(const char *name) {
     emulated_check_capture(name);
-    if (!leaves_copies(name))
-        finish_copies(copies_made);
     if (broken != cudaSuccess)
         return broken;
     if (!planned.call || strcmp(planned.call, name) != 0 || planned.skip-- > 0)
@@ -189,12 +129,13 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
 
 cudaError_t cudaFree(void *p) {
     emulated_waits("cudaFree");
-    finish_copies(copies_made);
+    emulated_finish();
     for (struct block **at = &blocks; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
             *at = b->next;
             held -= b->bytes;
+            emulated_forget(b->p, b->bytes);
             free(b->p);
             free(b);
             return emulated_call("cudaFree");
@@ -218,12 +159,12 @@ cudaError_t cudaMallocHost(void **out, size_t bytes) {
 
 cudaError_t cudaFreeHost(void *p) {
     emulated_waits("cudaFreeHost");
-    finish_copies(copies_made);
-    finish_fetches(fetches_made);
+    emulated_finish();
     for (struct block **at = &pinned; *at; at = &(*at)->next)
         if ((*at)->p == p) {
             struct block *b = *at;
             *at = b->next;
+            emulated_forget(b->p, b->bytes);
             free(b->p);
             free(b);
             return cudaSuccess;
@@ -248,7 +189,6 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total) {
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind,
                             cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaMemcpyAsync");
-    (void)stream;
     if (rc != cudaSuccess)
         return rc;
     if (kind != cudaMemcpyDeviceToHost)
@@ -261,16 +201,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
         check_pinned(src, bytes);
     if (kind != cudaMemcpyDeviceToDevice)
         emulated_check_capture("a copy from or to the host");
-    if (kind == cudaMemcpyHostToDevice) {
-        start_copy(dst, src, bytes);
-        return cudaSuccess;
-    }
-    const struct copy copy = {dst, src, bytes};
-    finish_copies(copies_made);
-    if (kind == cudaMemcpyDeviceToHost)
-        start_fetch(dst, src, bytes);
-    else
-        emulated_do(run_copy, &copy, sizeof copy);
+    emulated_copy(stream, dst, src, bytes, kind);
     return cudaSuccess;
 }
 
@@ -292,7 +223,7 @@ cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, 
                               cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaMemset2DAsync");
     const struct fill fill = {dst, pitch, width, height, value};
-    (void)stream;
+    emulated_on(stream);
     if (rc == cudaSuccess)
         emulated_do(run_fill, &fill, sizeof fill);
     return rc;
@@ -301,68 +232,13 @@ cudaError_t cudaMemset2DAsync(void *dst, size_t pitch, int value, size_t width, 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t stream) {
     cudaError_t rc = emulated_call("cudaMemsetAsync");
     const struct fill fill = {dst, bytes, bytes, 1, value};
-    (void)stream;
+    emulated_on(stream);
     if (rc == cudaSuccess)
         emulated_do(run_fill, &fill, sizeof fill);
     return rc;
 }
 
-/* ---- streams and events --------------------------------------------------------------------- */
-
-struct emulated_stream {
-    int unused;
-};
-struct emulated_event {
-    float at;
-    long copies, fetches; /* made before it */
-};
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
-    (void)flags;
-    *out = xcalloc(1, sizeof **out);
-    return emulated_call("cudaStreamCreateWithFlags");
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-    free(stream);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags) {
-    (void)flags;
-    *out = xcalloc(1, sizeof **out);
-    return emulated_call("cudaEventCreateWithFlags");
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-    free(event);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    event->at = emulated_clock;
-    event->copies = copies_made;
-    event->fetches = fetches_made;
-    (void)stream;
-    return emulated_call("cudaEventRecord");
-}
-
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t stop) {
-    *ms = stop->at - start->at;
-    return emulated_call("cudaEventElapsedTime");
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event) {
-    cudaError_t rc = emulated_call("cudaEventQuery");
-    finish_copies(event->copies);
-    if (rc == cudaSuccess && answers_left >= 0) {
-        answers_left -= answers_left > 0;
-        rc = answers_left > 0 ? cudaSuccess : cudaErrorNotReady;
-    }
-    if (rc == cudaSuccess)
-        finish_fetches(event->fetches);
-    return rc;
-}
+/* ---- time ----------------------------------------------------------------------------------- */
 
 static double paused;
 
