@@ -294,7 +294,7 @@ gpu-plans: programs cuda $(G)/plans $(G)/driver/libcuda.so.1 ## attention's plan
 	@LD_LIBRARY_PATH=$(G)/driver:$$LD_LIBRARY_PATH $(G)/plans
 
 gpu-sanitize: ## compute-sanitizer over every operation, on a machine with a GPU (after gpu-build)
-	@for tool in memcheck racecheck; do for t in rows linear dora head adapter attention; do \
+	@for tool in memcheck racecheck synccheck; do for t in rows linear dora head adapter attention; do \
 	    LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH compute-sanitizer --tool $$tool --error-exitcode 1 \
 	        --target-processes all $(G)/ops_test_$$t -j1 || exit 1; done; done
 

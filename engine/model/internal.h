@@ -72,6 +72,8 @@ enum err adapter_plan(struct model *m, const struct lora_options *o, struct adap
 
 /* Bytes of the frozen weights on dev, the table included; dev may be NULL. */
 size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype);
+/* Of them, those of the products' matrices. */
+size_t model_matrix_bytes(struct device *dev, const struct model_config *c, enum dtype dtype);
 /* Whether the device's memory is the host's: a tied head can then be the table itself. */
 bool model_in_host_memory(struct device *dev);
 

@@ -277,6 +277,8 @@ static enum err load_all(struct model *m, struct weights *w, struct err_msg *em)
     enum err e = m->dev->ops->mem_alloc(m->dev, norm_bytes, &m->slab, em);
     float *norms = m->slab;
     if (e == ERR_OK)
+        e = m->dev->ops->linear_room(m->dev, model_matrix_bytes(m->dev, &m->cfg, m->dtype), em);
+    if (e == ERR_OK)
         e = load_embedding(m, w, em);
     for (int l = 0; l < m->cfg.layers && e == ERR_OK; l++)
         e = load_layer(m, w, l, norms + (size_t)l * 2 * norm_values(&m->cfg), em);

@@ -90,8 +90,8 @@ enum err pass_eval_start(struct pass *p, const struct host_batch *b, struct err_
 enum err pass_train_start(struct pass *p, const struct host_batch *b, float grad_scale,
                           const struct dropout *drop, struct err_msg *em) NODISCARD;
 /* pass_train_start in two halves: the first checks a batch and lets it set out for the device while
- * that works on those before; it may be given another one instead, and other passes may work, before
- * the second. */
+ * that works on those before; it may be given another one instead, and other passes may work,
+ * before the second. */
 enum err pass_train_load(struct pass *p, const struct host_batch *b, float grad_scale,
                          const struct dropout *drop, struct err_msg *em) NODISCARD;
 enum err pass_train_loaded(struct pass *p, struct err_msg *em) NODISCARD;

@@ -15,8 +15,11 @@ static size_t linear_bytes(struct device *dev, const struct linear_spec *spec, e
 static size_t site_bytes(struct device *dev, const struct model_config *c, enum site site,
                          enum dtype dtype) {
     struct linear_spec spec = {.in = site_in(c, site), .n_parts = site_parts(c, site)};
-    for (int i = 0; i < spec.n_parts; i++)
+    static const float bias; /* of which nothing but its presence counts */
+    for (int i = 0; i < spec.n_parts; i++) {
         spec.part[i].out = site_part_out(c, site, i);
+        spec.part[i].bias = site_bias(c, site) ? &bias : NULL;
+    }
     return linear_bytes(dev, &spec, dtype);
 }
 
@@ -26,18 +29,22 @@ bool model_in_host_memory(struct device *dev) {
 }
 
 /* A tied head is a second matrix unless its product can use the table as it lies. */
-size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
+size_t model_matrix_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
     const struct linear_spec head = {.in = c->hidden,
                                      .n_parts = 1,
                                      .part = {{.out = c->vocab, .weight_dtype = dtype}},
                                      .stays = c->tied_head && model_in_host_memory(dev)};
-    size_t norms = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden;
-    size_t bytes = (size_t)c->vocab * (size_t)c->hidden * dtype_size(dtype) +
-                   norms * (c->norm == NORM_LAYER ? 2 : 1) * sizeof(float) +
-                   linear_bytes(dev, &head, dtype);
+    size_t bytes = linear_bytes(dev, &head, dtype);
     for (enum site s = 0; s < SITES; s++)
         bytes += (size_t)c->layers * site_bytes(dev, c, s, dtype);
     return bytes;
+}
+
+size_t model_weight_bytes(struct device *dev, const struct model_config *c, enum dtype dtype) {
+    size_t norms = ((size_t)c->layers * 2 + 1) * (size_t)c->hidden;
+    return (size_t)c->vocab * (size_t)c->hidden * dtype_size(dtype) +
+           norms * (c->norm == NORM_LAYER ? 2 : 1) * sizeof(float) +
+           model_matrix_bytes(dev, c, dtype);
 }
 
 enum err model_size(struct device *dev, const struct model_config *cfg, enum dtype dtype,

@@ -259,8 +259,12 @@ struct ops {
     enum err (*linear_new)(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                            struct linear **out, struct err_msg *em);
     void (*linear_free)(struct device *dev, struct linear *lin);
-    /* Bytes that linear_new takes and keeps for a matrix of this form; what weights and biases hold
-     * is not looked at. */
+    /* Takes memory for matrices of so many bytes in one piece, for linear_new to take its own from;
+     * what does not fit there, or comes without, is taken one by one. Given back with the last of
+     * them; while there are some nothing is taken. */
+    enum err (*linear_room)(struct device *dev, size_t bytes, struct err_msg *em);
+    /* Bytes that linear_new takes and keeps for a matrix of this form; of weights and biases it is
+     * only looked at which biases there are. */
     size_t (*linear_bytes)(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 
     /* y [T, Σout] = residual + x Wᵀ + bias + LoRA.  residual NULL: 0; it may not overlap y.

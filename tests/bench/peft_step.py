@@ -2,9 +2,10 @@
 
 The same shape with random weights, the same tokens, LoRA on all linear layers; a step is forward,
 backward, clipping to norm 1, AdamW. bf16: frozen weights in bf16 under autocast, adapters in f32,
-which is PEFT's own default. On a CUDA device AdamW is the fused one, attention is SDPA. Prints one
-JSON line; the first step is not counted (with torch.compile, the first three).
-usage: peft_step.py SHAPE DTYPE SEQ BATCH RANK STEPS THREADS [cpu|cuda [eager|compile]]
+which is PEFT's own default. On a CUDA device AdamW is the fused one. Attention is SDPA, which has
+flash attention among its ways; "flash" asks for the package flash-attn instead. Prints one JSON
+line; the first step is not counted (with torch.compile, the first three).
+usage: peft_step.py SHAPE DTYPE SEQ BATCH RANK STEPS THREADS [cpu|cuda [eager|compile|flash]]
 """
 import json
 import resource
@@ -40,14 +41,14 @@ def tokens(count, vocab):
     return ids
 
 
-def build(shape, dtype, rank, device):
+def build(shape, dtype, rank, device, attention):
     (config, model), hidden, inner, layers, heads, kv_heads, vocab = SHAPES[shape]
     torch.manual_seed(0)
     with torch.device(device):
         base = model(config(hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
                             num_attention_heads=heads, num_key_value_heads=kv_heads,
                             vocab_size=vocab, tie_word_embeddings=shape not in UNTIED,
-                            max_position_embeddings=8192))
+                            max_position_embeddings=8192, attn_implementation=attention))
         lora = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0,
                           target_modules="all-linear", task_type="CAUSAL_LM")
         return get_peft_model(base.to(dtype), lora)
@@ -70,7 +71,8 @@ def main():
     device, how = (sys.argv[8:] + ["cpu", "eager"][len(sys.argv) - 8:])[:2]
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype_name]
     torch.set_num_threads(threads)
-    model = build(shape, dtype, rank, device)
+    attention = "flash_attention_2" if how == "flash" else "sdpa"
+    model = build(shape, dtype, rank, device, attention)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=device == "cuda")

@@ -123,6 +123,42 @@ Test(memory, a_model_is_loaded_through_two_halves) {
     ref_case_close(&c);
 }
 
+/* Norms, the table, all matrices with their biases: a piece of memory each, and one to convert in;
+ * all of it given back with the model, which leaves room for another one. */
+Test(memory, of_a_model_is_taken_at_once) {
+    static const char *const names[] = {"llama-gqa", "qwen2", "neox"};
+    for (int i = 0; i < 6; i++) {
+        struct ref_case c;
+        long before = emulated_allocations;
+        ref_case_open(&c, names[i / 2], i % 2 ? DTYPE_BF16 : DTYPE_F32, 1);
+        cr_assert_leq(emulated_allocations - before, 4, "%s", names[i / 2]);
+        const struct cuda_room *room = &cuda_of(c.dev)->matrices;
+        cr_assert(room->used > 0 && room->used == room->size, "%s: %zu of %zu", names[i / 2],
+                  room->used, room->size);
+        size_t all = cuda_of(c.dev)->held;
+        model_close(c.model);
+        cr_assert_leq(cuda_of(c.dev)->held, PRODUCT_WORKSPACE);
+        struct err_msg em = ERR_MSG_INIT;
+        cr_assert_eq(model_open(c.dev, c.dir, i % 2 ? DTYPE_BF16 : DTYPE_F32, &c.model, &em),
+                     ERR_OK, "%s", em.text);
+        cr_assert_eq(cuda_of(c.dev)->held, all);
+        ref_case_close(&c);
+    }
+}
+
+/* Two models at the same time: the second one's matrices have their own memory each. */
+Test(memory, of_two_models_is_apart) {
+    struct ref_case c;
+    struct model *second;
+    struct err_msg em = ERR_MSG_INIT;
+    ref_case_open(&c, "llama-gqa", DTYPE_F32, 1);
+    cr_assert_eq(model_open(c.dev, c.dir, DTYPE_F32, &second, &em), ERR_OK, "%s", em.text);
+    model_close(c.model);
+    cr_assert_null(cuda_of(c.dev)->matrices.p);
+    c.model = second;
+    ref_case_close(&c);
+}
+
 static enum err reserve_for(struct device *dev, int64_t tokens, struct err_msg *em) {
     const struct op_shapes most = {.dtype = DTYPE_BF16,
                                    .backward = true,

@@ -44,20 +44,22 @@ def ffwd(folder, shape, seq, batch, steps, seconds, attention):
                 "--steps", str(steps)], seconds, {"FFWD_CUDA_ATTENTION": attention})
 
 
-def peft(shape, seq, batch, steps, compiled, seconds):
-    missing = [m for m in ("torch", "transformers", "peft") if not importlib.util.find_spec(m)]
+def peft(shape, seq, batch, steps, how, seconds):
+    needed = ("torch", "transformers", "peft") + (("flash_attn",) if how == "flash" else ())
+    missing = [m for m in needed if not importlib.util.find_spec(m)]
     if missing:
         return {"error": "not installed: " + ", ".join(missing)}
     found = run([sys.executable, os.path.join("tests", "bench", "peft_step.py"), shape, "bf16",
-                 str(seq), str(batch), str(RANK), str(steps), "4", "cuda",
-                 "compile" if compiled else "eager"], seconds)
+                 str(seq), str(batch), str(RANK), str(steps), "4", "cuda", how], seconds)
     if "error" not in found:
         found["tokens_per_s"] = 1e3 * seq * batch / statistics.median(found["step_ms_each"])
     return found
 
 
 def shown(result):
-    return f"{result['tokens_per_s']:.0f} tok/s" if "error" not in result else result["error"]
+    if "error" in result:
+        return result["error"]
+    return f"{result['tokens_per_s']:.0f} tok/s, {result['peak_bytes'] / 1e9:.1f} GB"
 
 
 def main():
@@ -69,8 +71,8 @@ def main():
                     for who in ("own", "cudnn")}
             ok = ok and all("error" not in r or "asks for cuDNN" in r["error"]
                             for r in ours.values()) and "error" not in ours["own"]
-            theirs = {how: peft(shape, seq, batch, steps, how == "compile", seconds)
-                      for how in (["eager"] if quick else ["eager", "compile"])}
+            theirs = {how: peft(shape, seq, batch, steps, how, seconds)
+                      for how in (["eager"] if quick else ["eager", "compile", "flash"])}
             out.write(json.dumps({"ffwd": ours, "peft": theirs}) + "\n")
             print(f"{shape:14} {seq}x{batch}: "
                   + "; ".join(f"ffwd, attention by {who} {shown(r)}"

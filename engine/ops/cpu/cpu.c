@@ -317,6 +317,7 @@ static const struct ops cpu_ops = {
     .scratch_bytes = cpu_scratch_bytes,
     .linear_new = cpu_linear_new,
     .linear_free = cpu_linear_free,
+    .linear_room = cpu_linear_room,
     .linear_bytes = cpu_linear_bytes,
     .linear_forward = cpu_linear_forward,
     .linear_backward = cpu_linear_backward,

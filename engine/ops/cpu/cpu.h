@@ -118,6 +118,7 @@ size_t cpu_memory_total(void);
 /* Operations, see ops.h */
 enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                         struct linear **out, struct err_msg *em) NODISCARD;
+enum err cpu_linear_room(struct device *dev, size_t bytes, struct err_msg *em);
 size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 void cpu_linear_free(struct device *dev, struct linear *lin);
 void cpu_linear_forward(struct device *dev, const struct linear *lin, const struct lora *lora,

@@ -48,6 +48,13 @@ struct cuda_block {
     size_t bytes;
 };
 
+/* Memory that matrices are taken from, one after the other; given back with the last of them. */
+struct cuda_room {
+    void *p;
+    size_t size, used;
+    long users;
+};
+
 struct cuda_fault {
     enum err code; /* ERR_OK: none */
     char text[ERR_TEXT_MAX];
@@ -74,6 +81,7 @@ struct cuda {
     struct cuda_scratch scratch[SLOT_COUNT];
     struct cuda_block *blocks; /* what mem_alloc gave out, for the peak */
     size_t n_blocks, room_blocks, held, peak;
+    struct cuda_room matrices;
     struct products *products;
     struct graphs *graphs;
     struct attention_plans *attention;
@@ -171,6 +179,7 @@ void cuda_repeat(struct device *dev, const struct work_key *key, void (*work)(vo
 /* ---- linear.c ---- */
 
 size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most);
+enum err cuda_linear_room(struct device *dev, size_t bytes, struct err_msg *em);
 size_t cuda_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype);
 enum err cuda_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
                          struct linear **out, struct err_msg *em);

@@ -107,6 +107,7 @@ static const struct ops cuda_ops = {
     .repeat = cuda_repeat,
     .linear_new = cuda_linear_new,
     .linear_free = cuda_linear_free,
+    .linear_room = cuda_linear_room,
     .linear_bytes = cuda_linear_bytes,
     .linear_forward = cuda_linear_forward,
     .linear_backward = cuda_linear_backward,

@@ -35,18 +35,56 @@ static size_t round_up(size_t n) {
     return (n + 255) / 256 * 256;
 }
 
+enum err cuda_linear_room(struct device *dev, size_t bytes, struct err_msg *em) {
+    struct cuda_room *room = &cuda_of(dev)->matrices;
+    if (room->users > 0)
+        return ERR_OK;
+    cuda_mem_free(dev, room->p);
+    *room = (struct cuda_room){0};
+    enum err e = cuda_mem_alloc(dev, bytes, &room->p, em);
+    room->size = e == ERR_OK ? bytes : 0;
+    return e;
+}
+
+/* bytes: a multiple of what round_up rounds to. */
+static enum err take(struct cuda *c, size_t bytes, void **out, struct err_msg *em) {
+    struct cuda_room *room = &c->matrices;
+    if (bytes > room->size - room->used)
+        return cuda_mem_alloc(&c->base, bytes, out, em);
+    *out = (char *)room->p + room->used;
+    room->used += bytes;
+    room->users++;
+    return ERR_OK;
+}
+
+static void give_back(struct cuda *c, void *p) {
+    struct cuda_room *room = &c->matrices;
+    uintptr_t at = (uintptr_t)p, first = (uintptr_t)room->p;
+    if (at < first || at >= first + room->size) {
+        cuda_mem_free(&c->base, p);
+        return;
+    }
+    if (--room->users > 0)
+        return;
+    cuda_mem_free(&c->base, room->p);
+    *room = (struct cuda_room){0};
+}
+
+static size_t bias_bytes(int64_t out, enum dtype dtype) {
+    return round_up((size_t)out * sizeof(float)) + round_up((size_t)out * dtype_size(dtype));
+}
+
 /* One block for the matrix, its rows' squares and both forms of the bias. */
 static enum err place(struct cuda *c, struct linear *lin, bool biased, struct err_msg *em) {
     size_t matrix, floats = round_up((size_t)lin->out * sizeof(float));
-    size_t narrow = round_up((size_t)lin->out * dtype_size(lin->weight.dtype));
-    size_t rest = floats + (biased ? floats + narrow : 0), bytes;
+    size_t rest = floats + (biased ? bias_bytes(lin->out, lin->weight.dtype) : 0), bytes;
     if (!mem_mul((size_t)lin->out, (size_t)lin->weight.stride, &matrix) ||
         !mem_mul(matrix, dtype_size(lin->weight.dtype), &matrix) ||
         !mem_add(matrix, 256 + rest, &bytes))
         return err_set(em, ERR_NO_MEMORY, "a matrix of %lld x %lld elements does not fit in memory",
                        (long long)lin->out, (long long)lin->in);
     matrix = round_up(matrix);
-    enum err e = cuda_mem_alloc(&c->base, matrix + rest, &lin->weight.data, em);
+    enum err e = take(c, matrix + rest, &lin->weight.data, em);
     if (e != ERR_OK)
         return e;
     lin->squares = (float *)(void *)((char *)lin->weight.data + matrix);
@@ -94,12 +132,16 @@ static void load(struct cuda *c, struct linear *lin, const struct linear_spec *s
 }
 
 size_t cuda_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype) {
-    size_t out = 0;
+    int64_t out = 0;
+    bool biased = false;
     (void)dev;
-    for (int i = 0; i < spec->n_parts; i++)
-        out += (size_t)spec->part[i].out;
-    return round_up(out * (size_t)weight_stride(dtype, spec->in) * dtype_size(dtype)) +
-           round_up(out * sizeof(float));
+    for (int i = 0; i < spec->n_parts; i++) {
+        out += spec->part[i].out;
+        biased = biased || spec->part[i].bias;
+    }
+    size_t n = (size_t)out;
+    return round_up(n * (size_t)weight_stride(dtype, spec->in) * dtype_size(dtype)) +
+           round_up(n * sizeof(float)) + (biased ? bias_bytes(out, dtype) : 0);
 }
 
 enum err cuda_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
@@ -132,7 +174,7 @@ enum err cuda_linear_new(struct device *dev, const struct linear_spec *spec, enu
 void cuda_linear_free(struct device *dev, struct linear *lin) {
     if (!lin)
         return;
-    cuda_mem_free(dev, lin->weight.data);
+    give_back(cuda_of(dev), lin->weight.data);
     free(lin);
 }
 

@@ -290,6 +290,7 @@ size_t cuda_scratch_bytes(struct device *dev, const struct op_shapes *most) {
 void cuda_memory_close(struct cuda *c) {
     for (int slot = 0; slot < SLOT_COUNT; slot++)
         cuda_mem_free(&c->base, c->scratch[slot].p);
+    cuda_mem_free(&c->base, c->matrices.p);
     for (int i = 0; i < 2; i++) {
         if (c->staging[i].host)
             (void)cudaFreeHost(c->staging[i].host);
