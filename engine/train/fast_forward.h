@@ -1,9 +1,8 @@
 /* fast_forward: repeats the last optimizer step while that helps.
  *
  * What:    keeps the adapter from before a step, takes the difference the step made as direction d,
- *          and moves to w + tau · d for the tau a line search finds on a small held-out set. The
- *          optimizer's moments are left alone. (Rahamim et al., "Fast Forwarding Low-Rank
- *          Training", EMNLP 2024.)
+ *          and moves to w + tau · d for the tau a line search finds on a small held-out set.
+ *          (Rahamim et al., "Fast Forwarding Low-Rank Training", EMNLP 2024.)
  * Owns:    two buffers of the adapter's size on the device.
  * Threads: one control thread.
  * Errors:  those of an evaluation; the adapter then holds w again, bit for bit, so that the stage

@@ -58,3 +58,7 @@ enum err optimizer_step(struct optimizer *o, const struct adapter_mem *ad, doubl
     o->updates += e == ERR_OK && isfinite(sum);
     return e;
 }
+
+void optimizer_forget(struct optimizer *o) {
+    o->dev->ops->mem_zero(o->dev, o->m, o->n * sizeof(float));
+}

@@ -160,7 +160,7 @@ void run_average(struct run *r) {
     average_add(&r->average, average_weight(s->step, s->averaged, part));
 }
 
-/* What follows for rate, jump and the next stage. */
+/* What follows for rate, jump, momentum and the next stage. */
 static void learn(struct run *r, struct fast_forward_stage *done, double length, bool shortened) {
     const struct cadence_run run = so_far(r);
     const struct cadence_stage stage = {
@@ -172,6 +172,10 @@ static void learn(struct run *r, struct fast_forward_stage *done, double length,
     };
     if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
         fast_forward_undo(&r->ff, done);
+    /* The momentum points along the jump, which went as far as the loss falls: what dropping it
+     * brings is in docs/FAST_FORWARD.md, "momentum". */
+    if (done->search.tau > 0)
+        optimizer_forget(&r->optimizer);
 }
 
 static void warn_of_loss(const struct run *r, const struct line_search_result *found) {

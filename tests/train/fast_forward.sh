@@ -226,3 +226,35 @@ the_average_is_measured_and_saved() {
         cmp <(cut -d, -f2 "$work/often.csv") <(cut -d, -f2 "$work/end/adapter/metrics.csv")
 }
 check the_average_is_measured_and_saved the_average_is_measured_and_saved
+
+# Bytes other than 0 in a tensor of the resume point after step 2, the first stage's.
+bytes_set() { # TENSOR
+    local file=$work/end/resume/step-2/tensors.safetensors header span
+    header=$(od -An -tu8 -N8 "$file") || return 1
+    span=$(head -c $((8 + header)) "$file" | tail -c +9 | grep -o "\"$1\":{[^}]*}" |
+        grep -o '"data_offsets":\[[0-9, ]*' | grep -o '[0-9]*') || return 1
+    # shellcheck disable=SC2086
+    set -- $span
+    tail -c +$((9 + header + $1)) "$file" | head -c $(($2 - $1)) | tr -d '\000' | wc -c
+}
+
+# A jump that is kept leaves the second moment alone; with `auto` the first is dropped. Rows short
+# enough for a stage in a run of six steps.
+momentum_after_a_jump() { # SEARCH
+    local m v tau
+    for _ in 1 2 3 4; do
+        echo '{"input_ids": [1, 13, 49, 41]}'
+    done >"$work/short.jsonl"
+    run_with "{\"seed\": 3, \"hyperparameters\": {\"batch_size\": 8},
+        \"fast_forward\": {\"search\": \"$1\", \"interval\": 2, \"validation_examples\": 4},
+        \"training\": {\"learning_rate\": 0.0003, \"lr_schedule\": \"constant\", \"max_steps\": 6,
+            \"checkpoint_interval\": 2}}" --valid "$work/short.jsonl" || return 1
+    tau=$(grep -o '"step":2,"fast_forward":{"tau":[0-9]*' "$work/end.log" | grep -o '[0-9]*$')
+    m=$(bytes_set exp_avg) && v=$(bytes_set exp_avg_sq) || return 1
+    echo "tau $tau, bytes of the moments: $m, $v"
+    [ "$tau" -gt 0 ] && [ "$v" -gt 0 ] &&
+        if [ "$1" = auto ]; then [ "$m" = 0 ]; else [ "$m" -gt 0 ]; fi
+}
+for search in auto linear paper; do
+    check "momentum_after_a_jump_$search" momentum_after_a_jump "$search"
+done
