@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/percent.h"
 
 #define MAX_SEGMENTS 16
 #define JOBS "/v1/fine_tuning/jobs"
@@ -82,14 +83,6 @@ struct segments {
     int n;
 };
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* In place; false for an escape that is not %XX or is %00. */
 static bool decode(char *s) {
     char *put = strchrnul(s, '%');
@@ -98,11 +91,10 @@ static bool decode(char *s) {
             *put++ = *p;
             continue;
         }
-        int hi = hex_digit(p[1]);
-        int lo = hi >= 0 ? hex_digit(p[2]) : -1;
-        if (hi < 0 || lo < 0 || (hi == 0 && lo == 0))
+        int byte = percent_byte(p);
+        if (byte <= 0)
             return false;
-        *put++ = (char)(hi * 16 + lo);
+        *put++ = (char)byte;
         p += 2;
     }
     *put = '\0';

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/percent.h"
 
 static size_t type_length(const char *value) {
     size_t n = strcspn(value, ";");
@@ -79,19 +80,12 @@ bool params_get(const char *value, const char *name, char **out) {
     return false;
 }
 
-static int hex_digit(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 void params_percent_decode(char *text, bool plus) {
     char *to = text;
     for (const char *p = text; *p != '\0'; p++) {
-        if (*p == '%' && hex_digit(p[1]) >= 0 && hex_digit(p[2]) >= 0) {
-            *to++ = (char)(hex_digit(p[1]) * 16 + hex_digit(p[2]));
+        int byte = percent_byte(p);
+        if (byte >= 0) {
+            *to++ = (char)byte;
             p += 2;
         } else {
             *to++ = plus && *p == '+' ? ' ' : *p;
