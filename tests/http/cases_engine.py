@@ -144,7 +144,7 @@ def engine_paused_on_the_way_makes_the_same_adapter():
               "method": {"type": "supervised",
                          "supervised": {"hyperparameters": {"batch_size": 4, "n_epochs": 8}}}}
     first = create(s, **longer)
-    assert s.ended(first, 120)["status"] == "succeeded"
+    assert s.ended(first, 300)["status"] == "succeeded"
     job = create(s, **longer)
     for at in (2, 12):
         s.reaches(job, at, 60)
@@ -156,6 +156,6 @@ def engine_paused_on_the_way_makes_the_same_adapter():
         assert s.stop() == 0
         s.start()
         assert s.post(f"/v1/fine_tuning/jobs/{job}/resume").status == 200
-    j = s.ended(job, 120)
+    j = s.ended(job, 300)
     assert j["status"] == "succeeded" and s.adapter(job) == s.adapter(first), j
     assert steps(s, job) == list(range(1, n + 1)), steps(s, job)

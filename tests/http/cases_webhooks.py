@@ -375,7 +375,7 @@ def webhook_by_https_goes_to_certificates_of_the_authority_only():
 @test
 def webhook_deliveries_are_listed_and_sent_again_by_command():
     s = Server(config=ALLOW)
-    r = Receiver([(404, {})])
+    r = Receiver([(404, {"Retry-After": "600"})])  # none by itself meanwhile
     gone = Receiver([(410, {})])
     one, two = add(s, r.url), add(s, gone.url)
     job = s.create()
