@@ -11,6 +11,10 @@ static const int64_t shapes[][3] = {/* rows, columns, padding */
                                     {33, 64, 1}, {70, 576, 0}, {2, 1501, 0}};
 #define N_SHAPES (sizeof shapes / sizeof shapes[0])
 
+/* Large enough to be written past the caches; lines of 64 bytes begin with each row, and end it
+ * not. */
+static const int64_t large[] = {300, 900, 28};
+
 /* ---- norms ---------------------------------------------------------------------------------- */
 
 struct norm_case {
@@ -53,6 +57,11 @@ Test(norm, agrees_with_the_reference) {
             struct norm_case c = {kind ? NORM_LAYER : NORM_RMS, kind == 2, shapes[i]};
             each_device(run_norm, &c);
         }
+}
+
+Test(norm, large_results_agree_with_the_reference) {
+    struct norm_case c = {NORM_RMS, false, large};
+    each_device(run_norm, &c);
 }
 
 struct norm_slope {
@@ -158,6 +167,11 @@ Test(act, agrees_with_the_reference) {
                 {(enum act_kind)(kind % 3), kind / 3 % 2}, shapes[i], scales[kind / 6]};
             each_device(run_act, &c);
         }
+}
+
+Test(act, large_results_agree_with_the_reference) {
+    struct act_case c = {{ACT_SILU, true}, large, 3.0};
+    each_device(run_act, &c);
 }
 
 /* Far from zero the activations are 0 or the input, and nothing overflows into NaN. */

@@ -40,7 +40,7 @@ void attention_store(const struct cpu *c, const struct blocks *e, struct head_ro
     int64_t width = blocks_of(h.head_dim) * BLOCK_UNIT;
     e->turn(rows, panel, width, factor);
     for (int64_t i = 0; i < count; i++)
-        cpu_narrow(c, to.dtype, row_at(to, i), rows + i * width, h.head_dim);
+        cpu_write(c, h.t, row_at(to, i), rows + i * width, h.head_dim);
 }
 
 void attention_mask(const struct attention *a, const struct blocks *e, int64_t block,

@@ -210,8 +210,8 @@ static void store_keys(const struct attention_back *r, struct back_item *w) {
     struct tensor dv = head_tensor(head_of(r, r->dv, w->kv), w->start, w->len);
     r->c->k->scale(w->dk, w->dk, r->a->scale, w->len * width);
     for (int64_t i = 0; i < w->len; i++) {
-        cpu_narrow(r->c, dk.dtype, row_at(dk, i), w->dk + i * width, d);
-        cpu_narrow(r->c, dv.dtype, row_at(dv, i), w->dv + i * width, d);
+        cpu_write(r->c, r->dk, row_at(dk, i), w->dk + i * width, d);
+        cpu_write(r->c, r->dv, row_at(dv, i), w->dv + i * width, d);
     }
 }
 
@@ -240,6 +240,7 @@ static void backward_item(void *arg, int64_t item, int worker) {
         store_panels(r, &w);
     }
     store_keys(r, &w);
+    cpu_fence(r->c);
 }
 
 void cpu_attention_backward(struct device *dev, const struct attention *a, const struct batch *b,

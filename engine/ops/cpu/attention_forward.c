@@ -184,6 +184,7 @@ static void forward_item(void *arg, int64_t item, int worker) {
     r->e->end();
     for (int64_t i = 0; i < w.n_panels; i++)
         store_panel(r, &w, &w.panels[i]);
+    cpu_fence(r->c);
 }
 
 void cpu_attention_forward(struct device *dev, const struct attention *a, const struct batch *b,

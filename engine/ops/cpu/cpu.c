@@ -1,12 +1,12 @@
 /* cpu: opening, memory and helpers of the CPU's device. */
 #include "engine/ops/cpu/cpu.h"
 
+#include <emmintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,6 +20,9 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PRODUCTS_SCRATCH ((size_t)4 << 20) /* of a thread's products by oneDNN, */
 #define KERNELS ((size_t)8 << 20)          /* which writes kernels as it meets shapes */
+#define LARGE_RESULT ((int64_t)1 << 18)    /* elements */
+#define ROWS_LEAST 16384                   /* elements that are worth handing over */
+#define ROWS_BLOCKS 4                      /* of a thread: the threads end together */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -218,6 +221,20 @@ void cpu_narrow(const struct cpu *c, enum dtype dtype, void *dst, const float *s
         memcpy(dst, src, (size_t)n * sizeof *src);
 }
 
+void cpu_write(const struct cpu *c, struct tensor whole, void *dst, const float *src, int64_t n) {
+    bool past_cache = c->writes_past_cache && whole.dtype == DTYPE_BF16 &&
+                      whole.rows * whole.cols >= LARGE_RESULT;
+    if (past_cache && c->k->narrow_bf16_past_cache)
+        c->k->narrow_bf16_past_cache(dst, src, n);
+    else
+        cpu_narrow(c, whole.dtype, dst, src, n);
+}
+
+void cpu_fence(const struct cpu *c) {
+    if (c->writes_past_cache)
+        _mm_sfence();
+}
+
 struct tiling tiling_make(int64_t n, int64_t max, int64_t unit) {
     int64_t count = (n + max - 1) / max;
     struct tiling t = {.n = n, .size = max, .count = count};
@@ -230,6 +247,7 @@ struct tiling tiling_make(int64_t n, int64_t max, int64_t unit) {
 }
 
 struct rows_run {
+    const struct cpu *c;
     struct tiling blocks;
     void (*fn)(void *arg, int64_t first, int64_t count, int worker);
     void *arg;
@@ -238,12 +256,15 @@ struct rows_run {
 static void rows_item(void *arg, int64_t item, int worker) {
     struct rows_run *r = arg;
     r->fn(r->arg, tiling_first(&r->blocks, item), tiling_count(&r->blocks, item), worker);
+    cpu_fence(r->c);
 }
 
 void cpu_for_rows(struct cpu *c, int64_t rows, int64_t cols,
                   void (*fn)(void *arg, int64_t first, int64_t count, int worker), void *arg) {
-    int64_t block = 16384 / (cols > 0 ? cols : 1); /* long enough to be worth handing over */
-    struct rows_run r = {tiling_make(rows, block > 0 ? block : 1, 1), fn, arg};
+    int64_t least = ROWS_LEAST / (cols > 0 ? cols : 1);
+    int64_t even = rows / (ROWS_BLOCKS * team_size(c->team));
+    int64_t most = least > even ? least : even;
+    struct rows_run r = {c, tiling_make(rows, most > 0 ? most : 1, 1), fn, arg};
     team_run(c->team, r.blocks.count, rows_item, &r);
 }
 
@@ -345,14 +366,6 @@ static const struct ops cpu_ops = {
     .adapter_move = cpu_adapter_move,
 };
 
-/* The processors this process may run on. */
-static int cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    return 1;
-}
-
 /* Our own products, or NULL for oneDNN's. */
 static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
     if (c->product != CPU_PRODUCT_BEST && c->product != CPU_PRODUCT_PAIRS)
@@ -428,7 +441,7 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
     if (product != CPU_PRODUCT_PLAIN)
         primitives_limit(isa);
     c->k = kernels_of(isa);
-    c->team = team_new(threads > 0 ? threads : cores());
+    c->team = team_new(threads);
     c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
     c->tile_rows = 128;
     c->tile_cols = 256;

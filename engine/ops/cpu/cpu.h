@@ -64,7 +64,7 @@ struct cpu {
     bool pack_f32;                  /* f32 weights are packed for the primitives */
     int64_t tile_rows, tile_cols;   /* largest tiles of a product; multiples of 64 */
     int64_t panel_bytes;            /* of a packed right side that stays in the cache (tiles.h) */
-    bool writes_past_cache;         /* results of large products (product.h) */
+    bool writes_past_cache;         /* results that are large */
     struct cpu_scratch *scratch;    /* [threads + 1]; the last is shared by the workers of a run */
 };
 
@@ -91,8 +91,13 @@ const float *cpu_widen(const struct cpu *c, enum dtype dtype, const void *src, i
                        float *buf);
 /* Writes n elements; nothing to do where src is dst. */
 void cpu_narrow(const struct cpu *c, enum dtype dtype, void *dst, const float *src, int64_t n);
+/* The same for dst in a tensor: where the device writes so, past the cache if the tensor is too
+ * large to be found there again. cpu_fence, before another thread is told. */
+void cpu_write(const struct cpu *c, struct tensor whole, void *dst, const float *src, int64_t n);
+void cpu_fence(const struct cpu *c);
 
-/* Calls fn for blocks of rows that cover 0 … rows - 1; the blocks depend on the shape alone. */
+/* Calls fn for blocks of rows that cover 0 … rows - 1, and fences. Rows must not depend on each
+ * other: the blocks depend on the number of threads. */
 void cpu_for_rows(struct cpu *c, int64_t rows, int64_t cols,
                   void (*fn)(void *arg, int64_t first, int64_t count, int worker), void *arg);
 

@@ -100,8 +100,7 @@ static void gradient_row(const struct head_run *r, int worker, int64_t row, floa
 }
 
 /* The target is the answer if no logit is higher, and none before it as high. */
-static void loss_item(void *arg, int64_t row, int worker) {
-    struct head_run *r = arg;
+static void loss_row(struct head_run *r, int64_t row, int worker) {
     const struct tile_max *t = r->maxima + row * r->cols.count;
     if (r->targets[row] < 0) {
         no_loss(r, row);
@@ -123,6 +122,11 @@ static void loss_item(void *arg, int64_t row, int worker) {
         gradient_row(r, worker, row, lse);
 }
 
+static void loss_rows(void *arg, int64_t first, int64_t count, int worker) {
+    for (int64_t row = first; row < first + count; row++)
+        loss_row(arg, row, worker);
+}
+
 static void dx_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
     struct grid_tile t = grid_tile_of(&r->grid, item);
@@ -137,7 +141,7 @@ static void dx_item(void *arg, int64_t item, int worker) {
 static void head_chunk(struct head_run *r) {
     struct team *team = r->c->team;
     team_run(team, r->cols.count, logits_item, r);
-    team_run(team, r->x.rows, loss_item, r);
+    cpu_for_rows(r->c, r->x.rows, r->head->out, loss_rows, r);
     if (!r->want_dx)
         return;
     r->grid = grid_backward(r->c, r->head, r->x.rows);

@@ -29,6 +29,9 @@ struct kernels {
     void (*widen_bf16)(float *dst, const uint16_t *src, int64_t n);
     void (*widen_f16)(float *dst, const uint16_t *src, int64_t n);
     void (*narrow_bf16)(uint16_t *dst, const float *src, int64_t n); /* to nearest, ties to even */
+    /* The same, by lines that go to memory and not to the cache; the caller sees to an sfence.
+     * NULL: not in this instruction set. */
+    void (*narrow_bf16_past_cache)(uint16_t *dst, const float *src, int64_t n);
     void (*narrow_f16)(uint16_t *dst, const float *src, int64_t n);
     /* dst = a + alpha · b; dst may be a or b */
     void (*axpy)(float *dst, const float *a, float alpha, const float *b, int64_t n);

@@ -23,6 +23,10 @@ static float *writable(struct tensor t, int64_t row, float *buf) {
     return t.dtype == DTYPE_F32 ? row_at(t, row) : buf;
 }
 
+static void write_row(const struct rows_args *r, int64_t row, const float *x, int64_t n) {
+    cpu_write(r->c, r->d, row_at(r->d, row), x, n);
+}
+
 static void embed_rows(void *arg, int64_t first, int64_t count, int worker) {
     struct rows_args *r = arg;
     struct cpu *c = r->c;
@@ -33,7 +37,7 @@ static void embed_rows(void *arg, int64_t first, int64_t count, int worker) {
         const float *src = cpu_widen(c, r->a.dtype, row_at(r->a, r->batch->ids[i]), n, in);
         float *dst = writable(r->d, i, buf);
         c->k->scale(dst, src, r->scale, n);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), dst, n);
+        write_row(r, i, dst, n);
     }
 }
 
@@ -55,7 +59,7 @@ static void norm_rows(void *arg, int64_t first, int64_t count, int worker) {
             c->k->norm_stats(r->norm->kind, r->norm->eps, x, n, r->stats + 2 * i);
         float *y = writable(r->d, i, buf);
         c->k->norm_apply(x, r->stats_in + 2 * i, r->norm->weight, r->norm->bias, n, y);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), y, n);
+        write_row(r, i, y, n);
     }
 }
 
@@ -85,7 +89,7 @@ static void norm_backward_rows(void *arg, int64_t first, int64_t count, int work
         float *dx = writable(r->d, i, dxbuf);
         cpu_widen(c, r->d.dtype, row_at(r->d, i), n, dxbuf);
         c->k->norm_backward(r->norm->kind, dy, x, r->stats_in + 2 * i, r->norm->weight, n, dx);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), dx, n);
+        write_row(r, i, dx, n);
     }
 }
 
@@ -107,7 +111,7 @@ static void rope_rows(void *arg, int64_t first, int64_t count, int worker) {
         for (int32_t h = 0; h < r->n_heads; h++)
             c->k->rotate(x + (int64_t)h * r->head_dim, r->rope->cos + at, r->rope->sin + at,
                          r->scale, half);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), x, n);
+        write_row(r, i, x, n);
     }
 }
 
@@ -133,7 +137,7 @@ static void act_rows(void *arg, int64_t first, int64_t count, int worker) {
         const float *x = cpu_widen(c, r->a.dtype, row_at(r->a, i), width, in);
         float *y = writable(r->d, i, buf);
         c->k->act_forward(r->act->kind, x, r->act->gated ? x + n : NULL, n, y);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), y, n);
+        write_row(r, i, y, n);
     }
 }
 
@@ -153,7 +157,7 @@ static void act_backward_rows(void *arg, int64_t first, int64_t count, int worke
         float *x = writable(r->d, i, buf);
         cpu_widen(c, r->d.dtype, row_at(r->d, i), width, buf);
         c->k->act_backward(r->act->kind, dout, n, x, r->act->gated ? x + n : NULL);
-        cpu_narrow(c, r->d.dtype, row_at(r->d, i), x, width);
+        write_row(r, i, x, width);
     }
 }
 

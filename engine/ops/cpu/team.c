@@ -18,8 +18,12 @@
 #include "base/mem.h"
 
 #define CLOSED 0xffffffffu
+#define LINE 64                   /* of the cache */
 #define SUBNORMAL_AS_ZERO 0x8040u /* MXCSR: flush to zero, denormals are zero */
-#define SPINS 2000 /* some tens of microseconds: longer than the gap between two operations */
+/* How long a thread waits awake: longer than from one operation to the next, or than another thread
+ * is at its last item, where each thread has a core; else the others want it. */
+#define SPINS 20000 /* half a millisecond */
+#define SPINS_SHARED 1000
 
 typedef void team_fn(void *arg, int64_t item, int worker);
 
@@ -30,14 +34,18 @@ struct member {
 };
 
 struct team {
-    int n;
+    int n, spins;
     struct member *members; /* [n]; the first is the caller */
+    char apart[LINE]; /* what threads claim items by and what they add to have lines of their own */
     atomic_uint_fast64_t state;
     _Atomic(team_fn *) fn;
     _Atomic(void *) arg;
-    atomic_int_fast64_t n_items, n_done;
+    atomic_int_fast64_t n_items;
+    atomic_bool stop;
+    char apart_too[LINE];
+    atomic_int_fast64_t n_done;
     atomic_int sleepers;
-    atomic_bool waiting, stop;
+    atomic_bool waiting;
     pthread_mutex_t lock;
     pthread_cond_t wake, done;
 };
@@ -46,24 +54,33 @@ static void pause_briefly(void) {
     __builtin_ia32_pause();
 }
 
+/* Says that a thread's items of a run of n_items are done. */
+static void add_done(struct team *t, int64_t done, int64_t n_items) {
+    if (done == 0 || atomic_fetch_add(&t->n_done, done) + done != n_items ||
+        !atomic_load(&t->waiting))
+        return;
+    pthread_mutex_lock(&t->lock);
+    pthread_cond_signal(&t->done);
+    pthread_mutex_unlock(&t->lock);
+}
+
 /* Takes items of the current run until none is left. */
 static void work(struct team *t, int worker) {
+    int64_t done = 0;
     for (;;) {
         uint_fast64_t s = atomic_load(&t->state);
         int64_t item = (int64_t)(s & CLOSED);
         int64_t n_items = atomic_load(&t->n_items);
         team_fn *fn = atomic_load(&t->fn);
         void *arg = atomic_load(&t->arg);
-        if (item >= n_items)
+        if (item >= n_items) {
+            add_done(t, done, n_items);
             return;
+        }
         if (!atomic_compare_exchange_weak(&t->state, &s, s + 1))
             continue;
         fn(arg, item, worker);
-        if (atomic_fetch_add(&t->n_done, 1) + 1 == n_items && atomic_load(&t->waiting)) {
-            pthread_mutex_lock(&t->lock);
-            pthread_cond_signal(&t->done);
-            pthread_mutex_unlock(&t->lock);
-        }
+        done++;
     }
 }
 
@@ -78,7 +95,7 @@ static void *member_main(void *arg) {
     omp_set_num_threads(1);
     _mm_setcsr(_mm_getcsr() | SUBNORMAL_AS_ZERO);
     while (!atomic_load(&t->stop)) {
-        for (int i = 0; i < SPINS && !run_changed(t, seen); i++)
+        for (int i = 0; i < t->spins && !run_changed(t, seen); i++)
             pause_briefly();
         if (!run_changed(t, seen)) {
             pthread_mutex_lock(&t->lock);
@@ -94,10 +111,19 @@ static void *member_main(void *arg) {
     return NULL;
 }
 
+/* The processors this process may run on. */
+static int cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return CPU_COUNT(&set);
+    return 1;
+}
+
 struct team *team_new(int threads) {
     struct team *t = xcalloc(1, sizeof *t);
     if (threads < 1)
-        threads = 1;
+        threads = cores();
+    t->spins = threads <= cores() ? SPINS : SPINS_SHARED;
     if (threads > TEAM_MAX_THREADS)
         threads = TEAM_MAX_THREADS;
     t->members = xcalloc((size_t)threads, sizeof *t->members);
@@ -135,7 +161,7 @@ int team_size(const struct team *t) {
 }
 
 static void wait_for_others(struct team *t, int64_t n_items) {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < t->spins; i++) {
         if (atomic_load(&t->n_done) == n_items)
             return;
         pause_briefly();

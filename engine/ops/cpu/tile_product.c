@@ -5,7 +5,6 @@
  * bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place stay
  * where they lie; all else is packed as it is reached. Other terms are short and join the last
  * chunk. */
-#include <emmintrin.h>
 #include <string.h>
 
 #include "engine/ops/cpu/product.h"
@@ -221,5 +220,5 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
         chunk(&r, k0, at_most(k - k0, length));
     r.t->end();
     if (r.past_cache)
-        _mm_sfence(); /* before another thread is told */
+        cpu_fence(c);
 }
