@@ -216,7 +216,7 @@ struct adapter_entry *adapter_entries(const struct adapter *ad, size_t *n) {
 
 /* ---- making a new one ----------------------------------------------------------------------- */
 
-#define WIDE 4.0f
+#define WIDE 2.0f
 
 /* kaiming_uniform(a = √5) over fan_in columns is uniform in ±1/√fan_in (PEFT's reset of A). The
  * step of the generator is one that training never reaches. */

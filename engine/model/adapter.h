@@ -20,18 +20,17 @@ struct lora_options {
     float alpha, dropout;
     bool use_rslora;            /* scale alpha / sqrt(rank) instead of alpha / rank */
     bool use_dora;              /* magnitudes beside A and B; dropout acts on A's input only */
-    bool wide;                  /* a new A is four times as wide as PEFT's; see adapter_new */
+    bool wide;                  /* a new A is twice as wide as PEFT's; see adapter_new */
     const char *const *targets; /* names as in PEFT ("q_proj", …); NULL: all-linear, every
                                    projection inside the blocks, not the head */
     int n_targets;
 };
 
 /* A: uniform(±1/sqrt(in)) as PEFT's kaiming_uniform(a=√5), from (seed, tensor index), or
- * ±4/sqrt(in) where it is wide; B: zero; DoRA's magnitudes: the norms of the frozen rows, so that
+ * ±2/sqrt(in) where it is wide; B: zero; DoRA's magnitudes: the norms of the frozen rows, so that
  * the adapter changes nothing yet. How long AdamW's steps are does not depend on the gradient's
- * length, so with A four times as large the product B A moves as if B's learning rate were four
- * times and A's a quarter of what they are: LoRA+ (Hayou et al., ICML 2024) with its ratio of 16.
- */
+ * length, so with A twice as large the product B A moves as if B's learning rate were twice and
+ * A's half of what they are: LoRA+ (Hayou et al., ICML 2024) with a ratio of 4. */
 enum err adapter_new(struct model *m, const struct lora_options *o, uint64_t seed,
                      struct adapter **out, struct err_msg *em) NODISCARD;
 /* From a PEFT folder; rank, alpha and targets come from its adapter_config.json. */

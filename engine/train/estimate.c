@@ -53,7 +53,8 @@ static enum err count(const struct estimate *in, struct counts *c, struct err_ms
         return err_set_param(em, ERR_INPUT, "training_file", "no row is left to train on");
     enum err e = plan_max_seq_len(q, in->config, &c->max_seq_len, em);
     if (e == ERR_OK)
-        e = plan_make(q, in->config, c->train_rows, c->shares.trained, &c->plan, em);
+        e = plan_make(q, in->config, plan_reach(q->lora.alpha, q->lora.rank, q->lora.use_rslora),
+                      c->train_rows, c->shares.trained, &c->plan, em);
     if (e != ERR_OK)
         return e;
     int64_t batch = c->plan.batch_size;

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "engine/train/schedule.h"
 
+#define SWEEP_REACH 32.0 /* alpha of the sweeps that the automatic rate is from */
 #define DEFAULT_SEQ 2048
 #define DEFAULT_EPOCHS 3
 #define MIN_EXAMPLES 100   /* trained examples below which epochs are added */
@@ -36,11 +37,16 @@ enum err plan_max_seq_len(const struct job_request *r, const struct model_config
     return ERR_OK;
 }
 
+double plan_reach(double alpha, int64_t rank, bool use_rslora) {
+    return alpha * (use_rslora ? sqrt((double)rank) : 1.0);
+}
+
 /* The form and the exponent are those of published sweeps of LoRA learning rates on Llama models
- * (3e-4 at width 4096, 1e-3 near 1000); the bounds keep very small and very large models sane. */
-double plan_auto_learning_rate(const struct model_config *c) {
+ * (3e-4 at width 4096, 1e-3 near 1000); the bounds keep very small and very large models sane. The
+ * sweeps had an alpha of 32 at every rank; below it no rate is raised. */
+double plan_auto_learning_rate(const struct model_config *c, double reach) {
     double lr = 5e-4 * pow(2000.0 / (double)c->hidden, 0.78);
-    return fmin(fmax(lr, 1e-4), 5e-3);
+    return fmin(fmax(lr, 1e-4), 5e-3) * fmin(SWEEP_REACH / reach, 1.0);
 }
 
 static int64_t auto_epochs(int64_t rows) {
@@ -60,17 +66,16 @@ static int64_t auto_batch(int64_t rows) {
     return n < 1 ? 1 : n > 16 ? 16 : n;
 }
 
-enum err plan_make(const struct job_request *r, const struct model_config *c, int64_t rows,
-                   int64_t trained, struct plan *out, struct err_msg *em) {
+enum err plan_make(const struct job_request *r, const struct model_config *c, double reach,
+                   int64_t rows, int64_t trained, struct plan *out, struct err_msg *em) {
     const struct training_config *t = &r->training;
     struct plan p = {
         .n_epochs = r->n_epochs.is_auto ? auto_epochs(rows) : (int64_t)r->n_epochs.value,
         .batch_size = r->batch_size.is_auto ? auto_batch(rows) : (int64_t)r->batch_size.value,
         .multiplier = r->learning_rate_multiplier.is_auto ? 1.0 : r->learning_rate_multiplier.value,
-        .learning_rate = t->learning_rate.value,
     };
-    if (t->learning_rate.is_auto)
-        p.learning_rate = plan_auto_learning_rate(c) * p.multiplier;
+    p.automatic = plan_auto_learning_rate(c, reach) * p.multiplier;
+    p.learning_rate = t->learning_rate.is_auto ? p.automatic : t->learning_rate.value;
     p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;
     if (t->max_steps > 0 && t->max_steps < p.total_steps)
         p.total_steps = t->max_steps;

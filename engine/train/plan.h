@@ -17,7 +17,8 @@
 struct plan {
     int64_t n_epochs, batch_size;
     double multiplier;
-    double learning_rate; /* peak of the schedule, multiplier included where it applies */
+    double automatic;     /* learning rate by size and adapter, multiplier included */
+    double learning_rate; /* peak of the schedule: that, or what was asked for */
     int64_t total_steps;  /* optimizer steps, max_steps included */
     int64_t warmup_steps;
 };
@@ -43,16 +44,21 @@ int32_t plan_eval_rows(void);
 
 /* rows: of the training file; trained: those left after some were set apart (≥ 1).
  * Epochs: the rule published for the hosted service (3; more for fewer than 34 rows, fewer for more
- * than 8333). Batch: rows / 64, from 1 to 16. */
-enum err plan_make(const struct job_request *r, const struct model_config *c, int64_t rows,
-                   int64_t trained, struct plan *out, struct err_msg *em) NODISCARD;
+ * than 8333). Batch: rows / 64, from 1 to 16. reach: plan_reach of the adapter that is trained. */
+enum err plan_make(const struct job_request *r, const struct model_config *c, double reach,
+                   int64_t rows, int64_t trained, struct plan *out, struct err_msg *em) NODISCARD;
 
 /* Of the held rows, those that a stage measures on. With search "auto" an evaluation costs half a
  * training step at most, and less in a short run. */
 int64_t plan_rows_measured(const struct fast_forward_config *ff, const struct plan *p,
                            int64_t held);
 
-/* "auto" learning rate before the multiplier: 5e-4 · (2000 / hidden)^0.78, from 1e-4 to 5e-3. */
-double plan_auto_learning_rate(const struct model_config *c);
+/* How far an adapter's product moves for a step of its entries, all ranks pulling alike: scale ·
+ * rank, so alpha, or alpha · sqrt(rank) with rsLoRA. */
+double plan_reach(double alpha, int64_t rank, bool use_rslora);
+
+/* "auto" learning rate before the multiplier: 5e-4 · (2000 / hidden)^0.78, from 1e-4 to 5e-3, times
+ * 32 / reach where that is below 1. */
+double plan_auto_learning_rate(const struct model_config *c, double reach);
 
 #endif

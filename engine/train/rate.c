@@ -8,9 +8,9 @@
 /* No stage goes further than so many steps at the automatic rate. */
 #define MOST_STEPS 3.0
 /* No rate is raised above so many times the automatic one: at rates above the best one the lowest
- * point is as far as at the best. Batches of a row or two stand less, by the noise of their
+ * point is as far as at the best. Batches of one to three rows stand less, by the noise of their
  * gradients: the root of their number. */
-#define MOST_RATE 1.5
+#define MOST_RATE 2.0
 /* After the first steps the lowest point is two to three times as far as it is later. */
 #define EARLY_STEPS 2.0
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the

@@ -106,6 +106,13 @@ static enum err new_adapter(struct run *r, struct err_msg *em) {
     return e;
 }
 
+static enum err make_plan(struct run *r, struct err_msg *em) {
+    const struct lora_options *o = adapter_options(r->adapter);
+    return plan_make(r->job->request, model_config(r->job->model),
+                     plan_reach((double)o->alpha, o->rank, o->use_rslora), dataset_rows(r->train),
+                     r->train_rows.n, &r->plan, em);
+}
+
 /* ---- what a resumed run must share ---------------------------------------------------------- */
 
 static enum err make_config(struct run *r, struct err_msg *em) {
@@ -216,9 +223,9 @@ enum err run_setup(struct run *r, struct err_msg *em) {
     divide_rows(r);
     e = check_rows(r, em);
     if (e == ERR_OK)
-        e = plan_make(job->request, c, dataset_rows(r->train), r->train_rows.n, &r->plan, em);
-    if (e == ERR_OK)
         e = job->init_adapter != NULL ? open_adapter(r, em) : new_adapter(r, em);
+    if (e == ERR_OK)
+        e = make_plan(r, em);
     if (e == ERR_OK)
         e = make_config(r, em);
     if (e != ERR_OK)

@@ -6,10 +6,12 @@
 
 static const struct model_config small = {.hidden = 64, .max_positions = 512};
 
+#define REACH 32.0
+
 static struct plan plan_of(const struct job_request *r, int64_t rows) {
     struct plan p;
     struct err_msg em = ERR_MSG_INIT;
-    cr_assert_eq(plan_make(r, &small, rows, rows, &p, &em), ERR_OK, "%s", em.text);
+    cr_assert_eq(plan_make(r, &small, REACH, rows, rows, &p, &em), ERR_OK, "%s", em.text);
     return p;
 }
 
@@ -51,7 +53,7 @@ Test(plan, steps_cover_all_epochs_unless_max_steps_ends_them) {
 Test(plan, the_multiplier_scales_only_the_automatic_rate) {
     struct job_request r;
     job_request_init(&r);
-    double automatic = plan_auto_learning_rate(&small);
+    double automatic = plan_auto_learning_rate(&small, REACH);
     r.learning_rate_multiplier = (struct auto_number){.value = 0.5};
     cr_assert_float_eq(plan_of(&r, 10).learning_rate, automatic * 0.5, 1e-12);
     r.training.learning_rate = (struct auto_number){.value = 3e-4};
@@ -64,13 +66,23 @@ Test(plan, automatic_rate_falls_with_the_width) {
     double last = 1;
     for (int i = 0; i < 6; i++) {
         const struct model_config c = {.hidden = widths[i]};
-        double rate = plan_auto_learning_rate(&c);
+        double rate = plan_auto_learning_rate(&c, REACH);
         cr_assert(rate <= last && rate >= 1e-4 && rate <= 5e-3);
         last = rate;
     }
     const struct model_config llama_8b = {.hidden = 4096}, llama_1b = {.hidden = 2048};
-    cr_assert_float_eq(plan_auto_learning_rate(&llama_8b), 3e-4, 0.3e-4);
-    cr_assert(plan_auto_learning_rate(&llama_1b) > 4e-4);
+    cr_assert_float_eq(plan_auto_learning_rate(&llama_8b, REACH), 3e-4, 0.3e-4);
+    cr_assert(plan_auto_learning_rate(&llama_1b, REACH) > 4e-4);
+}
+
+/* alpha 32 is the sweeps'; half as far needs no higher rate, twice as far needs half of it. */
+Test(plan, automatic_rate_falls_with_the_adapters_reach) {
+    cr_assert_float_eq(plan_reach(32.0, 16, false), 32.0, 1e-12);
+    cr_assert_float_eq(plan_reach(128.0, 64, true), 1024.0, 1e-9);
+    double rate = plan_auto_learning_rate(&small, 32.0);
+    cr_assert_float_eq(plan_auto_learning_rate(&small, 16.0), rate, 1e-12);
+    cr_assert_float_eq(plan_auto_learning_rate(&small, 128.0), rate / 4.0, 1e-12);
+    cr_assert_float_eq(plan_auto_learning_rate(&small, 1024.0), rate / 32.0, 1e-12);
 }
 
 Test(plan, more_positions_than_the_model_has_are_refused) {
@@ -93,7 +105,7 @@ Test(plan, too_many_steps_are_refused) {
     job_request_init(&r);
     r.n_epochs = (struct auto_number){.value = 100};
     r.batch_size = (struct auto_number){.value = 1};
-    cr_assert_eq(plan_make(&r, &small, 10000000, 10000000, &p, &em), ERR_INPUT);
+    cr_assert_eq(plan_make(&r, &small, REACH, 10000000, 10000000, &p, &em), ERR_INPUT);
     cr_assert_str_eq(em.param, "hyperparameters.n_epochs");
     job_request_clear(&r);
 }

@@ -94,7 +94,7 @@ Test(rate, small_batches_bound_it_more) {
     const struct {
         int64_t batch;
         double most;
-    } cases[] = {{1, 1.0}, {2, M_SQRT2}, {4, 1.5}, {512, 1.5}};
+    } cases[] = {{1, 1.0}, {2, M_SQRT2}, {4, 2.0}, {512, 2.0}};
     for (size_t i = 0; i < 4; i++) {
         struct rate_plan p = plan;
         double found = 0;
@@ -110,7 +110,7 @@ Test(rate, far_above_the_automatic_one_it_comes_down_at_once) {
     double found = 0;
     p.given = 5e-2;
     cr_assert(learn(&p, 2.5e-2, 1.0, true, &found)); /* 1.25 / 2 of it is still too much */
-    cr_assert_float_eq(found, 1.5 * p.automatic, 1e-12);
+    cr_assert_float_eq(found, 2.0 * p.automatic, 1e-12);
     found = 0;
     cr_assert(learn(&p, 2.5e-2, 0.4, true, &found));
     cr_assert_float_eq(found, 1.25 / 2 * 1e-2, 1e-12);
@@ -128,7 +128,7 @@ Test(rate, rises_to_twice_what_it_was_or_half_the_way_and_is_bounded_by_the_auto
     cr_assert_float_eq(low, 3.9e-3, 1e-12);
     for (int i = 0; i < 50; i++) /* a loss that always falls */
         (void)learn_later(found, 2.0, 2, &found);
-    cr_assert_leq(found, 1.5 * plan.automatic);
+    cr_assert_leq(found, 2.0 * plan.automatic);
 }
 
 Test(rate, nothing_follows_from_a_length_that_is_not_known) {
