@@ -4,11 +4,16 @@ with Fast Forward have that loss; both see the same rows in the same order.
 
     python3 tests/bench/fast_forward/bench.py BUILD_DIR [--suite short|long] [--cases NAMES] [--times] [--out FILE]
     python3 tests/bench/fast_forward/bench.py --merge FILE... [--out FILE]
-    python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE]
+    python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE] [--name NAME]
                                               [--settings FILE] [--seeds 0,1,2] [--arms plain,auto,linear,paper]
+                                              [--rates 1e-4,auto] [--constant RATES] [--linear RATES]
+                                              [--batch N] [--steps N] [--rank N] [--dtype bf16|f32]
 
 The suites use the project's own models and the tasks of tasks.py. With --model, --settings is one of settings/*.json,
 or any file with {"config": body of a create request}; without --valid the last 128 rows of the training file are held out.
+Every arm starts at each of --rates (constant, if the settings name no schedule); --constant and --linear are rates of more
+plain runs, among which the best is looked for. rows.py makes training files of texts. --merge takes medians over the files
+of one --name.
 
 A run is measured on held-out rows every few steps; those evaluations are in no FLOP count, as in the paper. The rows
 that Fast Forward measures on are in neither arm's loss. Both accountings are given: `lora`, a training step is two
@@ -32,6 +37,7 @@ import tasks
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 HELD = 32  # rows that Fast Forward measures on
+OWN_VALID = 128  # rows held out of a training file without a validation file
 LLAMA, NEOX = "examples/models/ffwd-tiny", "examples/models/ffwd-tiny-neox"
 
 # name, model, batch, steps, plain rates, arms: (search, start rates, schedule). The best constant rate is near 0.01.
@@ -55,8 +61,9 @@ LONG = [
 
 
 class Bench:
-    def __init__(self, build, work, threads):
-        self.ffwd, self.work, self.threads = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work), str(threads)
+    def __init__(self, build, work, threads, dtype=None):
+        self.ffwd, self.work = pathlib.Path(build).resolve() / "ffwd", pathlib.Path(work)
+        self.options = ["--threads", str(threads), *(["--dtype", dtype] if dtype else [])]
 
     def command(self, model, train, valid, config):
         plain = not config["fast_forward"]["enabled"]
@@ -67,13 +74,13 @@ class Bench:
         settings.write_text(json.dumps(config))
         subprocess.run(["rm", "-rf", str(out)], check=True)
         return [str(self.ffwd), "train", "--model", str(model), "--train", str(train), "--valid", str(held),
-                "--config", str(settings), "--out", str(out), "--threads", self.threads]
+                "--config", str(settings), "--out", str(out), *self.options]
 
     def processor_seconds(self, model, train, valid, config, last):
         """Processor time from the first event to that of step `last` and its stage, without evaluations of the loss."""
         config = json.loads(json.dumps(config))
         config["training"]["eval_interval"] = 1000000
-        if last == config["training"]["max_steps"]:  # there the end of the run evaluates it
+        if last == config["training"].get("max_steps"):  # there the end of the run evaluates it
             config["training"]["max_steps"] += 1
         first = now = None
         with subprocess.Popen(self.command(model, train, valid, config), stdout=subprocess.PIPE, text=True) as child:
@@ -153,6 +160,19 @@ def time_pairs(bench, made, model, train, valid):
                 fast["processor_seconds"] = [bench.processor_seconds(model, train, valid, c, last) for _, c, last in ends]
 
 
+def measure(bench, label, files, arms, config, times, log):
+    """A run of each arm (search, rate, schedule) on the same model, rows and seed."""
+    made = []
+    for search, rate, schedule in arms:
+        own = config(search, rate, schedule)
+        run = bench.run(*files, own) | label | {"arm": search or "plain", "rate": rate, "schedule": schedule}
+        made.append((run, own))
+        print(f"{label['case']}, {label['task']}, seed {label['seed']}, {run['arm']} {rate} {schedule}: {best(run)}", file=log, flush=True)
+    if times:
+        time_pairs(bench, made, *files)
+    return [run for run, _ in made]
+
+
 def suite(bench, cases, seeds, names, times, log):
     """All runs so far, after each task."""
     data = bench.work / "tasks"
@@ -163,17 +183,10 @@ def suite(bench, cases, seeds, names, times, log):
         arms += [(search, rate, schedule) for search, rates, schedule in fast for rate in rates]
         for seed in seeds:
             for task in names:
-                files, made = (ROOT / model, data / f"{task}-train.jsonl", data / f"{task}-valid.jsonl"), []
-                for search, rate, schedule in arms:
-                    config = config_of(search, rate, schedule, batch, steps, seed, tasks.TRAIN_ON[task])
-                    run = bench.run(*files, config)
-                    run |= {"case": case, "model": pathlib.Path(model).name, "task": task, "seed": seed, "batch": batch,
-                            "steps": steps, "arm": search or "plain", "rate": rate, "schedule": schedule}
-                    runs.append(run)
-                    made.append((run, config))
-                    print(f"{case}, {task}, seed {seed}, {run['arm']} {rate:g} {schedule}: {best(run)}", file=log, flush=True)
-                if times:
-                    time_pairs(bench, made, *files)
+                label = {"case": case, "model": pathlib.Path(model).name, "task": task, "seed": seed, "batch": batch, "steps": steps}
+                files = (ROOT / model, data / f"{task}-train.jsonl", data / f"{task}-valid.jsonl")
+                runs += measure(bench, label, files, arms, lambda search, rate, schedule: config_of(
+                    search, rate, schedule, batch, steps, seed, tasks.TRAIN_ON[task]), times, log)
                 yield runs
 
 
@@ -188,6 +201,10 @@ def worst(values):
     return None if None in values else round(max(values), 4)
 
 
+def order_of(key):
+    return tuple((isinstance(part, str), part) for part in key)
+
+
 def fraction(run):
     total = run["flops"]["training"] + run["flops"]["fast_forward"] if run["curve"] else 1.0
     return run["flops"]["fast_forward"] / total if run["curve"] else 0.0
@@ -199,7 +216,7 @@ def summary(runs):
     groups = {}
     for r in runs:
         groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
-    keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"})
+    keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"}, key=order_of)
     for case, arm, rate, schedule in keys:
         same, tuned, last, share, times = [], [], [], [], []
         for (c, _, _), group in groups.items():
@@ -239,27 +256,55 @@ def summary(runs):
     return lines
 
 
-def own_data(bench, a):
-    rows = pathlib.Path(a.train).read_text().splitlines(True)
-    train, valid = a.train, a.valid
-    if valid is None:
-        train, valid = bench.work / "own-train.jsonl", bench.work / "own-valid.jsonl"
-        train.write_text("".join(rows[:-128]))
-        valid.write_text("".join(rows[-128:]))
-    base = json.loads(pathlib.Path(a.settings or HERE / "settings/default.json").read_text())["config"]
-    runs = []
+def own_files(bench, a):
+    """Training and validation rows; a part of the former where there are none of the latter."""
+    if a.valid:
+        return a.train, a.valid
+    rows = a.train.read_text().splitlines(True)
+    if len(rows) < 2 * OWN_VALID:
+        raise SystemExit(f"bench: {a.train} has {len(rows)} rows: fewer than {2 * OWN_VALID}, and no --valid")
+    train, valid = bench.work / "own-train.jsonl", bench.work / "own-valid.jsonl"
+    train.write_text("".join(rows[:-OWN_VALID]))
+    valid.write_text("".join(rows[-OWN_VALID:]))
+    return train, valid
+
+
+def own_base(a):
+    """The settings with what the command line says in their place."""
+    base = json.loads((a.settings or HERE / "settings/default.json").read_text())["config"]
+    for part, key, value in (("hyperparameters", "batch_size", a.batch), ("lora", "rank", a.rank), ("training", "max_steps", a.steps)):
+        if value is not None:
+            base.setdefault(part, {})[key] = value
+    if a.steps:
+        base["training"]["eval_interval"] = max(1, a.steps // 40)
+        base.setdefault("hyperparameters", {}).setdefault("n_epochs", 100)
+    return base
+
+
+def own_arms(a, training):
+    schedule = training.get("lr_schedule", "constant" if a.rates else "linear")
+    rates = a.rates or [training.get("learning_rate", "auto")]
+    arms = [(None if arm == "plain" else arm, rate, schedule) for arm in a.arms.split(",") for rate in rates]
+    arms += [(None, rate, name) for name, more in (("constant", a.constant), ("linear", a.linear)) for rate in more]
+    return list(dict.fromkeys(arms))
+
+
+def own(bench, a, log):
+    """All runs so far, after each seed."""
+    train, valid = own_files(bench, a)
+    if len(valid.read_text().splitlines()) <= HELD:
+        raise SystemExit(f"bench: {valid} has no more than the {HELD} rows that Fast Forward measures on")
+    base, runs = own_base(a), []
     for seed in map(int, a.seeds.split(",")):
-        for arm in a.arms.split(","):
-            config = json.loads(json.dumps(base)) | {"seed": seed}
-            ff = config.setdefault("fast_forward", {})
-            ff |= {"enabled": arm != "plain", "validation_examples": HELD} | ({"search": arm} if arm != "plain" else {})
-            run = bench.run(a.model, train, valid, config)
-            training = config.get("training", {})
-            runs.append(run | {"case": "own", "model": str(a.model), "task": str(a.train), "seed": seed, "arm": arm,
-                               "batch": config.get("hyperparameters", {}).get("batch_size"), "steps": None,
-                               "rate": training.get("learning_rate"), "schedule": training.get("lr_schedule", "linear")})
-            print(f"seed {seed}, {arm}: {best(run)}", file=sys.stderr, flush=True)
-    return runs
+        def config(search, rate, schedule):
+            made = json.loads(json.dumps(base)) | {"seed": seed}
+            made.setdefault("training", {}).update(learning_rate=rate, lr_schedule=schedule)
+            made.setdefault("fast_forward", {}).update(enabled=search is not None, validation_examples=HELD, **({"search": search} if search else {}))
+            return made
+        label = {"case": a.name, "model": a.model.name, "task": a.train.name, "seed": seed,
+                 "batch": base.get("hyperparameters", {}).get("batch_size"), "steps": a.steps}
+        runs += measure(bench, label, (a.model, train, valid), own_arms(a, base.get("training", {})), config, a.times, log)
+        yield runs
 
 
 def commit():
@@ -280,6 +325,10 @@ def finish(result, runs, out):
         out.write_text(json.dumps(result | {"runs": runs}) + "\n")
 
 
+def rates_of(text):
+    return [part if part == "auto" else float(part) for part in text.split(",")]
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("build", nargs="?")
@@ -295,7 +344,13 @@ def main():
     ap.add_argument("--train", type=pathlib.Path)
     ap.add_argument("--valid", type=pathlib.Path)
     ap.add_argument("--settings", type=pathlib.Path)
+    ap.add_argument("--name", default="own")
     ap.add_argument("--arms", default="plain,auto,linear")
+    for name in ("rates", "constant", "linear"):
+        ap.add_argument(f"--{name}", type=rates_of, default=[])
+    for name in ("batch", "steps", "rank"):
+        ap.add_argument(f"--{name}", type=int)
+    ap.add_argument("--dtype", choices=["bf16", "f32"])
     a = ap.parse_args()
     if (a.model is None) != (a.train is None):
         ap.error("--model and --train go together")
@@ -309,14 +364,13 @@ def main():
     runs = []
     result = {"bench": "fast_forward", "suite": "own" if a.model else a.suite, "commit": commit(), "machine": machine()}
     with tempfile.TemporaryDirectory(prefix="ffwd-bench-") as work:
-        bench = Bench(a.build, work, a.threads)
-        if a.model:
-            runs = own_data(bench, a)
-        else:
-            cases = [c for c in (LONG if a.suite == "long" else SHORT) if a.cases is None or c[0] in a.cases.split(",")]
-            for runs in suite(bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), a.times, sys.stderr):
-                if a.out:
-                    a.out.write_text(json.dumps(result | {"runs": runs}) + "\n")
+        bench = Bench(a.build, work, a.threads, a.dtype)
+        cases = [c for c in (LONG if a.suite == "long" else SHORT) if a.cases is None or c[0] in a.cases.split(",")]
+        parts = own(bench, a, sys.stderr) if a.model else suite(
+            bench, cases, [int(s) for s in a.seeds.split(",")], a.tasks.split(","), a.times, sys.stderr)
+        for runs in parts:
+            if a.out:
+                a.out.write_text(json.dumps(result | {"runs": runs}) + "\n")
     finish(result, runs, a.out)
 
 
