@@ -167,7 +167,7 @@ the_start_hardly_matters() {
     awk -v a="$low" -v b="$middle" 'BEGIN { split(a, x); split(b, y);
         exit !(x[1] > 0.002 && x[1] / y[1] < 2 && y[1] / x[1] < 2 && x[2] < 1.5 && x[2] / y[2] < 1.1 && y[2] / x[2] < 1.1) }' || return 1
     grep -q 'the learning rate is raised from 0.002 to 0.00[0-9]*","type":"message","data":{"step":2,"learning_rate":0.00' "$work/end.log" &&
-        grep -q 'learning rate found by Fast Forward | 0.007' "$work/end/adapter/README.md"
+        grep -q 'learning rate found by Fast Forward | 0.01' "$work/end/adapter/README.md"
 }
 check the_start_hardly_matters the_start_hardly_matters
 
