@@ -7,7 +7,7 @@ with Fast Forward have that loss; both see the same rows in the same order.
     python3 tests/bench/fast_forward/bench.py BUILD_DIR --model DIR --train FILE [--valid FILE] [--name NAME]
                                               [--settings FILE] [--seeds 0,1,2] [--arms plain,auto,linear,paper]
                                               [--rates 1e-4,auto] [--constant RATES] [--linear RATES]
-                                              [--batch N] [--steps N] [--rank N] [--dtype bf16|f32]
+                                              [--batch N] [--steps N [--points N]] [--rank N] [--dtype bf16|f32]
 
 The suites use the project's own models and the tasks of tasks.py. With --model, --settings is one of settings/*.json,
 or any file with {"config": body of a create request}; without --valid the last 128 rows of the training file are held out.
@@ -201,6 +201,10 @@ def worst(values):
     return None if None in values else round(max(values), 4)
 
 
+def reached(values):
+    return f"{sum(v is not None for v in values)}/{len(values)}"
+
+
 def order_of(key):
     return tuple((isinstance(part, str), part) for part in key)
 
@@ -218,7 +222,7 @@ def summary(runs):
         groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
     keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"}, key=order_of)
     for case, arm, rate, schedule in keys:
-        same, tuned, last, share, times = [], [], [], [], []
+        same, tuned, above, last, share, times = [], [], [], [], [], []
         for (c, _, _), group in groups.items():
             if c != case:
                 continue
@@ -233,8 +237,10 @@ def summary(runs):
                         same.append(s["flops_lora"] if s and s["reached"] else None)
                 constant = [p for p in plain if p["schedule"] == "constant"]
                 if constant:
-                    s = saving(min(constant, key=best), run)
+                    goal = min(constant, key=best)
+                    s = saving(goal, run)
                     tuned.append(s["flops_lora"] if s["reached"] else None)
+                    above.append(run["curve"][-1][4] / best(goal) - 1 if run["curve"] else None)
                 linear = [p for p in plain if p["schedule"] == "linear"]
                 if linear:
                     goal = min(linear, key=lambda p: p["curve"][-1][4])
@@ -245,13 +251,14 @@ def summary(runs):
                 "stages_share": median(share)}
         if same:
             line |= {"flops_to_plain_of_that_rate": median(same), "worst": worst(same),
-                     "reached": f"{sum(v is not None for v in same)}/{len(same)}"}
+                     "reached": reached(same)}
         if times:
             line["processor_time_to_plain_of_that_rate"] = median(times)
         if tuned:
-            line |= {"flops_to_best_constant": median(tuned), "reached_best_constant": f"{sum(v is not None for v in tuned)}/{len(tuned)}"}
+            line |= {"flops_to_best_constant": median(tuned), "reached_best_constant": reached(tuned),
+                     "loss_above_best_constant_at_the_end": median(above), "worst_above_best_constant": worst(above)}
         if last:
-            line["loss_above_best_linear_at_equal_flops"] = median(last)
+            line |= {"loss_above_best_linear_at_equal_flops": median(last), "worst_above_best_linear": worst(last)}
         lines.append(line)
     return lines
 
@@ -276,7 +283,7 @@ def own_base(a):
         if value is not None:
             base.setdefault(part, {})[key] = value
     if a.steps:
-        base["training"]["eval_interval"] = max(1, a.steps // 40)
+        base["training"]["eval_interval"] = max(1, a.steps // a.points)
         base.setdefault("hyperparameters", {}).setdefault("n_epochs", 100)
     return base
 
@@ -350,6 +357,7 @@ def main():
         ap.add_argument(f"--{name}", type=rates_of, default=[])
     for name in ("batch", "steps", "rank"):
         ap.add_argument(f"--{name}", type=int)
+    ap.add_argument("--points", type=int, default=40, help="of a curve, with --steps")
     ap.add_argument("--dtype", choices=["bf16", "f32"])
     a = ap.parse_args()
     if (a.model is None) != (a.train is None):
