@@ -172,9 +172,9 @@ static void learn(struct run *r, struct fast_forward_stage *done, double length,
     };
     if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
         fast_forward_undo(&r->ff, done);
-    /* The momentum points along the jump, which went as far as the loss falls: what dropping it
+    /* The momentum points along the step, which the loss falls along no further: what dropping it
      * brings is in docs/FAST_FORWARD.md, "momentum". */
-    if (done->search.tau > 0)
+    if (done->search.tau > 0 || shortened)
         optimizer_forget(&r->optimizer);
 }
 
