@@ -7,6 +7,7 @@
 #include "engine/train/schedule.h"
 
 #define SWEEP_REACH 32.0 /* alpha of the sweeps that the automatic rate is from */
+#define MOST_BY_REACH 2.0
 #define DEFAULT_SEQ 2048
 #define DEFAULT_EPOCHS 3
 #define MIN_EXAMPLES 100   /* trained examples below which epochs are added */
@@ -43,10 +44,18 @@ double plan_reach(double alpha, int64_t rank, bool use_rslora) {
 
 /* The form and the exponent are those of published sweeps of LoRA learning rates on Llama models
  * (3e-4 at width 4096, 1e-3 near 1000); the bounds keep very small and very large models sane. The
- * sweeps had an alpha of 32 at every rank; below it no rate is raised. */
-double plan_auto_learning_rate(const struct model_config *c, double reach) {
+ * sweeps had an alpha of 32 at every rank. */
+static double by_width(const struct model_config *c) {
     double lr = 5e-4 * pow(2000.0 / (double)c->hidden, 0.78);
-    return fmin(fmax(lr, 1e-4), 5e-3) * fmin(SWEEP_REACH / reach, 1.0);
+    return fmin(fmax(lr, 1e-4), 5e-3);
+}
+
+double plan_auto_learning_rate(const struct model_config *c, double reach) {
+    return by_width(c) * fmin(SWEEP_REACH / reach, 1.0);
+}
+
+double plan_typical_learning_rate(const struct model_config *c, double reach) {
+    return by_width(c) * fmin(SWEEP_REACH / reach, MOST_BY_REACH);
 }
 
 static int64_t auto_epochs(int64_t rows) {
@@ -74,8 +83,9 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
         .batch_size = r->batch_size.is_auto ? auto_batch(rows) : (int64_t)r->batch_size.value,
         .multiplier = r->learning_rate_multiplier.is_auto ? 1.0 : r->learning_rate_multiplier.value,
     };
-    p.automatic = plan_auto_learning_rate(c, reach) * p.multiplier;
-    p.learning_rate = t->learning_rate.is_auto ? p.automatic : t->learning_rate.value;
+    p.typical = plan_typical_learning_rate(c, reach) * p.multiplier;
+    p.learning_rate = t->learning_rate.is_auto ? plan_auto_learning_rate(c, reach) * p.multiplier
+                                               : t->learning_rate.value;
     p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;
     if (t->max_steps > 0 && t->max_steps < p.total_steps)
         p.total_steps = t->max_steps;

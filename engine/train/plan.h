@@ -17,8 +17,8 @@
 struct plan {
     int64_t n_epochs, batch_size;
     double multiplier;
-    double automatic;     /* learning rate by size and adapter, multiplier included */
-    double learning_rate; /* peak of the schedule: that, or what was asked for */
+    double typical;       /* learning rate by size and adapter, multiplier included; see below */
+    double learning_rate; /* peak of the schedule: the automatic one, or what was asked for */
     int64_t total_steps;  /* optimizer steps, max_steps included */
     int64_t warmup_steps;
 };
@@ -60,5 +60,8 @@ double plan_reach(double alpha, int64_t rank, bool use_rslora);
 /* "auto" learning rate before the multiplier: 5e-4 · (2000 / hidden)^0.78, from 1e-4 to 5e-3, times
  * 32 / reach where that is below 1. */
 double plan_auto_learning_rate(const struct model_config *c, double reach);
+/* The same, but times 32 / reach up to 2: an adapter of small reach may be raised further than it
+ * starts by itself. */
+double plan_typical_learning_rate(const struct model_config *c, double reach);
 
 #endif

@@ -28,12 +28,16 @@
 #define LEAST_PART 0.5
 /* A rate so many times away from the automatic one is far from it. */
 #define FAR 4.0
-/* Part of the run for which a rate that was found holds. */
-#define HOLD 0.85
+/* Part of the run over which a rate that was found falls, at the end: this / batch, but so much at
+ * least and at most. The noise of small batches takes longer to average out. */
+#define FALL 2.4
+#define LEAST_FALL 0.15
+#define MOST_FALL 0.4
 #define AFTER_RISE 0.5
 
 static int64_t hold_steps(const struct rate_plan *plan) {
-    return (int64_t)(HOLD * (double)plan->total_steps);
+    double fall = fmin(fmax(FALL / (double)plan->batch_size, LEAST_FALL), MOST_FALL);
+    return (int64_t)((1.0 - fall) * (double)plan->total_steps);
 }
 
 bool rate_holds(const struct rate_plan *plan, int64_t step) {

@@ -25,7 +25,7 @@
 /* What is known before the run. */
 struct rate_plan {
     double given;     /* peak of the schedule as asked for */
-    double automatic; /* that the model's width suggests */
+    double automatic; /* what the model's width and the adapter suggest: plan.h, typical */
     int64_t total_steps, warmup_steps, batch_size;
     enum lr_schedule schedule;
 };

@@ -12,7 +12,7 @@ static bool is_auto(const struct run *r) {
 static struct rate_plan rate_plan(const struct run *r) {
     return (struct rate_plan){
         .given = r->plan.learning_rate,
-        .automatic = r->plan.automatic,
+        .automatic = r->plan.typical,
         .total_steps = r->plan.total_steps,
         .warmup_steps = r->plan.warmup_steps,
         .batch_size = r->plan.batch_size,

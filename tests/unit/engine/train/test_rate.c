@@ -32,6 +32,18 @@ Test(rate, holds_once_raised_and_falls_to_zero_at_the_end) {
     cr_assert_float_eq(rate_at(&p, 0, 199), 1e-4, 1e-15);
 }
 
+Test(rate, small_batches_have_a_longer_fall) {
+    const struct {
+        int64_t batch, hold;
+    } cases[] = {{1, 120}, {4, 120}, {8, 140}, {16, 170}, {512, 170}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rate_plan p = plan;
+        p.batch_size = cases[i].batch;
+        cr_assert(rate_holds(&p, cases[i].hold), "batch %ld", (long)cases[i].batch);
+        cr_assert_not(rate_holds(&p, cases[i].hold + 1), "batch %ld", (long)cases[i].batch);
+    }
+}
+
 /* The first stage of a run, far from the automatic rate, where that is early. */
 static bool learn(const struct rate_plan *p, double rate, double length, bool early,
                   double *found) {
