@@ -13,7 +13,7 @@
 #include "engine/ops/philox.h"
 
 #define BLOCK_ROWS 4
-#define BLOCK_VECTORS 1
+#define BLOCK_VECTORS 2
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"
