@@ -183,7 +183,8 @@ static enum err prepare(struct bench *b, struct err_msg *em) {
     struct pass_limits limits = {.training = true};
     enum err e = open_model(b, em);
     if (e == ERR_OK) {
-        b->part_rows = plan_capacity(is_cpu(b), (int32_t)b->seq, b->batch) / (int32_t)b->seq;
+        const struct model_config *c = model_config(b->model);
+        b->part_rows = plan_capacity(is_cpu(b), c, (int32_t)b->seq, b->batch) / (int32_t)b->seq;
         limits.seqs = b->part_rows;
         limits.tokens = limits.targets = b->part_rows * (int32_t)b->seq;
         e = plan_memory(b, &lora, &limits, em);

@@ -59,7 +59,7 @@ static enum err count(const struct estimate *in, struct counts *c, struct err_ms
         return e;
     int64_t batch = c->plan.batch_size;
     c->longest = longest(in, c->max_seq_len);
-    c->capacity = plan_capacity(in->cpu, c->longest, batch);
+    c->capacity = plan_capacity(in->cpu, in->config, c->longest, batch);
     c->steps_per_epoch = (c->shares.trained + batch - 1) / batch;
     c->epochs = fmin((double)(c->plan.total_steps * batch) / (double)c->shares.trained,
                      (double)c->plan.n_epochs);

@@ -15,6 +15,8 @@
 #define MAX_AUTO_EPOCHS 25
 
 #define BUDGET_CPU 1024
+#define BUDGET_CPU_WIDE 512
+#define WIDE 896 /* hidden size */
 #define BUDGET_ACCELERATOR 8192
 #define EVAL_CPU 8192
 #define EVAL_ACCELERATOR 32768
@@ -128,8 +130,14 @@ static int32_t tokens_of(int64_t budget, int32_t longest, int64_t rows) {
     return tokens > longest ? (int32_t)tokens : longest;
 }
 
-int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size) {
-    return tokens_of(cpu ? BUDGET_CPU : BUDGET_ACCELERATOR, longest, batch_size);
+/* Each pass packs the matrices and adds to the adapter's gradient: the wider the model, the less
+ * that is beside its products, and the more memory its activations take (tests/bench/CPU.md). */
+static int64_t budget_cpu(const struct model_config *c) {
+    return c->hidden >= WIDE ? BUDGET_CPU_WIDE : BUDGET_CPU;
+}
+
+int32_t plan_capacity(bool cpu, const struct model_config *c, int32_t longest, int64_t batch_size) {
+    return tokens_of(cpu ? budget_cpu(c) : BUDGET_ACCELERATOR, longest, batch_size);
 }
 
 int32_t plan_eval_capacity(bool cpu, int32_t longest) {

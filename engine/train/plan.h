@@ -37,7 +37,7 @@ struct row_shares plan_shares(const struct fast_forward_config *ff, int64_t trai
 
 /* Tokens of a packed batch: enough to keep the matrix products busy, little enough that the
  * activations of a large model fit; at least the longest row, at most the rows of a step. */
-int32_t plan_capacity(bool cpu, int32_t longest, int64_t batch_size);
+int32_t plan_capacity(bool cpu, const struct model_config *c, int32_t longest, int64_t batch_size);
 /* The same for an evaluation, which keeps no activations; and the rows that it packs at once. */
 int32_t plan_eval_capacity(bool cpu, int32_t longest);
 int32_t plan_eval_rows(void);

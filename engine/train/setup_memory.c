@@ -163,7 +163,8 @@ static enum err choose(struct run *r, struct err_msg *em) {
 
 enum err run_plan_memory(struct run *r, bool resumed, struct err_msg *em) {
     r->longest = larger(longest_row(r->train), longest_row(r->valid));
-    r->capacity = plan_capacity(is_cpu(r), r->longest, r->plan.batch_size);
+    r->capacity =
+        plan_capacity(is_cpu(r), model_config(r->job->model), r->longest, r->plan.batch_size);
     r->capacity_fixed = resumed;
     if (resumed) {
         r->capacity = larger(r->longest, (int32_t)r->state.capacity);

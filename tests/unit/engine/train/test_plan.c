@@ -112,3 +112,12 @@ Test(plan, too_many_steps_are_refused) {
     cr_assert_str_eq(em.param, "hyperparameters.n_epochs");
     job_request_clear(&r);
 }
+
+Test(plan, capacity_of_a_pass) {
+    const struct model_config narrow = {.hidden = 576}, wide = {.hidden = 896};
+    cr_assert_eq(plan_capacity(true, &narrow, 100, 16), 1024);
+    cr_assert_eq(plan_capacity(true, &wide, 100, 16), 512);
+    cr_assert_eq(plan_capacity(true, &wide, 100, 3), 300); /* all rows of a step */
+    cr_assert_eq(plan_capacity(true, &wide, 700, 3), 700); /* the longest row */
+    cr_assert_eq(plan_capacity(false, &wide, 100, 100), 8192);
+}
