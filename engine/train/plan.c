@@ -56,8 +56,9 @@ double plan_auto_learning_rate(const struct model_config *c, double reach) {
     return by_width(c) * fmin(SWEEP_REACH / reach, 1.0);
 }
 
-double plan_typical_learning_rate(const struct model_config *c, double reach) {
-    return by_width(c) * fmin(SWEEP_REACH / reach, MOST_BY_REACH);
+double plan_typical_learning_rate(const struct model_config *c, double reach, int64_t batch_size) {
+    double most = fmin(fmax(sqrt((double)batch_size) / 2.0, 1.0), MOST_BY_REACH);
+    return by_width(c) * fmin(SWEEP_REACH / reach, most);
 }
 
 static int64_t auto_epochs(int64_t rows) {
@@ -85,7 +86,7 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
         .batch_size = r->batch_size.is_auto ? auto_batch(rows) : (int64_t)r->batch_size.value,
         .multiplier = r->learning_rate_multiplier.is_auto ? 1.0 : r->learning_rate_multiplier.value,
     };
-    p.typical = plan_typical_learning_rate(c, reach) * p.multiplier;
+    p.typical = plan_typical_learning_rate(c, reach, p.batch_size) * p.multiplier;
     p.learning_rate = t->learning_rate.is_auto ? plan_auto_learning_rate(c, reach) * p.multiplier
                                                : t->learning_rate.value;
     p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;

@@ -60,8 +60,8 @@ double plan_reach(double alpha, int64_t rank, bool use_rslora);
 /* "auto" learning rate before the multiplier: 5e-4 · (2000 / hidden)^0.78, from 1e-4 to 5e-3, times
  * 32 / reach where that is below 1. */
 double plan_auto_learning_rate(const struct model_config *c, double reach);
-/* The same, but times 32 / reach up to 2: an adapter of small reach may be raised further than it
- * starts by itself. */
-double plan_typical_learning_rate(const struct model_config *c, double reach);
+/* The same, but times 32 / reach up to 2, or sqrt(batch_size) / 2 with 4 to 15 rows, 1 with fewer:
+ * an adapter of small reach may be raised further than it starts by itself. */
+double plan_typical_learning_rate(const struct model_config *c, double reach, int64_t batch_size);
 
 #endif

@@ -83,9 +83,11 @@ Test(plan, automatic_rate_falls_with_the_adapters_reach) {
     cr_assert_float_eq(plan_auto_learning_rate(&small, 16.0), rate, 1e-12);
     cr_assert_float_eq(plan_auto_learning_rate(&small, 128.0), rate / 4.0, 1e-12);
     cr_assert_float_eq(plan_auto_learning_rate(&small, 1024.0), rate / 32.0, 1e-12);
-    cr_assert_float_eq(plan_typical_learning_rate(&small, 1024.0), rate / 32.0, 1e-12);
-    cr_assert_float_eq(plan_typical_learning_rate(&small, 16.0), rate * 2.0, 1e-12);
-    cr_assert_float_eq(plan_typical_learning_rate(&small, 2.0), rate * 2.0, 1e-12);
+    cr_assert_float_eq(plan_typical_learning_rate(&small, 1024.0, 16), rate / 32.0, 1e-12);
+    cr_assert_float_eq(plan_typical_learning_rate(&small, 16.0, 16), rate * 2.0, 1e-12);
+    cr_assert_float_eq(plan_typical_learning_rate(&small, 2.0, 16), rate * 2.0, 1e-12);
+    cr_assert_float_eq(plan_typical_learning_rate(&small, 2.0, 9), rate * 1.5, 1e-12);
+    cr_assert_float_eq(plan_typical_learning_rate(&small, 2.0, 1), rate, 1e-12);
 }
 
 Test(plan, more_positions_than_the_model_has_are_refused) {
