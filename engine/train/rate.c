@@ -16,8 +16,8 @@
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
  * rate at the end wins back. */
 #define BEYOND 1.25
-/* A later stage raises no rate by more, or goes half the way to the lowest point: the optimizer's
- * momentum still points along the jump. */
+/* A later stage raises no rate by more, or goes half the way to the lowest point: one stage's length
+ * scatters by half. */
 #define MOST_RAISE 2.0
 /* The first guess of a first stage, in steps at the automatic rate. */
 #define GUESS 2.0
