@@ -8,16 +8,19 @@
 /* No stage goes further than so many steps at the automatic rate. */
 #define MOST_STEPS 3.0
 /* No rate is raised above so many times the automatic one: at rates above the best one the lowest
- * point is as far as at the best. Batches of one to three rows stand less, by the noise of their
- * gradients: the root of their number. */
+ * point is as far as at the best. By the noise of their gradients batches stand a rate that grows
+ * as the root of their rows (Malladi et al., NeurIPS 2022): larger ones than this up to so many
+ * times more, those of one to three rows the root of their number. */
 #define MOST_RATE 2.0
+#define LARGE_BATCH 16.0
+#define MOST_BY_BATCH 1.5
 /* After the first steps the lowest point is two to three times as far as it is later. */
 #define EARLY_STEPS 2.0
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
  * rate at the end wins back. */
 #define BEYOND 1.25
-/* A later stage raises no rate by more, or goes half the way to the lowest point: one stage's length
- * scatters by half. */
+/* A later stage raises no rate by more, or goes half the way to the lowest point: one stage's
+ * length scatters by half. */
 #define MOST_RAISE 2.0
 /* The first guess of a first stage, in steps at the automatic rate. */
 #define GUESS 2.0
@@ -91,7 +94,9 @@ static double rate_told(const struct rate_stage *stage, double peak) {
 }
 
 static double most_rate(const struct rate_plan *plan) {
-    return fmin(MOST_RATE, sqrt((double)plan->batch_size)) * plan->automatic;
+    double rows = (double)plan->batch_size;
+    double larger = fmin(fmax(sqrt(rows / LARGE_BATCH), 1.0), MOST_BY_BATCH);
+    return fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
 }
 
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {

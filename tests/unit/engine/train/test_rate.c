@@ -102,12 +102,12 @@ Test(rate, small_changes_add_up_and_are_none_to_tell) {
     cr_assert_float_eq(given, 0, 0);
 }
 
-Test(rate, small_batches_bound_it_more) {
+Test(rate, batches_bound_it_by_the_root_of_their_rows) {
     const struct {
         int64_t batch;
         double most;
-    } cases[] = {{1, 1.0}, {2, M_SQRT2}, {4, 2.0}, {512, 2.0}};
-    for (size_t i = 0; i < 4; i++) {
+    } cases[] = {{1, 1.0}, {2, M_SQRT2}, {4, 2.0}, {16, 2.0}, {25, 2.5}, {64, 3.0}, {512, 3.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rate_plan p = plan;
         double found = 0;
         p.batch_size = cases[i].batch;
