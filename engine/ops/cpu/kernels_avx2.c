@@ -14,6 +14,7 @@
 
 #define BLOCK_ROWS 4
 #define BLOCK_VECTORS 2
+#define REGISTER_LANES 8
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"

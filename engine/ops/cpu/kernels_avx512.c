@@ -15,6 +15,7 @@
 
 #define BLOCK_ROWS 8
 #define BLOCK_VECTORS 2
+#define REGISTER_LANES 16
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"

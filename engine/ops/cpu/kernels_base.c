@@ -12,6 +12,7 @@
 
 #define BLOCK_ROWS 2
 #define BLOCK_VECTORS 4
+#define REGISTER_LANES 4
 #include "engine/ops/cpu/kernels_rows.inc"
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"
