@@ -105,27 +105,6 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
     return ERR_OK;
 }
 
-enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
-                          struct fast_forward_stage *out, bool *moved, struct err_msg *em) {
-    struct measurement m = MEASUREMENT_NONE;
-    move_to(ff, tau);
-    enum err e = held_set_measure(ff->evaluator, ff->held, &m, em);
-    *moved = e == ERR_OK && m.loss < below;
-    if (!*moved)
-        move_to(ff, e == ERR_OK ? (double)out->search.tau : 0.0);
-    if (e != ERR_OK)
-        return e;
-    out->search.evaluations++;
-    out->search.not_finite += !isfinite(m.loss);
-    out->flops += ff->held->flops;
-    if (*moved) {
-        out->search.tau = 0;
-        out->search.loss_after = m.loss;
-        out->best = m;
-    }
-    return ERR_OK;
-}
-
 /* Of the parabola that fell by this much over a step and rises by that much over the next. */
 static double vertex(double fall, double rise) {
     if (!isfinite(fall) || !(fall + rise > 0.0))

@@ -49,11 +49,6 @@ void fast_forward_after_update(struct fast_forward *ff);
 /* guess: a tau to start at, 0 if there is none; most: the largest tau to try. */
 enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
                                 struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
-/* After a stage, moves to w + tau · direction (tau in (-1, 0)) instead if the loss there is below
- * this. *out counts the evaluation either way, and has no simulated steps where *moved. */
-enum err fast_forward_try(struct fast_forward *ff, double tau, double below,
-                          struct fast_forward_stage *out, bool *moved,
-                          struct err_msg *em) NODISCARD;
 /* After a stage that went nowhere: the length from the start of the step to where a parabola
  * through the losses before the step, after it and at tau 1 is lowest, in steps; NaN where there is
  * none. *out counts the evaluation. */

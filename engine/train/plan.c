@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "base/limits.h"
+#include "engine/train/rate.h"
 #include "engine/train/schedule.h"
 
 #define SWEEP_REACH 32.0 /* alpha of the sweeps that the automatic rate is from */
@@ -87,8 +88,12 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
         .multiplier = r->learning_rate_multiplier.is_auto ? 1.0 : r->learning_rate_multiplier.value,
     };
     p.typical = plan_typical_learning_rate(c, reach, p.batch_size) * p.multiplier;
-    p.learning_rate = t->learning_rate.is_auto ? plan_auto_learning_rate(c, reach) * p.multiplier
-                                               : t->learning_rate.value;
+    double automatic = plan_auto_learning_rate(c, reach) * p.multiplier;
+    p.asked = t->learning_rate.is_auto ? automatic : t->learning_rate.value;
+    p.learning_rate = p.asked;
+    if (r->fast_forward.enabled && r->fast_forward.search == FF_AUTO)
+        p.learning_rate = rate_start(
+            p.asked, by_width(c) * fmax(SWEEP_REACH / reach, 1.0) * p.multiplier, automatic);
     p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;
     if (t->max_steps > 0 && t->max_steps < p.total_steps)
         p.total_steps = t->max_steps;
@@ -98,7 +103,8 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
                              "%d are allowed: take larger batches or set training.max_steps",
                              (long long)p.n_epochs, (long long)trained, (long long)p.batch_size,
                              (long long)p.total_steps, LIMIT_STEPS);
-    p.warmup_steps = schedule_warmup_steps(t->warmup_ratio, p.total_steps);
+    if (p.learning_rate == p.asked)
+        p.warmup_steps = schedule_warmup_steps(t->warmup_ratio, p.total_steps);
     *out = p;
     return ERR_OK;
 }

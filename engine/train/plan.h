@@ -18,9 +18,10 @@ struct plan {
     int64_t n_epochs, batch_size;
     double multiplier;
     double typical;       /* learning rate by size and adapter, multiplier included; see below */
-    double learning_rate; /* peak of the schedule: the automatic one, or what was asked for */
+    double asked;         /* the learning rate of the request, or the automatic one */
+    double learning_rate; /* peak of the schedule: that, with search "auto" rate_start of it */
     int64_t total_steps;  /* optimizer steps, max_steps included */
-    int64_t warmup_steps;
+    int64_t warmup_steps; /* none where the rate is not the one asked for */
 };
 
 /* min(the model's, 2048) unless asked for; more than the model has positions is ERR_INPUT. */

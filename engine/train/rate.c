@@ -31,6 +31,8 @@
 #define LEAST_PART 0.5
 /* A rate so many times away from the automatic one is far from it. */
 #define FAR 4.0
+/* The step that the first stage of a run follows that began below the rate asked for. */
+#define FIRST_BELOW 4
 /* Part of the run over which a rate that was found falls, at the end: this / batch, but so much at
  * least and at most. The noise of small batches takes longer to average out. */
 #define FALL 2.4
@@ -43,6 +45,14 @@ static int64_t hold_steps(const struct rate_plan *plan) {
     return (int64_t)((1.0 - fall) * (double)plan->total_steps);
 }
 
+double rate_start(double asked, double may_be_right, double automatic) {
+    return asked < FAR * may_be_right ? asked : automatic;
+}
+
+bool rate_is_low(double rate, double automatic) {
+    return rate <= automatic / FAR;
+}
+
 bool rate_holds(const struct rate_plan *plan, int64_t step) {
     return step <= hold_steps(plan);
 }
@@ -52,10 +62,15 @@ bool rate_is_open(const struct rate_plan *plan, double found, int64_t step, doub
     return rate_holds(plan, step) && (step <= plan->warmup_steps || rate >= LEAST_PART * peak);
 }
 
+static double factor_as_given(const struct rate_plan *plan, int64_t step) {
+    if (plan->at_once && step < plan->warmup_steps)
+        return (double)(step + 1) / (double)(plan->warmup_steps + 1);
+    return schedule_factor(plan->schedule, step, plan->warmup_steps, plan->total_steps);
+}
+
 double rate_at(const struct rate_plan *plan, double found, int64_t step) {
     if (found == 0.0)
-        return plan->given *
-               schedule_factor(plan->schedule, step, plan->warmup_steps, plan->total_steps);
+        return plan->given * factor_as_given(plan, step);
     if (rate_holds(plan, step))
         return found;
     int64_t hold = hold_steps(plan);
@@ -67,58 +82,58 @@ static int64_t whole(double tau, int64_t most) {
     return tau >= (double)most ? most : tau >= 1.0 ? llround(tau) : 1;
 }
 
+static bool began_lower(const struct rate_plan *plan) {
+    return plan->given < plan->asked;
+}
+
 int64_t rate_first_tau(const struct rate_plan *plan, double rate) {
     return whole(GUESS * plan->automatic / rate - 1.0, 1000000000);
 }
 
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau) {
-    return whole(MOST_STEPS * plan->automatic / rate, max_tau);
-}
-
-bool rate_is_near(const struct rate_plan *plan) {
-    return plan->given > plan->automatic / FAR && plan->given < plan->automatic * FAR;
+    double most = fmax(MOST_STEPS * plan->automatic, began_lower(plan) ? plan->asked : 0.0);
+    return whole(most / rate, max_tau);
 }
 
 int64_t rate_first_stage(const struct rate_plan *plan) {
-    return plan->warmup_steps > 0 ? 2 : 1; /* with a warm-up the first step has rate 0 */
+    if (began_lower(plan))
+        return FIRST_BELOW;
+    return plan->warmup_steps > 0 && !plan->at_once ? 2 : 1; /* the first of a warm-up has rate 0 */
 }
 
 /* The rate that a stage speaks for: the first alone, each later one as much as any before it. */
-static double rate_told(const struct rate_stage *stage, double peak) {
+static double rate_told(const struct rate_plan *plan, const struct rate_stage *stage, double peak) {
     double lowest = stage->rate * stage->length;
     if (stage->early)
         return BEYOND * lowest / (stage->limited ? 1.0 : EARLY_STEPS);
     double told = stage->number == 1 ? BEYOND * lowest : lowest;
+    if (stage->number == 1 && began_lower(plan))
+        return told;
     double most = fmax(MOST_RAISE, sqrt(stage->length)) * peak;
     return fmin(peak * pow(told / peak, 1.0 / (double)stage->number), most);
 }
 
-static double most_rate(const struct rate_plan *plan) {
+/* What a rate is raised to at most where a stage told this. The one asked for may have been right
+ * where the run began at a lower one: its first stage may go there with half of what it told. */
+static double most_rate(const struct rate_plan *plan, const struct rate_stage *stage, double told) {
     double rows = (double)plan->batch_size;
     double larger = fmin(fmax(sqrt(rows / LARGE_BATCH), 1.0), MOST_BY_BATCH);
-    return fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
+    double most = fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
+    if (stage->number == 1 && began_lower(plan))
+        most = fmax(most, fmin(told / EARLY_STEPS, plan->asked));
+    return most;
 }
 
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {
     double peak = *found > 0.0 ? *found : plan->given;
-    bool far_above = stage->early && plan->given > plan->automatic;
-    if (!(stage->length > (stage->early && !far_above ? LEAST_TAU : 0.0)))
+    if (!(stage->length > (stage->early ? LEAST_TAU : 0.0)))
         return false;
-    double most = far_above ? most_rate(plan) : fmax(most_rate(plan), peak);
-    double rate = fmin(rate_told(stage, peak), most);
+    double told = rate_told(plan, stage, peak);
+    double rate = fmin(told, fmax(most_rate(plan, stage, told), peak));
     bool another = fabs(log(rate / peak)) >= log(LEAST_CHANGE);
     if (another || *found > 0.0)
         *found = rate;
     return another;
-}
-
-bool rate_is_high(const struct rate_plan *plan, double rate, double *tau) {
-    *tau = MOST_STEPS * plan->automatic / rate - 1.0;
-    return rate >= FAR * plan->automatic;
-}
-
-double rate_lower(const struct rate_plan *plan) {
-    return plan->automatic;
 }
 
 double rate_after_rise(double rate) {

@@ -185,6 +185,15 @@ static void warn_of_rows(const struct run *r) {
                        "to measure on");
 }
 
+static void warn_of_rate(const struct run *r) {
+    double asked = r->plan.asked, rate = r->plan.learning_rate;
+    if (rate < asked)
+        report_message(r->hooks, EVENT_WARN, json_pack("{sf}", "learning_rate", rate),
+                       "The learning rate %.3g is %.0f times the automatic one; Fast Forward "
+                       "begins at that, %.3g",
+                       asked, asked / rate, rate);
+}
+
 void run_announce(const struct run *r, bool resumed) {
     const struct plan *p = &r->plan;
     json_t *resolved = resolved_json(r);
@@ -194,6 +203,7 @@ void run_announce(const struct run *r, bool resumed) {
         warn_of_data(r, "training", &r->train_report);
         warn_of_data(r, "validation", &r->valid_report);
         warn_of_rows(r);
+        warn_of_rate(r);
         warn_of_memory(r);
         report_message(r->hooks, EVENT_INFO, json_incref(resolved),
                        "Training on %lld rows: %lld epochs, batches of %lld, %lld steps, learning "

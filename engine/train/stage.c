@@ -6,17 +6,19 @@
 #include "engine/train/run.h"
 
 static bool is_auto(const struct run *r) {
-    return r->ff.config.search == FF_AUTO;
+    return r->ff.direction != NULL && r->ff.config.search == FF_AUTO;
 }
 
 static struct rate_plan rate_plan(const struct run *r) {
     return (struct rate_plan){
+        .asked = r->plan.asked,
         .given = r->plan.learning_rate,
         .automatic = r->plan.typical,
         .total_steps = r->plan.total_steps,
         .warmup_steps = r->plan.warmup_steps,
         .batch_size = r->plan.batch_size,
         .schedule = r->job->request->training.lr_schedule,
+        .at_once = is_auto(r) && !rate_is_low(r->plan.learning_rate, r->plan.typical),
     };
 }
 
@@ -72,26 +74,14 @@ static double measured(double loss) {
     return isfinite(loss) ? loss : NAN;
 }
 
-/* Where the step itself was much too long: a part of it, and another rate from now on. */
-static enum err shorten(struct run *r, struct fast_forward_stage *stage, bool *shortened,
-                        struct err_msg *em) {
-    const struct rate_plan plan = rate_plan(r);
-    double tau;
-    *shortened = false;
-    if (!is_auto(r) || !rate_is_high(&plan, r->state.result.learning_rate, &tau))
-        return ERR_OK;
-    double below = stage->search.loss_after * (r->state.stages == 0 ? 1.0 : RATE_CLEARLY_LOWER);
-    return fast_forward_try(&r->ff, tau, below, stage, shortened, em);
-}
-
 /* Where the loss is lowest along the step that the stage went along; NaN where that tells nothing
  * about the rate. */
-static enum err find_length(struct run *r, struct fast_forward_stage *stage, bool shortened,
-                            double *length, struct err_msg *em) {
+static enum err find_length(struct run *r, struct fast_forward_stage *stage, double *length,
+                            struct err_msg *em) {
     const struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
     *length = NAN;
-    if (!is_auto(r) || shortened || s->rate_settled ||
+    if (!is_auto(r) || s->rate_settled ||
         !rate_is_open(&plan, s->rate_found, s->step, s->result.learning_rate))
         return ERR_OK;
     *length = 1.0 + (double)stage->search.tau;
@@ -103,8 +93,7 @@ static bool is_limited(const struct run *r, const struct line_search_result *fou
 }
 
 /* What follows for the rate: true where it is another one now. */
-static bool learn_rate(struct run *r, const struct fast_forward_stage *done, double length,
-                       bool shortened) {
+static bool learn_rate(struct run *r, const struct fast_forward_stage *done, double length) {
     struct run_state *s = &r->state;
     const struct rate_plan plan = rate_plan(r);
     double before = s->rate_found > 0.0 ? s->rate_found : plan.given;
@@ -112,15 +101,10 @@ static bool learn_rate(struct run *r, const struct fast_forward_stage *done, dou
         .rate = s->result.learning_rate,
         .length = length,
         .number = s->stages,
-        .early = s->stages == 1 && !rate_is_near(&plan),
+        .early = s->stages == 1 && rate_is_low(plan.given, plan.automatic),
         .limited = is_limited(r, &done->search),
     };
-    bool found = shortened;
-    if (shortened)
-        s->rate_found = rate_lower(&plan);
-    else if (!s->rate_settled)
-        found = rate_learn(&plan, &stage, &s->rate_found);
-    s->rate_settled = s->rate_settled || (shortened && s->stages > 1);
+    bool found = !s->rate_settled && rate_learn(&plan, &stage, &s->rate_found);
     if (found)
         report_message(
             r->hooks, EVENT_INFO,
@@ -133,7 +117,7 @@ static bool learn_rate(struct run *r, const struct fast_forward_stage *done, dou
 
 void run_watch_loss(struct run *r) {
     struct run_state *s = &r->state;
-    if (r->ff.direction == NULL || !is_auto(r) || rate_falls(r) ||
+    if (!is_auto(r) || rate_falls(r) ||
         !r->job->request->training.shuffle) /* rows in file order may grow harder */
         return;
     if (!trend_add(&s->trend, trend_window(r->plan.total_steps), s->result.train_loss))
@@ -161,20 +145,20 @@ void run_average(struct run *r) {
 }
 
 /* What follows for rate, jump, momentum and the next stage. */
-static void learn(struct run *r, struct fast_forward_stage *done, double length, bool shortened) {
+static void learn(struct run *r, struct fast_forward_stage *done, double length) {
     const struct cadence_run run = so_far(r);
     const struct cadence_stage stage = {
         .tau = done->search.tau,
         .evaluations = done->search.evaluations,
         .loss_before = done->search.loss_before,
         .loss_after = done->search.loss_after,
-        .found_rate = learn_rate(r, done, length, shortened),
+        .found_rate = learn_rate(r, done, length),
     };
     if (!cadence_learn(&r->state.cadence, &run, &stage) && stage.tau > 0)
         fast_forward_undo(&r->ff, done);
     /* The momentum points along the step, which the loss falls along no further: what dropping it
      * brings is in docs/FAST_FORWARD.md, "momentum". */
-    if (done->search.tau > 0 || shortened)
+    if (done->search.tau > 0)
         optimizer_forget(&r->optimizer);
 }
 
@@ -213,13 +197,10 @@ static void note(struct run_state *s, const struct fast_forward_stage *stage) {
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
-    bool shortened = false;
     enum err e = fast_forward_stage_run(&r->ff, first_guess(r), most_tau(r), &stage, em);
-    if (e == ERR_OK)
-        e = shorten(r, &stage, &shortened, em);
     double length = NAN;
     if (e == ERR_OK)
-        e = find_length(r, &stage, shortened, &length, em);
+        e = find_length(r, &stage, &length, em);
     if (e != ERR_OK)
         return e;
     const struct line_search_result found = stage.search;
@@ -227,8 +208,8 @@ enum err run_stage(struct run *r, struct err_msg *em) {
     s->ff_last_rate = s->result.learning_rate;
     s->stages++;
     if (is_auto(r))
-        learn(r, &stage, length, shortened);
-    if (stage.search.tau > 0 || shortened) /* the steps before are far behind */
+        learn(r, &stage, length);
+    if (stage.search.tau > 0) /* the steps before are far behind */
         s->averaged = 0;
     note(s, &stage);
     if (found.not_finite > 0)

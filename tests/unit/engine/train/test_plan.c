@@ -61,6 +61,37 @@ Test(plan, the_multiplier_scales_only_the_automatic_rate) {
     job_request_clear(&r);
 }
 
+/* As with any other search, but that a rate four times too high is taken for the automatic one. */
+Test(plan, search_auto_decides_where_a_run_begins) {
+    double automatic = plan_auto_learning_rate(&small, REACH);
+    const struct {
+        double asked, begins;
+    } cases[] = {{0.01, 0.01}, {1.0, 1.0}, {3.9, 3.9}, {4.0, 1.0}, {400.0, 1.0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct job_request r;
+        job_request_init(&r);
+        r.training.learning_rate = (struct auto_number){.value = cases[i].asked * automatic};
+        r.fast_forward = (struct fast_forward_config){.enabled = true, .search = FF_AUTO};
+        struct plan p = plan_of(&r, 10);
+        cr_assert_float_eq(p.learning_rate, cases[i].begins * automatic, 1e-12);
+        cr_assert_eq(p.warmup_steps > 0, cases[i].begins == cases[i].asked);
+        r.fast_forward.search = FF_LINEAR;
+        cr_assert_float_eq(plan_of(&r, 10).learning_rate, cases[i].asked * automatic, 1e-12);
+        job_request_clear(&r);
+    }
+}
+
+Test(plan, an_adapter_of_small_reach_takes_a_higher_rate) {
+    struct job_request r;
+    job_request_init(&r);
+    r.fast_forward = (struct fast_forward_config){.enabled = true, .search = FF_AUTO};
+    r.training.learning_rate = (struct auto_number){.value = 8e-2};
+    struct plan p;
+    cr_assert_eq(plan_make(&r, &small, 2.0, 1000, 1000, &p, NULL), ERR_OK);
+    cr_assert_float_eq(p.learning_rate, 8e-2, 1e-12);
+    job_request_clear(&r);
+}
+
 Test(plan, automatic_rate_falls_with_the_width) {
     const int32_t widths[] = {64, 576, 896, 2048, 4096, 8192};
     double last = 1;

@@ -5,6 +5,7 @@
 #include <math.h>
 
 static const struct rate_plan plan = {
+    .asked = 1e-4,
     .given = 1e-4,
     .automatic = 5e-3,
     .total_steps = 200,
@@ -44,7 +45,7 @@ Test(rate, small_batches_have_a_longer_fall) {
     }
 }
 
-/* The first stage of a run, far from the automatic rate, where that is early. */
+/* The first stage of a run, whose rate is low where that is early. */
 static bool learn(const struct rate_plan *p, double rate, double length, bool early,
                   double *found) {
     const struct rate_stage stage = {.rate = rate, .length = length, .number = 1, .early = early};
@@ -117,15 +118,31 @@ Test(rate, batches_bound_it_by_the_root_of_their_rows) {
     }
 }
 
-Test(rate, far_above_the_automatic_one_it_comes_down_at_once) {
+Test(rate, begins_at_the_automatic_one_where_the_one_asked_for_cannot_be_right) {
+    cr_assert_float_eq(rate_start(1e-6, 5e-3, 5e-3), 1e-6, 0);
+    cr_assert_float_eq(rate_start(1.9e-2, 5e-3, 5e-3), 1.9e-2, 0);
+    cr_assert_float_eq(rate_start(2e-2, 5e-3, 5e-3), 5e-3, 0);
+    cr_assert_float_eq(rate_start(2e-2, 1e-2, 5e-3), 2e-2, 0);
+    cr_assert_float_eq(rate_start(1.0, 1e-2, 5e-3), 5e-3, 0);
+}
+
+/* An automatic rate that is four times too low, and the right one asked for: the first stage may go
+ * as far, and raises to half of what it finds. */
+Test(rate, a_first_stage_may_find_that_a_high_one_was_right) {
     struct rate_plan p = plan;
-    double found = 0;
-    p.given = 5e-2;
-    cr_assert(learn(&p, 2.5e-2, 1.0, true, &found)); /* 1.25 / 2 of it is still too much */
-    cr_assert_float_eq(found, 2.0 * p.automatic, 1e-12);
-    found = 0;
-    cr_assert(learn(&p, 2.5e-2, 0.4, true, &found));
-    cr_assert_float_eq(found, 1.25 / 2 * 1e-2, 1e-12);
+    double found = 0, less = 0, not_asked_for = 0;
+    p.automatic = p.given = 1.25e-3;
+    p.asked = 1e-2;
+    cr_assert_eq(rate_most_tau(&p, 1.25e-3, 1000), 8);
+    cr_assert(learn(&p, 1.25e-3, 9.6, false, &found));
+    cr_assert_float_eq(found, 1.25 / 2 * 1.2e-2, 1e-12);
+    p.asked = 6e-3;
+    cr_assert(learn(&p, 1.25e-3, 9.6, false, &less));
+    cr_assert_float_eq(less, 6e-3, 1e-12);
+    p.asked = p.given;
+    cr_assert_eq(rate_most_tau(&p, 1.25e-3, 1000), 3);
+    cr_assert(learn(&p, 1.25e-3, 9.6, false, &not_asked_for));
+    cr_assert_float_eq(not_asked_for, 2.0 * p.automatic, 1e-12);
 }
 
 Test(rate, is_halved_where_the_loss_rises) {
@@ -161,24 +178,33 @@ Test(rate, is_open_until_it_falls) {
     cr_assert_not(rate_holds(&plan, 171));
 }
 
-Test(rate, is_near_the_automatic_one) {
-    const double near[] = {1.3e-3, 5e-3, 1.9e-2}, far[] = {1e-6, 1.2e-3, 2e-2, 1.0};
-    struct rate_plan p = plan;
-    for (size_t i = 0; i < 3; i++) {
-        p.given = near[i];
-        cr_assert(rate_is_near(&p));
-    }
-    for (size_t i = 0; i < 4; i++) {
-        p.given = far[i];
-        cr_assert_not(rate_is_near(&p));
-    }
+Test(rate, is_low_at_a_quarter_of_the_automatic_one) {
+    const double low[] = {1e-6, 1.2e-3}, not_low[] = {1.3e-3, 5e-3, 1.0};
+    for (size_t i = 0; i < 2; i++)
+        cr_assert(rate_is_low(low[i], 5e-3));
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_not(rate_is_low(not_low[i], 5e-3));
 }
 
-Test(rate, is_looked_for_after_the_first_step_that_has_one) {
+Test(rate, a_warm_up_may_move_at_once) {
+    struct rate_plan p = plan;
+    p.at_once = true;
+    cr_assert_float_eq(rate_at(&p, 0, 0), 1e-4 / 11, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 0, 9), 1e-4 * 10 / 11, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 0, 10), 1e-4, 1e-15);
+    cr_assert_float_eq(rate_at(&p, 0, 105), 5e-5, 1e-15);
+}
+
+Test(rate, is_looked_for_after_the_first_step_that_moves) {
     struct rate_plan p = plan;
     cr_assert_eq(rate_first_stage(&p), 2);
+    p.at_once = true;
+    cr_assert_eq(rate_first_stage(&p), 1);
+    p.at_once = false;
     p.warmup_steps = 0;
     cr_assert_eq(rate_first_stage(&p), 1);
+    p.asked = 10 * p.given; /* the steps of one that is too high are compared with these */
+    cr_assert_eq(rate_first_stage(&p), 4);
 }
 
 Test(rate, small_steps_forward_change_nothing) {
@@ -206,13 +232,4 @@ Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
     double most = 1.0 + (double)rate_most_tau(&plan, 1e-4, 1000);
     cr_assert(learn(&plan, 1e-4, most, true, &raised));
     cr_assert_lt(raised, 1.25 * 1.52 * plan.automatic);
-}
-
-Test(rate, long_steps_are_looked_at_from_the_other_side) {
-    double tau;
-    cr_assert_not(rate_is_high(&plan, 5e-3, &tau));
-    cr_assert_not(rate_is_high(&plan, 1.9e-2, &tau));
-    cr_assert(rate_is_high(&plan, 5e-2, &tau));
-    cr_assert_float_eq(tau, -0.7, 1e-12); /* three automatic steps of ten */
-    cr_assert_float_eq(rate_lower(&plan), 5e-3, 0);
 }
