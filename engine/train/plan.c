@@ -9,6 +9,7 @@
 
 #define SWEEP_REACH 32.0 /* alpha of the sweeps that the automatic rate is from */
 #define MOST_BY_REACH 2.0
+#define MAY_BE_RIGHT 4.0
 #define DEFAULT_SEQ 2048
 #define DEFAULT_EPOCHS 3
 #define MIN_EXAMPLES 100   /* trained examples below which epochs are added */
@@ -93,7 +94,8 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
     p.learning_rate = p.asked;
     if (r->fast_forward.enabled && r->fast_forward.search == FF_AUTO)
         p.learning_rate = rate_start(
-            p.asked, by_width(c) * fmax(SWEEP_REACH / reach, 1.0) * p.multiplier, automatic);
+            p.asked, by_width(c) * fmin(SWEEP_REACH / reach, MAY_BE_RIGHT) * p.multiplier,
+            automatic);
     p.total_steps = (p.n_epochs * trained + p.batch_size - 1) / p.batch_size;
     if (t->max_steps > 0 && t->max_steps < p.total_steps)
         p.total_steps = t->max_steps;

@@ -19,9 +19,6 @@
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
  * rate at the end wins back. */
 #define BEYOND 1.25
-/* A later stage raises no rate by more, or goes half the way to the lowest point: one stage's
- * length scatters by half. */
-#define MOST_RAISE 2.0
 /* The first guess of a first stage, in steps at the automatic rate. */
 #define GUESS 2.0
 /* An early stage raises a rate where it went so far; no change is smaller than this. */
@@ -101,35 +98,38 @@ int64_t rate_first_stage(const struct rate_plan *plan) {
     return plan->warmup_steps > 0 && !plan->at_once ? 2 : 1; /* the first of a warm-up has rate 0 */
 }
 
-/* The rate that a stage speaks for: the first alone, each later one as much as any before it. */
-static double rate_told(const struct rate_plan *plan, const struct rate_stage *stage, double peak) {
-    double lowest = stage->rate * stage->length;
+/* The rate that a stage speaks for: the first alone, or with the rate given where that is not low
+ * and it would raise it, since a rise that harms is not undone; each later one as much as any
+ * before it. */
+static double rate_told(const struct rate_stage *stage, double peak) {
+    double lowest = stage->rate * stage->length, beyond = BEYOND * lowest;
     if (stage->early)
-        return BEYOND * lowest / (stage->limited ? 1.0 : EARLY_STEPS);
-    double told = stage->number == 1 ? BEYOND * lowest : lowest;
-    if (stage->number == 1 && began_lower(plan))
-        return told;
-    double most = fmax(MOST_RAISE, sqrt(stage->length)) * peak;
-    return fmin(peak * pow(told / peak, 1.0 / (double)stage->number), most);
+        return beyond / (stage->limited ? 1.0 : EARLY_STEPS);
+    if (stage->number == 1)
+        return beyond > peak ? sqrt(beyond * peak) : beyond;
+    return peak * pow(lowest / peak, 1.0 / (double)stage->number);
 }
 
-/* What a rate is raised to at most where a stage told this. The one asked for may have been right
- * where the run began at a lower one: its first stage may go there with half of what it told. */
-static double most_rate(const struct rate_plan *plan, const struct rate_stage *stage, double told) {
+static double most_rate(const struct rate_plan *plan) {
     double rows = (double)plan->batch_size;
     double larger = fmin(fmax(sqrt(rows / LARGE_BATCH), 1.0), MOST_BY_BATCH);
-    double most = fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
-    if (stage->number == 1 && began_lower(plan))
-        most = fmax(most, fmin(told / EARLY_STEPS, plan->asked));
-    return most;
+    return fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
+}
+
+/* The rate asked for may have been right where the run began at a lower one: the first stage may go
+ * there with half of what it found. */
+static double rate_above(const struct rate_plan *plan, const struct rate_stage *stage) {
+    if (stage->number != 1 || !began_lower(plan))
+        return 0.0;
+    return fmin(BEYOND * stage->rate * stage->length / EARLY_STEPS, plan->asked);
 }
 
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {
     double peak = *found > 0.0 ? *found : plan->given;
     if (!(stage->length > (stage->early ? LEAST_TAU : 0.0)))
         return false;
-    double told = rate_told(plan, stage, peak);
-    double rate = fmin(told, fmax(most_rate(plan, stage, told), peak));
+    double rate = fmin(rate_told(stage, peak), fmax(most_rate(plan), peak));
+    rate = fmax(rate, rate_above(plan, stage));
     bool another = fabs(log(rate / peak)) >= log(LEAST_CHANGE);
     if (another || *found > 0.0)
         *found = rate;

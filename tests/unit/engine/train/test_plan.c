@@ -85,10 +85,16 @@ Test(plan, an_adapter_of_small_reach_takes_a_higher_rate) {
     struct job_request r;
     job_request_init(&r);
     r.fast_forward = (struct fast_forward_config){.enabled = true, .search = FF_AUTO};
-    r.training.learning_rate = (struct auto_number){.value = 8e-2};
     struct plan p;
-    cr_assert_eq(plan_make(&r, &small, 2.0, 1000, 1000, &p, NULL), ERR_OK);
-    cr_assert_float_eq(p.learning_rate, 8e-2, 1e-12);
+    const struct {
+        double reach, asked, begins;
+    } cases[] = {{2.0, 7.9e-2, 7.9e-2}, {2.0, 8e-2, 5e-3},      {16.0, 3.9e-2, 3.9e-2},
+                 {16.0, 4e-2, 5e-3},    {64.0, 9.9e-3, 9.9e-3}, {64.0, 1e-2, 2.5e-3}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        r.training.learning_rate = (struct auto_number){.value = cases[i].asked};
+        cr_assert_eq(plan_make(&r, &small, cases[i].reach, 1000, 1000, &p, NULL), ERR_OK);
+        cr_assert_float_eq(p.learning_rate, cases[i].begins, 1e-12);
+    }
     job_request_clear(&r);
 }
 

@@ -149,12 +149,16 @@ Test(rate, is_halved_where_the_loss_rises) {
     cr_assert_float_eq(rate_after_rise(1.5e-2), 7.5e-3, 1e-15);
 }
 
-Test(rate, rises_to_twice_what_it_was_or_half_the_way_and_is_bounded_by_the_automatic_one) {
-    double found = 2e-3, low = 1.3e-3;
-    cr_assert(learn_later(2e-3, 4, 1, &found));
-    cr_assert_float_eq(found, 4e-3, 1e-12);
-    cr_assert(learn_later(1.3e-3, 9, 1, &low));
-    cr_assert_float_eq(low, 3.9e-3, 1e-12);
+Test(rate, a_first_stage_raises_half_the_way_and_lowers_all_of_it) {
+    double found = 2e-3, high = 8e-3;
+    cr_assert(learn(&plan, 2e-3, 4, false, &found));
+    cr_assert_float_eq(found, sqrt(2e-3 * 1.25 * 8e-3), 1e-12);
+    cr_assert(learn(&plan, 8e-3, 0.5, false, &high));
+    cr_assert_float_eq(high, 1.25 * 4e-3, 1e-12);
+}
+
+Test(rate, is_bounded_by_the_automatic_one) {
+    double found = 2e-3;
     for (int i = 0; i < 50; i++) /* a loss that always falls */
         (void)learn_later(found, 2.0, 2, &found);
     cr_assert_leq(found, 2.0 * plan.automatic);
