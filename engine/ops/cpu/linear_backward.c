@@ -56,16 +56,21 @@ static struct product_term lora_term(const struct backward_run *r, int g, int64_
     return (struct product_term){operand_f32(ds, r->plan.rank), a, group->rank};
 }
 
-/* LoRA's part by itself, through the mask or from several groups, added to a tile in f32. */
+/* LoRA's part by itself, through the mask or from several groups, added to a tile in f32. Its sums
+ * are cut as those of whole rows, however wide the tiles are. */
 static void add_lora_dx(struct backward_run *r, int worker, int64_t first, int64_t col,
                         struct tensor tile) {
     struct cpu *c = r->c;
     int64_t count = tile.rows, n = tile.cols;
     float *sum = cpu_scratch_f32(c, worker, SLOT_ROW, count * n);
-    for (int g = 0; g < r->plan.n_groups; g++) {
-        struct product_term t = lora_term(r, g, first, col);
-        gemm(c, worker, count, n, t.k, t.a, t.b, sum, n, g > 0);
-    }
+    struct tensor all = {sum, DTYPE_F32, count, n, n};
+    for (int g = 0; g < r->plan.n_groups; g++)
+        cpu_product(c, worker,
+                    &(struct product){.term[0] = lora_term(r, g, first, col),
+                                      .n_terms = 1,
+                                      .width = grid_width(&r->grid, 0),
+                                      .residual = g > 0 ? &all : NULL,
+                                      .out = all});
     for (int64_t i = 0; i < count; i++) {
         float *row = sum + i * n, *to = row_at(tile, i);
         if (dropout_on(r->drop))
