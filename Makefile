@@ -290,8 +290,13 @@ gpu-bench: ## on a machine with a GPU: the named shapes, PEFT beside them where 
 	@LD_LIBRARY_PATH=$(G)/lib:$$LD_LIBRARY_PATH python3 tests/gpu/bench.py $(G)
 
 # cuDNN makes plans without a device, if it finds a driver to hand their code to: one that is none.
+ifneq ($(NVCC),)
 gpu-plans: programs cuda $(G)/plans $(G)/driver/libcuda.so.1 ## attention's plans for a Hopper, without a GPU
 	@LD_LIBRARY_PATH=$(G)/driver:$$LD_LIBRARY_PATH $(G)/plans
+else
+gpu-plans:
+	@echo "SKIP: no nvcc here, so no plans are made"
+endif
 
 gpu-sanitize: ## compute-sanitizer over every operation, on a machine with a GPU (after gpu-build)
 	@for tool in memcheck racecheck synccheck; do for t in rows linear dora head adapter attention; do \

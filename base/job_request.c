@@ -195,6 +195,15 @@ static enum err check_hyperparameters(const json_t *body, struct err_msg *em) {
     return ERR_OK;
 }
 
+/* A checkpoint of a model is named MODEL:ckpt-step-N. */
+static enum err check_suffix(const char *suffix, struct err_msg *em) {
+    static const char mark[] = "ckpt-step-";
+    if (suffix == NULL || strncmp(suffix, mark, sizeof mark - 1) != 0)
+        return ERR_OK;
+    return err_set_param(em, ERR_INPUT, "suffix",
+                         "suffix must not begin with \"%s\", which names checkpoints", mark);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 void job_request_init(struct job_request *r) {
@@ -242,6 +251,8 @@ enum err job_request_parse(const json_t *body, unsigned flags, struct job_reques
         e = json_table_read(body, &job_request_table, how, out, &root);
     if (e == ERR_OK)
         e = check_hyperparameters(body, root.em);
+    if (e == ERR_OK)
+        e = check_suffix(out->suffix, root.em);
     if (e == ERR_OK && out->lora.alpha == 0)
         out->lora.alpha = 2.0 * (double)out->lora.rank;
     if (e != ERR_OK)

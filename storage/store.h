@@ -122,7 +122,8 @@ enum err store_job_by_key(struct store *s, const char *project, const char *idem
 /* Its number in the order of creation. */
 enum err store_job_number(struct store *s, const char *project, const char *id, int64_t *seq,
                           struct err_msg *em) NODISCARD;
-/* The newest job made from this body at `since` (Unix seconds) or later. ERR_NOT_FOUND (without a
+/* The newest job made from this body at `since` (Unix seconds) or later that has neither failed nor
+ * been cancelled. ERR_NOT_FOUND (without a
  * message), as by_key and by_end. */
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
                            int64_t since, struct job_row *out, struct err_msg *em) NODISCARD;

@@ -181,11 +181,12 @@ enum err store_job_by_key(struct store *s, const char *project, const char *idem
 enum err store_job_by_body(struct store *s, const char *project, const char *body_sha256,
                            int64_t since, struct job_row *out, struct err_msg *em) {
     sqlite3_stmt *q = NULL;
-    enum err e = store__query(s, em, &q,
-                              "SELECT " STORE_JOB_COLUMNS
-                              " FROM jobs WHERE project = ?1 AND body_sha256 = ?2 AND"
-                              " created_at >= ?3 ORDER BY seq DESC LIMIT 1",
-                              "ssi", project, body_sha256, since);
+    enum err e = store__query(
+        s, em, &q,
+        "SELECT " STORE_JOB_COLUMNS " FROM jobs WHERE project = ?1 AND body_sha256 = ?2 AND"
+        " created_at >= ?3 AND status NOT IN (?4, ?5)"
+        " ORDER BY seq DESC LIMIT 1",
+        "ssiii", project, body_sha256, since, (int64_t)JOB_FAILED, (int64_t)JOB_CANCELLED);
     return e == ERR_OK ? store__job_one(s, q, out, em) : e;
 }
 

@@ -156,6 +156,7 @@ static const struct {
     {"{\"seed\":2147483648}", "seed"},
     {"{\"seed\":1.5}", "seed"},
     {"{\"suffix\":\"a/b\"}", "suffix"},
+    {"{\"model\":\"m\",\"training_file\":\"f\",\"suffix\":\"ckpt-step-1\"}", "suffix"},
     {"{\"metadata\":[]}", "metadata"},
     {"{\"metadata\":{\"k\":1}}", "metadata.k"},
     {"{\"suffix\":\"" E64 "\303\251\"}", "suffix"},

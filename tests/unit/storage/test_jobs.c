@@ -101,6 +101,19 @@ Test(jobs, found_by_body_only_in_the_window) {
     cr_expect_eq(store_job_by_body(store, "q", "aa", 0, &j, NULL), ERR_NOT_FOUND);
 }
 
+Test(jobs, one_that_failed_is_not_found_by_body) {
+    const enum job_status ends[] = {JOB_FAILED, JOB_CANCELLED};
+    for (size_t i = 0; i < 2; i++) {
+        char id[STORE_ID_SIZE];
+        struct job_row j;
+        add_job("p", "file-x", 0, NULL, id);
+        cr_expect_eq(store_job_by_body(store, "p", "aa", 0, &j, NULL), ERR_OK);
+        job_row_clear(&j);
+        cr_expect_eq(store_job_move(store, id, JOB_VALIDATING, ends[i], 0, NULL, NULL), ERR_OK);
+        cr_expect_eq(store_job_by_body(store, "p", "aa", 0, &j, NULL), ERR_NOT_FOUND);
+    }
+}
+
 Test(jobs, idempotency_key_is_unique_in_its_project) {
     struct job_row in = {.project = xstrdup("p"),
                          .model = xstrdup("tiny"),
