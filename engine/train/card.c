@@ -73,6 +73,8 @@ static void add_settings(struct text *t, const struct card *c) {
     add_row(t, "batch size", "%lld", (long long)c->plan->batch_size);
     add_row(t, "learning rate", "%g, %s, %lld warm-up steps", c->plan->learning_rate,
             job_lr_schedule_names[tr->lr_schedule], (long long)c->plan->warmup_steps);
+    if (c->plan->learning_rate < c->plan->asked)
+        add_row(t, "learning rate asked for, too high to be right", "%g", c->plan->asked);
     if (c->state->rate_found > 0.0)
         add_row(t, "learning rate found by Fast Forward", "%g", c->state->rate_found);
     add_row(t, "weight decay", "%g", tr->weight_decay);
@@ -80,12 +82,13 @@ static void add_settings(struct text *t, const struct card *c) {
     add_row(t, "sequence length at most", "%d", c->max_seq_len);
     add_row(t, "LoRA", "rank %d, alpha %g, dropout %g", c->lora->rank, (double)c->lora->alpha,
             (double)c->lora->dropout);
-    if (ff->enabled)
-        add_row(t, "Fast Forward", "every %lld steps, search %s%s", (long long)ff->interval,
-                job_ff_search_names[ff->search],
-                ff->search == FF_AUTO ? "; the average of the last steps" : "");
-    else
+    if (!c->fast_forward)
         add_row(t, "Fast Forward", "off");
+    else if (ff->search == FF_AUTO)
+        add_row(t, "Fast Forward", "search auto; the average of the last steps");
+    else
+        add_row(t, "Fast Forward", "every %lld steps, search %s", (long long)ff->interval,
+                job_ff_search_names[ff->search]);
     add_row(t, "seed", "%llu", (unsigned long long)c->seed);
     add_row(t, "device, weights", "%s, %s", c->device, c->dtype);
 }

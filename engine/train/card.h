@@ -23,6 +23,7 @@ struct card {
     const struct dataset_report *train, *valid; /* valid NULL: none */
     const struct run_state *state;
     const char *device, *dtype;
+    bool fast_forward; /* it was on: asked for, and there were rows to measure on */
     int32_t max_seq_len;
     uint64_t seed;
 };

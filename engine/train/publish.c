@@ -160,6 +160,7 @@ static enum err write_card(struct run *r, const char *dir, struct err_msg *em) {
         .state = &r->state,
         .device = r->device.kind,
         .dtype = dtype_name(model_dtype(r->job->model)),
+        .fast_forward = r->ff.direction != NULL,
         .max_seq_len = r->max_seq_len,
         .seed = r->seed,
     };

@@ -183,7 +183,7 @@ static bool evaluation_due(const struct run *r) {
     return every > 0 ? step % every == 0 : run_epoch_ends(r);
 }
 
-/* Whether the new full_valid_loss ends the run. */
+/* Whether the new full_valid_loss ends the run. One that is not finite is no gain. */
 static bool ends_run(struct run *r) {
     const struct training_config *t = &r->job->request->training;
     struct run_state *s = &r->state;
@@ -191,9 +191,10 @@ static bool ends_run(struct run *r) {
     s->last_full_loss = loss;
     if (isnan(s->first_full_loss))
         s->first_full_loss = loss;
-    bool gain = isnan(s->best_full_loss) || loss < s->best_full_loss - t->min_delta;
+    bool first = isnan(s->best_full_loss);
+    bool gain = isfinite(loss) && (first || loss < s->best_full_loss - t->min_delta);
     s->evaluations_without_gain = gain ? 0 : s->evaluations_without_gain + 1;
-    if (isnan(s->best_full_loss) || loss < s->best_full_loss)
+    if (isfinite(loss) && (first || loss < s->best_full_loss))
         s->best_full_loss = loss;
     if (t->target_loss > 0 && loss <= t->target_loss)
         return true;

@@ -124,6 +124,14 @@ for search in auto linear paper; do
     check "loss_that_is_not_finite_$search" loss_that_is_not_finite "$search"
 done
 
+# On the rows and the model of the last case: no loss is finite, so none is a gain.
+early_stopping_with_losses_that_are_not_finite() {
+    model=$work/broken run_with '{"fast_forward": {"enabled": false}, "hyperparameters": {"batch_size": 4},
+        "training": {"early_stopping": {"patience": 3}, "eval_interval": 2}}' --valid "$work/unlikely.jsonl" &&
+        last_line | grep -q '"status":"succeeded","steps":6,'
+}
+check early_stopping_with_losses_that_are_not_finite early_stopping_with_losses_that_are_not_finite
+
 # Fewer rows than asked for will do; a row without a trained token is left out.
 few_rows_to_measure_on() {
     {
