@@ -11,6 +11,7 @@
 #include "engine/cli/unsent.h"
 #include "engine/cli/options.h"
 #include "engine/cli/worker_pipe.h"
+#include "engine/train/fingerprint.h"
 
 static const char usage[] =
     "usage: ffwd worker --device auto|cpu|cuda[:N] [--threads N] [--dtype bf16|f32]\n"
@@ -25,6 +26,7 @@ struct worker {
     enum dtype dtype;
     struct model *model; /* the last job's, NULL: none */
     char *model_dir;
+    char model_hash[SHA256_HEX_SIZE]; /* its fingerprint when it was loaded */
     json_t *result; /* data of the last event of the job in hand */
     struct unsent unsent;
     const char *out_dir; /* of the job in hand */
@@ -70,17 +72,23 @@ static void drop_model(struct worker *w) {
     w->model_dir = NULL;
 }
 
-/* The model stays loaded for the next job. */
+/* The model stays loaded for the next job, unless its folder has become another. */
 static enum err load_model(struct worker *w, const char *dir, struct err_msg *em) {
-    if (w->model != NULL && strcmp(w->model_dir, dir) == 0)
+    char hash[SHA256_HEX_SIZE];
+    enum err e = fingerprint_folder(dir, hash, em);
+    if (e == ERR_OK && w->model != NULL && strcmp(w->model_dir, dir) == 0 &&
+        strcmp(w->model_hash, hash) == 0)
         return ERR_OK;
     drop_model(w);
-    enum err e = model_open(w->dev, dir, w->dtype, &w->model, em);
     if (e == ERR_OK)
-        w->model_dir = xstrdup(dir);
-    else
+        e = model_open(w->dev, dir, w->dtype, &w->model, em);
+    if (e != ERR_OK) {
         w->model = NULL;
-    return e;
+        return e;
+    }
+    w->model_dir = xstrdup(dir);
+    memcpy(w->model_hash, hash, sizeof hash);
+    return ERR_OK;
 }
 
 /* A string of the message; NULL if it is null or absent. */

@@ -51,6 +51,27 @@ two_jobs_one_worker() {
 }
 check worker/two_jobs two_jobs_one_worker
 
+# A folder that was replaced by a rename between two jobs is loaded anew.
+a_replaced_model_is_loaded_again() {
+    local base=$model replaced=$work/replaced model=$work/replaced size
+    rm -rf "$replaced" && cp -r "$base" "$replaced" && start_worker
+    wait_for '"type":"ready"' || return 1
+    send run job-20 1 "$work/worker-20"
+    wait_for '"type":"done","job":"job-20","attempt":1,"exit":0' || return 1
+    rm -rf "$work/next" && cp -r "$base" "$work/next" && chmod u+w "$work/next/model.safetensors" || return 1
+    size=$(stat -c %s "$work/next/model.safetensors")
+    head -c 4096 /dev/zero | dd of="$work/next/model.safetensors" bs=1 seek=$((size - 4096)) conv=notrunc status=none
+    mv "$replaced" "$work/previous" && mv "$work/next" "$replaced" || return 1
+    send run job-21 1 "$work/worker-21"
+    wait_for '"type":"done","job":"job-21","attempt":1,"exit":0' || return 1
+    echo '{"type":"exit"}' >&8
+    wait "$worker" || return 1
+    exec 8>&-
+    train "$work/alone" >/dev/null && ! cmp -s "$work/worker-20/adapter/adapter_model.safetensors" "$work/worker-21/adapter/adapter_model.safetensors" &&
+        cmp "$work/alone/adapter/adapter_model.safetensors" "$work/worker-21/adapter/adapter_model.safetensors"
+}
+check worker/replaced_model a_replaced_model_is_loaded_again
+
 stop_then_resume_then_cancel() {
     start_worker
     send run job-3 1 "$work/worker-3"
