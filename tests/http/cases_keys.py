@@ -102,6 +102,27 @@ def origins():
 
 
 @test
+def names_that_anybody_may_own_need_a_key():
+    s = Server(config={"cors_origins": ["http://ffwd.example:8080"]})
+
+    def status(host, path=b"/v1/models", more=b""):
+        c = s.connect()
+        c.send(b"GET " + path + b" HTTP/1.1\r\nHost: " + host + b"\r\n" + more + b"\r\n")
+        a = c.answer("GET")
+        c.close()
+        return a.status
+    for host in (b"evil.example", b"evil.example:8080", b"127.0.0.1.evil.example", b"ffwd.example"):
+        assert status(host) == 403, host
+        assert status(host, b"/healthz") == 200, host
+    for host in (b"127.0.0.1:8080", b"10.1.2.3", b"[::1]:8080", b"localhost:1", b"a.localhost", b"gpu-box",
+                 b"ffwd.example:8080"):
+        assert status(host) == 200, host
+    key = keys(s, "create").stdout.strip()
+    assert status(b"evil.example") == 401
+    assert status(b"evil.example", more=b"Authorization: Bearer " + key.encode() + b"\r\n") == 200
+
+
+@test
 def configuration_is_checked():
     s = Server(start=False)
     for value, word in (({"limits": {"filebytes": 1}}, "limits.filebytes"), ({"port": 1}, "port"),
