@@ -4,8 +4,9 @@
  *          says, retries after a crash, drains.
  * Owns:    the worker, the validation process, the state of the running job.
  * Threads: the loop thread only.
- * Errors:  a job's failure is the job's; a full disk is waited for; any other error of the database
- *          ends the server, which recovers at the next start.
+ * Errors:  a job's failure is the job's; a full disk is waited for (a training process that met one
+ *          is tried again, then its job is paused); any other error of the database ends the
+ *          server, which recovers at the next start.
  */
 #ifndef FFWD_SERVER_SCHEDULER_H
 #define FFWD_SERVER_SCHEDULER_H

@@ -97,9 +97,10 @@ static enum err stopped(struct scheduler *sc, const struct job_row *job, enum ev
     return e;
 }
 
-/* Back to the queue after an accident, unless that has happened too often without a step. A job
- * that was to be paused is. */
-static enum err retry(struct scheduler *sc, const struct job_row *job, const char *what,
+/* Back to the queue after an accident, unless that has happened too often without a step: then it
+ * fails, or is paused where the disk is to blame, which is no fault of its own. A job that was to
+ * be paused is. */
+static enum err retry(struct scheduler *sc, const struct job_row *job, bool disk, const char *what,
                       struct err_msg *em) {
     const struct config_limits *limits = &sc->server->config->limits;
     struct running *r = &sc->running;
@@ -112,9 +113,12 @@ static enum err retry(struct scheduler *sc, const struct job_row *job, const cha
     char *text;
     enum err e;
     if (count >= limits->attempts) {
-        text = xasprintf("%s in %lld attempts without a training step between them", what,
-                         (long long)count);
-        e = fail(sc, "worker_failed", text, NULL, em);
+        text = xasprintf("%s in %lld attempts without a training step between them%s", what,
+                         (long long)count, disk ? "; resume the job when there is room" : "");
+        e = disk ? move(sc, JOB_PAUSED, NULL, EVENT_WARN, text, em)
+                 : fail(sc, "worker_failed", text, NULL, em);
+        if (e == ERR_OK)
+            forget_strikes(sc, r->id);
     } else {
         text = xasprintf("%s; the job goes on from its newest resume point", what);
         e = move(sc, job->pause_requested ? JOB_PAUSED : JOB_QUEUED, NULL, EVENT_WARN, text, em);
@@ -183,6 +187,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
 
 /* ---- deciding ------------------------------------------------------------------------------- */
 
+/* Of what would happen again: the job's own fault. */
 static const char *code_name(int64_t code) {
     switch (code) {
     case EXIT_INPUT:
@@ -191,8 +196,6 @@ static const char *code_name(int64_t code) {
         return "diverged";
     case EXIT_NO_MEMORY:
         return "out_of_memory";
-    case EXIT_DISK:
-        return "disk_full";
     default:
         return NULL;
     }
@@ -209,7 +212,7 @@ static enum err decide_failure(struct scheduler *sc, const struct job_row *job, 
                     em);
     char *what = xasprintf("The training process failed (code %lld%s%s)", (long long)code,
                            message != NULL ? ": " : "", message != NULL ? message : "");
-    enum err e = retry(sc, job, what, em);
+    enum err e = retry(sc, job, code == EXIT_DISK, what, em);
     free(what);
     return e;
 }
@@ -242,7 +245,7 @@ static enum err decide_crash(struct scheduler *sc, const struct job_row *job, in
     if (signal == 0)
         return decide_failure(sc, job, status, NULL, em);
     char *what = xasprintf("The training process was ended by signal %d", signal);
-    enum err e = retry(sc, job, what, em);
+    enum err e = retry(sc, job, false, what, em);
     free(what);
     return e;
 }

@@ -27,7 +27,7 @@ struct worker {
     struct model *model; /* the last job's, NULL: none */
     char *model_dir;
     char model_hash[SHA256_HEX_SIZE]; /* its fingerprint when it was loaded */
-    json_t *result; /* data of the last event of the job in hand */
+    json_t *result;                   /* data of the last event of the job in hand */
     struct unsent unsent;
     const char *out_dir; /* of the job in hand */
 };

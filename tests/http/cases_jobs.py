@@ -111,12 +111,27 @@ def crash_without_progress_fails_after_three_attempts():
 @test
 def exit_codes_decide():
     s = Server()
-    for code in (20, 21, 22, 30):
+    for code in (20, 21, 22):
         j = s.ended(s.create(f"steps30-exit{code}"))
         assert j["status"] == "failed" and j["error"]["code"] == f"code_{code}", j
         assert j["ffwd"]["attempt"] == 1 and j["error"]["message"] == "gave up"
     j = s.ended(s.create("steps30-exit70"))
     assert j["status"] == "failed" and j["ffwd"]["attempt"] in (3, 4), j
+
+
+@test
+def a_full_disk_of_the_training_process_pauses_the_job():
+    s = Server()
+    job = s.create("steps30-exit30")
+
+    def paused(after):
+        return until(lambda: (j := s.job(job))["status"] == "paused" and j["ffwd"]["attempt"] > after and j, 30)
+    j = paused(2)
+    assert j["ffwd"]["attempt"] in (3, 4), j
+    assert any("gave up" in m and "resume the job when there is room" in m for m in messages(s, job)), messages(s, job)
+    assert s.ended(s.create())["status"] == "succeeded", "the queue goes on"
+    assert s.post(f"/v1/fine_tuning/jobs/{job}/resume").status == 200
+    assert paused(j["ffwd"]["attempt"] + 2)["ffwd"]["attempt"] <= j["ffwd"]["attempt"] + 4, "as many attempts again"
 
 
 @test
