@@ -42,6 +42,8 @@ static bool may_be_foreign(const struct request *r, const char *host) {
     size_t n = strcspn(host, ":");
     if (host[0] == '[')
         return false;
+    if (n >= sizeof name)
+        return true;
     (void)snprintf(name, sizeof name, "%.*s", (int)n, host);
     if (strchr(name, '.') == NULL || inet_pton(AF_INET, name, &address) == 1 ||
         ends_in(name, ".localhost"))

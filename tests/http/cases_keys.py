@@ -111,7 +111,7 @@ def names_that_anybody_may_own_need_a_key():
         a = c.answer("GET")
         c.close()
         return a.status
-    for host in (b"evil.example", b"evil.example:8080", b"127.0.0.1.evil.example", b"ffwd.example"):
+    for host in (b"evil.example", b"evil.example:8080", b"a" * 300 + b".example", b"127.0.0.1.evil.example", b"ffwd.example"):
         assert status(host) == 403, host
         assert status(host, b"/healthz") == 200, host
     for host in (b"127.0.0.1:8080", b"10.1.2.3", b"[::1]:8080", b"localhost:1", b"a.localhost", b"gpu-box",
