@@ -49,7 +49,7 @@ criterion_group() { # GROUP [LABEL]
     count "$1${2:+ $2}" "$p" "$f" "$s"
 }
 
-# The operations again, held to each instruction set below the processor's own, but not under
+# The operations and the reference models again, held to each instruction set below the processor's own, but not under
 # sanitizers, where each takes minutes.
 smaller_instruction_sets() {
     local flags
@@ -59,6 +59,13 @@ smaller_instruction_sets() {
     [[ $flags != *" avx512_bf16 "* ]] || echo avx512
     [[ $flags != *" avx512_fp16 "* ]] || echo avx512_bf16
     [[ $flags != *" amx_bf16 "* ]] || echo avx512_fp16
+}
+
+on_smaller_sets() { # GROUP
+    local isa
+    for isa in $(smaller_instruction_sets); do
+        FFWD_CPU_ISA=$isa criterion_group "$1" "$isa"
+    done
 }
 
 # The AMX kernels with their tile instructions in C; not built with sanitizers.
@@ -93,11 +100,10 @@ for group in $groups; do
     else
         criterion_group "$group"
     fi
-    [ "$group" = ops ] || continue
-    for isa in $(smaller_instruction_sets); do
-        FFWD_CPU_ISA=$isa criterion_group ops "$isa"
-    done
-    emulated_tiles
+    case $group in
+    ops | reference) on_smaller_sets "$group" ;;
+    esac
+    [ "$group" != ops ] || emulated_tiles
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
