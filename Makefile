@@ -369,8 +369,8 @@ endif
 bench-server: all $(bench_server) ## the HTTP service beside a bare libmicrohttpd on libuv, as JSON
 	@tests/bench/run.sh $(B) server
 
-bench-ff: all ## what Fast Forward saves (SUITE=long, OUT=FILE.json)
-	@python3 tests/bench/fast_forward/bench.py $(B) --suite $(or $(SUITE),short) $(if $(OUT),--out $(OUT))
+bench-ff: all ## what Fast Forward saves (SUITE=long, OUT=FILE.json, BENCH="--model DIR --train FILE")
+	@python3 tests/bench/fast_forward/bench.py $(B) --suite $(or $(SUITE),short) $(if $(OUT),--out $(OUT)) $(BENCH)
 
 lint: ## format, include table, links, ceilings, banned functions
 	@tests/lint/lint.sh $(B)

@@ -49,8 +49,8 @@ criterion_group() { # GROUP [LABEL]
     count "$1${2:+ $2}" "$p" "$f" "$s"
 }
 
-# The operations and the reference models again, held to each instruction set below the processor's own, but not under
-# sanitizers, where each takes minutes.
+# The operations and the reference models again, held to each instruction set below the processor's
+# own, but not under sanitizers, where each takes minutes.
 smaller_instruction_sets() {
     local flags
     [[ $build != *san-* ]] || return 0

@@ -24,6 +24,7 @@ reached, for their processor time. Output: JSON with every run's curve and stage
 
 import argparse
 import json
+import math
 import os
 import pathlib
 import platform
@@ -113,7 +114,7 @@ class Bench:
             if "full_valid_loss" in d:
                 search = each * sum(s["evaluations"] for s in stages if s["step"] <= d["step"])
                 curve.append((d["step"], d["flops"] - search, search, d["seconds"], d["full_valid_loss"]))
-        return {"status": "succeeded", "curve": curve, "stages": stages, "rates": rates,
+        return {"status": "succeeded", "ended": data[-1]["steps"], "curve": curve, "stages": stages, "rates": rates,
                 "flops": data[-1]["flops"], "seconds": data[-1]["seconds"]}
 
 
@@ -131,6 +132,17 @@ def cost(point, accounting):
 
 def best(run):
     return min((p[4] for p in run["curve"] if p[4] is not None), default=None)
+
+
+def lowest(run):
+    """best, to compare runs by: infinite where no loss was finite."""
+    return math.inf if best(run) is None else best(run)
+
+
+def end(run):
+    """The loss after the last step; infinite where it was not finite, which a curve leaves out."""
+    last = run["curve"][-1] if run["curve"] else (None,) * 5
+    return last[4] if last[0] == run.get("ended", run["steps"]) and last[4] is not None else math.inf
 
 
 def reach(run, loss):
@@ -222,7 +234,7 @@ def summary(runs):
         groups.setdefault((r["case"], r["task"], r["seed"]), []).append(r)
     keys = sorted({(r["case"], r["arm"], r["rate"], r["schedule"]) for r in runs if r["arm"] != "plain"}, key=order_of)
     for case, arm, rate, schedule in keys:
-        same, tuned, above, last, share, times = [], [], [], [], [], []
+        same, paper, tuned, above, last, share, times = [], [], [], [], [], [], []
         for (c, _, _), group in groups.items():
             if c != case:
                 continue
@@ -235,23 +247,24 @@ def summary(runs):
                     if (p["rate"], p["schedule"]) == (rate, schedule):
                         s = saving(p, run)
                         same.append(s["flops_lora"] if s and s["reached"] else None)
-                constant = [p for p in plain if p["schedule"] == "constant"]
+                        paper.append(s["flops_paper"] if s and s["reached"] else None)
+                constant = [p for p in plain if p["schedule"] == "constant" and best(p) is not None]
                 if constant:
-                    goal = min(constant, key=best)
+                    goal = min(constant, key=lowest)
                     s = saving(goal, run)
                     tuned.append(s["flops_lora"] if s["reached"] else None)
-                    above.append(run["curve"][-1][4] / best(goal) - 1 if run["curve"] else None)
-                linear = [p for p in plain if p["schedule"] == "linear"]
+                    above.append(end(run) / best(goal) - 1 if math.isfinite(end(run)) else None)
+                linear = [p for p in plain if p["schedule"] == "linear" and math.isfinite(end(p))]
                 if linear:
-                    goal = min(linear, key=lambda p: p["curve"][-1][4])
+                    goal = min(linear, key=end)
                     budget = cost(goal["curve"][-1], "lora") * 1.0001
                     ends = [p[4] for p in run["curve"] if cost(p, "lora") <= budget]
-                    last.append(ends[-1] / goal["curve"][-1][4] - 1 if ends else None)
+                    last.append(ends[-1] / end(goal) - 1 if ends and ends[-1] is not None else None)
         line = {"case": case, "search": arm, "start_rate": rate, "schedule": schedule, "runs": len(share),
                 "stages_share": median(share)}
         if same:
-            line |= {"flops_to_plain_of_that_rate": median(same), "worst": worst(same),
-                     "reached": reached(same)}
+            line |= {"flops_to_plain_of_that_rate": median(same), "worst": worst(same), "reached": reached(same),
+                     "the_same_as_the_paper_counts": median(paper)}
         if times:
             line["processor_time_to_plain_of_that_rate"] = median(times)
         if tuned:
