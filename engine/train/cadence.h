@@ -6,8 +6,8 @@
  *          found another learning rate, the next comes with the next interval, else its jump is
  *          taken back and the wait doubles. Those that did not pay have an allowance, a small part
  *          of the run's FLOPs that grows with the run; where it is used up, no stage comes until it
- *          has grown. So a run costs little more than one without Fast Forward, wherever it is
- *          stopped.
+ *          has grown. So a run whose stages take three evaluations, as those do that find little,
+ *          costs little more than one without Fast Forward.
  * Owns:    nothing.
  * Threads: pure functions of plain values.
  * Errors:  none.

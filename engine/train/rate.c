@@ -21,8 +21,8 @@
 #define BEYOND 1.25
 /* The first guess of a first stage, in steps at the automatic rate. */
 #define GUESS 2.0
-/* An early stage raises a rate where it went so far; no change is smaller than this. */
-#define LEAST_TAU 4.0
+/* An early stage raises a rate where it went further, in steps; no change is smaller than this. */
+#define LEAST_LENGTH 4.0
 #define LEAST_CHANGE 1.2
 /* What a schedule has brought below this part of its peak tells nothing about the peak. */
 #define LEAST_PART 0.5
@@ -126,7 +126,7 @@ static double rate_above(const struct rate_plan *plan, const struct rate_stage *
 
 bool rate_learn(const struct rate_plan *plan, const struct rate_stage *stage, double *found) {
     double peak = *found > 0.0 ? *found : plan->given;
-    if (!(stage->length > (stage->early ? LEAST_TAU : 0.0)))
+    if (!(stage->length > (stage->early ? LEAST_LENGTH : 0.0)))
         return false;
     double rate = fmin(rate_told(stage, peak), fmax(most_rate(plan), peak));
     rate = fmax(rate, rate_above(plan, stage));

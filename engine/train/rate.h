@@ -2,7 +2,8 @@
  *
  * What:    a stage tells how long a step should have been: where the loss is lowest along it,
  *          whatever the rate was. After the first steps of a run that is two to three times as far
- *          as later, so half of it, and a quarter more, becomes the rate. Each later stage moves
+ *          as later, so half of it, and a quarter more, becomes the rate where that was low; one
+ *          that was not low goes down to a quarter more, or half the way up. Each later stage moves
  *          the rate towards what it found, up or down, by its part in all stages so far, so that
  *          the rate is their (geometric) mean. A rate that was found has no warm-up, holds until
  *          the last part of the run and falls from there to 0. The automatic rate bounds how far a

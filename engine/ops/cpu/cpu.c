@@ -397,7 +397,7 @@ static bool primitives_do_bf16(struct cpu *c) {
 /* Intel: two thirds of the second-level cache, which the rows and the results pass through:
  * processors with AVX512-FP16 have 2 MiB, older ones 1 or more. Others: a core's part of the
  * third-level cache, which is fast enough there (Zen 4). No cache is asked for its size, since sums
- * are cut by it: the same instructions give the same bytes. */
+ * are cut by it: the same instructions on processors of one maker give the same bytes. */
 static int64_t panel_bytes(enum isa isa) {
     if (!__builtin_cpu_is("intel"))
         return (int64_t)4 << 20;

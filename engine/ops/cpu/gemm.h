@@ -1,7 +1,8 @@
 /* gemm: one tile of a matrix product, on the calling thread.
  *
  * What:    c [m, n] f32 = op(a) op(b), or added to c. The implementation is chosen by the device
- *          and the element types: oneDNN's primitives (primitives.h), its f32 product, or plain C.
+ *          and the element types: tiles (tiles.h), oneDNN's primitives (primitives.h), its f32
+ *          product, or plain C.
  * Owns:    nothing; uses the worker's SLOT_GEMM_A, _B, _C and _WORK.
  * Threads: any worker of a run.
  * Errors:  none. The result depends on the arguments only, not on the thread.

@@ -111,7 +111,7 @@ static void loss_row(struct head_run *r, int64_t row, int worker) {
     for (int64_t i = 0; i < r->cols.count; i++) {
         bool before = tiling_first(&r->cols, i) + tiling_count(&r->cols, i) <= r->targets[row];
         correct = correct && (before ? t[i].max < target : t[i].max <= target);
-        max = t[i].max <= max ? max : t[i].max; /* a NaN wins and stays */
+        max = t[i].max <= max ? max : t[i].max; /* a NaN stays in its tile's sum */
     }
     for (int64_t i = 0; i < r->cols.count; i++)
         sum += t[i].sum * expf(t[i].max - max);

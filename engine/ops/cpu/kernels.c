@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "engine/ops/cpu/processor.h"
 
 static const struct kernels *const tables[ISA_COUNT] = {
@@ -18,9 +19,11 @@ static const struct kernels *const tables[ISA_COUNT] = {
 enum isa isa_best(void) {
     enum isa best = processor_isa();
     const char *most = getenv("FFWD_CPU_ISA");
-    for (int i = 0; most && i < (int)best; i++)
+    for (int i = ISA_BASE; most && i <= ISA_AMX; i++)
         if (strcmp(most, isa_name((enum isa)i)) == 0)
-            return (enum isa)i;
+            return i < (int)best ? (enum isa)i : best;
+    if (most)
+        log_warn("cpu.isa", "FFWD_CPU_ISA=%s names no instruction set", most);
     return best;
 }
 

@@ -1,7 +1,7 @@
 /* linear: the frozen matrices of one product.
  *
  * What:    struct linear of the CPU and helpers for linear_forward.c, linear_backward.c, head.c.
- * Owns:    a linear owns its copy of the weights.
+ * Owns:    a linear owns its copy of the weights, or borrows those that are used as they lie.
  * Threads: read-only after linear_new.
  * Errors:  linear_new: ERR_NO_MEMORY.
  */

@@ -1,7 +1,7 @@
 /* linear_forward: y = residual + x Wᵀ + bias + scale · (drop(x) Aᵀ) Bᵀ.
  *
- * First s = drop(x) Aᵀ by blocks of rows; then tiles of y, each begun with residual and bias, to
- * which the base's product and LoRA's are added while it is in cache. */
+ * First s = drop(x) Aᵀ by blocks of rows; then tiles of y, in which the base's product, LoRA's,
+ * residual and bias are added while they are in cache. */
 #include "engine/ops/cpu/linear.h"
 
 struct forward_run {

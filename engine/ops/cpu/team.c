@@ -22,7 +22,7 @@
 #define SUBNORMAL_AS_ZERO 0x8040u /* MXCSR: flush to zero, denormals are zero */
 /* How long a thread waits awake: longer than from one operation to the next, or than another thread
  * is at its last item, where each thread has a core; else the others want it. */
-#define SPINS 20000 /* half a millisecond */
+#define SPINS 20000 /* half a millisecond to one */
 #define SPINS_SHARED 1000
 
 typedef void team_fn(void *arg, int64_t item, int worker);

@@ -1,9 +1,9 @@
 /* tile_product: cpu_product by the functions of tiles.h.
  *
  * The shared dimension of the first term is walked in chunks whose right side, packed, stays in
- * the second-level cache; within a chunk, 32 rows at a time meet all columns. Where tiles hold
- * bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place stay
- * where they lie; all else is packed as it is reached. Other terms are short and join the last
+ * a cache (panel_bytes in cpu.c); within a chunk, 32 rows at a time meet all columns. Where tiles
+ * hold bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place
+ * stay where they lie; all else is packed as it is reached. Other terms are short and join the last
  * chunk. */
 #include <string.h>
 
