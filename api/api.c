@@ -252,13 +252,17 @@ void api__ok_text(struct api_response *resp, struct json_text *w, bool of_store)
     resp->of_store = of_store;
 }
 
-void api__list_begin(struct json_text *w) {
-    json_text_init(w, LIMIT_JSON_ANSWER);
+void api__list_begin(struct json_text *w, size_t max) {
+    json_text_init(w, max);
     json_text_open(w, '{');
     json_text_key(w, "object");
     json_text_string(w, "list");
     json_text_key(w, "data");
     json_text_open(w, '[');
+}
+
+bool api__list_is_full(const struct json_text *w) {
+    return w->out.len >= LIMIT_PAGE_BYTES;
 }
 
 void api__list_end(struct json_text *w, bool more) {

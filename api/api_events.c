@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/limits.h"
+
 /* The stream starts after Last-Event-ID, or `after`, or at the first event. */
 static void start_stream(struct api *api, const struct api_request *req, const char *job,
                          const struct page *page, struct api_response *resp) {
@@ -31,27 +33,35 @@ static void start_stream(struct api *api, const struct api_request *req, const c
     (void)snprintf(resp->job_id, sizeof resp->job_id, "%s", job);
 }
 
+struct event_page {
+    struct json_text w;
+    bool cut; /* before an event that is there */
+};
+
 static bool write_event(void *arg, const struct event_row *row) {
-    event_write(arg, row->id, row->line, row->len);
-    return true;
+    struct event_page *p = arg;
+    p->cut = api__list_is_full(&p->w);
+    if (!p->cut)
+        event_write(&p->w, row->id, row->line, row->len);
+    return !p->cut;
 }
 
 static void send_page(struct api *api, const char *project, const char *job,
                       const struct page *page, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    struct json_text w;
+    struct event_page p = {.cut = false};
     bool more = false;
-    api__list_begin(&w);
-    if (store_event_list(api->store, project, job, page, write_event, &w, &more, &em) != ERR_OK) {
-        json_text_clear(&w);
+    api__list_begin(&p.w, LIMIT_JSON_ANSWER);
+    if (store_event_list(api->store, project, job, page, write_event, &p, &more, &em) != ERR_OK) {
+        json_text_clear(&p.w);
         if (em.param[0] != '\0')
             api_error_from(resp, &em);
         else
             api__job_refuse(resp, job, &em);
         return;
     }
-    api__list_end(&w, more);
-    api__ok_text(resp, &w, true);
+    api__list_end(&p.w, more || p.cut);
+    api__ok_text(resp, &p.w, true);
 }
 
 API_HANDLER(api__events_list) {

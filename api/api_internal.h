@@ -40,8 +40,11 @@ void api__ok(struct api_response *resp, json_t *json_take);
 json_t *api__list(json_t *data_take, bool more, json_t *empty_id_take);
 /* 200 with what was written; of_store: all of it was read from the store. */
 void api__ok_text(struct api_response *resp, struct json_text *w, bool of_store);
-/* The same list written as text, around its rows: {"object":"list","data":[ … ],"has_more":more} */
-void api__list_begin(struct json_text *w);
+/* The same list written as text, around its rows: {"object":"list","data":[ … ],"has_more":more};
+ * max: of all its bytes. */
+void api__list_begin(struct json_text *w, size_t max);
+/* Whether the page has its LIMIT_PAGE_BYTES; a page without rows has not. */
+bool api__list_is_full(const struct json_text *w);
 void api__list_end(struct json_text *w, bool more);
 /* NULL becomes JSON null; what is not UTF-8 becomes '?'. */
 json_t *api__string(const char *text);

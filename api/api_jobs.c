@@ -9,6 +9,8 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#define AT_ONCE 64 /* jobs whose rows are read together */
+
 void api__job_refuse(struct api_response *resp, const char *id, const struct err_msg *em) {
     if (em->code == ERR_NOT_FOUND)
         api_error(resp, 404, "fine_tune_not_found", "fine_tune_id", "Could not find fine tune: %s",
@@ -84,11 +86,14 @@ struct place {
     size_t from, len;
 };
 
-/* Writes the jobs of these numbers; rows: those whose texts are not kept. *written: where each of
- * the rows' texts is. */
-static void write_jobs(struct json_text *w, const struct job_texts *texts, const int64_t *seqs,
-                       int n, bool whole, const struct job_text *rows, struct place *written) {
-    for (int i = 0, k = 0; i < n; i++) {
+/* Writes the jobs of these numbers until the page is full; rows: those whose texts are not kept.
+ * *written: where each of the rows' texts is. Returns how many of the n, and in *used how many of
+ * the rows. */
+static int write_jobs(struct json_text *w, const struct job_texts *texts, const int64_t *seqs,
+                      int n, bool whole, const struct job_text *rows, struct place *written,
+                      int *used) {
+    int i = 0, k = 0;
+    for (; i < n && !api__list_is_full(w); i++) {
         struct json_part text = {0};
         text.at = job_texts_find(texts, seqs[i], whole, &text.len);
         if (text.at != NULL) {
@@ -100,6 +105,8 @@ static void write_jobs(struct json_text *w, const struct job_texts *texts, const
         written[k].len = w->out.len - written[k].from;
         k++;
     }
+    *used = k;
+    return i;
 }
 
 /* Only now, since a text that is kept may take the place of another one. */
@@ -111,10 +118,10 @@ static void keep_jobs(struct job_texts *texts, const struct json_text *w, bool w
                            written[i].len);
 }
 
-/* The objects of the n jobs of these numbers, as store_job_texts. No transaction is open: what is
- * shown of a job that has ended will be shown again. */
-static enum err put_jobs(struct api *api, const int64_t *seqs, int n, bool whole,
-                         struct json_text *w, struct err_msg *em) {
+/* The objects of the n jobs of these numbers, as store_job_texts, until the page is full; *put: of
+ * how many. No transaction is open: what is shown of a job that has ended will be shown again. */
+static enum err put_some(struct api *api, const int64_t *seqs, int n, bool whole,
+                         struct json_text *w, int *put, struct err_msg *em) {
     struct job_texts *texts = texts_of(api);
     struct job_text *rows = NULL;
     int64_t *missing = xcalloc((size_t)n + 1, sizeof *missing);
@@ -126,12 +133,25 @@ static enum err put_jobs(struct api *api, const int64_t *seqs, int n, bool whole
     enum err e = store_job_texts(api->store, missing, k, whole, &rows, em);
     if (e == ERR_OK) {
         struct place *written = xcalloc((size_t)k + 1, sizeof *written);
-        write_jobs(w, texts, seqs, n, whole, rows, written);
-        keep_jobs(texts, w, whole, rows, k, written);
+        int used = 0;
+        *put = write_jobs(w, texts, seqs, n, whole, rows, written, &used);
+        keep_jobs(texts, w, whole, rows, used, written);
         free(written);
     }
     job_text_free(rows, k);
     free(missing);
+    return e;
+}
+
+/* As put_some, a few at a time, so that the rows of a page are never all in memory. */
+static enum err put_jobs(struct api *api, const int64_t *seqs, int n, struct json_text *w, int *put,
+                         struct err_msg *em) {
+    enum err e = ERR_OK;
+    for (*put = 0; e == ERR_OK && *put < n && !api__list_is_full(w);) {
+        int some = n - *put < AT_ONCE ? n - *put : AT_ONCE, done = 0;
+        e = put_some(api, seqs + *put, some, false, w, &done, em);
+        *put += done;
+    }
     return e;
 }
 
@@ -143,16 +163,16 @@ API_HANDLER(api__jobs_list) {
     struct page page;
     struct json_text w;
     int64_t *seqs = NULL;
-    int n = 0;
+    int n = 0, put = 0;
     bool more = false;
     json_t *filter = NULL;
     if (!api__page(req, 20, &page, resp) || !read_filter(req, &filter, resp))
         return;
-    api__list_begin(&w);
+    api__list_begin(&w, LIMIT_JSON_ANSWER);
     enum err e = store_job_page(api->store, req->project, filter, &page, &seqs, &n, &more, &em);
     if (e == ERR_OK)
-        e = put_jobs(api, seqs, n, false, &w, &em);
-    api__list_end(&w, more);
+        e = put_jobs(api, seqs, n, &w, &put, &em);
+    api__list_end(&w, more || put < n);
     if (e == ERR_OK) {
         api__ok_text(resp, &w, true);
     } else {
@@ -168,10 +188,11 @@ void api__job_answer(struct api *api, const char *project, const char *id,
     struct err_msg em = ERR_MSG_INIT;
     struct json_text w;
     int64_t seq = 0;
+    int put = 0;
     enum err e = store_job_number(api->store, project, id, &seq, &em);
     json_text_init(&w, LIMIT_JSON_ANSWER);
     if (e == ERR_OK)
-        e = put_jobs(api, &seq, 1, true, &w, &em);
+        e = put_some(api, &seq, 1, true, &w, &put, &em);
     if (e == ERR_OK) {
         api__ok_text(resp, &w, true);
     } else {

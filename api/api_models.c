@@ -214,7 +214,7 @@ API_HANDLER(api__models_list) {
         api_error_from(resp, &em);
         return;
     }
-    api__list_begin(&w);
+    api__list_begin(&w, LIMIT_MODELS_ANSWER);
     model_roots_list(api->config->model_roots, &entries, &n);
     for (int i = 0; i < n; i++)
         write_base(&w, entries[i].name, entries[i].created);

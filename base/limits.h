@@ -8,7 +8,8 @@
 
 /* JSON */
 #define LIMIT_JSON_BODY (1u << 20)        /* bytes of an HTTP request body */
-#define LIMIT_JSON_ANSWER (256u << 20)    /* bytes of a list that is sent as JSON */
+#define LIMIT_JSON_ANSWER (16u << 20)     /* bytes of an answer: a full page and one object more */
+#define LIMIT_MODELS_ANSWER (64u << 20)   /* bytes of the list of models, which has no pages */
 #define LIMIT_JSON_DEPTH 64               /* brackets inside one another in such a body */
 #define LIMIT_JSON_FILE (64u << 20)       /* bytes of config.json, tokenizer_config.json */
 #define LIMIT_TOKENIZER_FILE (128u << 20) /* bytes of tokenizer.json */
@@ -58,6 +59,7 @@
 #define LIMIT_WEBHOOK_URL 2048
 #define LIMIT_WORK_THREADS 4        /* of libuv's, that read and join uploads at a time */
 #define LIMIT_PAGE 10000            /* rows of one list page */
+#define LIMIT_PAGE_BYTES (8u << 20) /* bytes of jobs or events after which a page ends */
 #define LIMIT_JOB_TEXTS (64u << 20) /* bytes of the texts of ended jobs that are kept in memory */
 #define LIMIT_METADATA_PAIRS 16
 #define LIMIT_METADATA_KEY 64

@@ -351,3 +351,23 @@ def every_wrong_upload_form():
         f = a.json()
         assert a.status == 200 and f["expires_at"] == f["created_at"] + int(seconds), a.body
     assert json.dumps(f)
+
+
+@test
+def pages_of_large_jobs_end_early():
+    """A client that pages on sees each job once; no page is much longer than 8 MiB."""
+    s = Server(engine="/nonexistent/ffwd")
+    metadata = {f"{n:02}" + "\U0001F41F" * 62: "\U0001F41F" * 512 for n in range(16)}  # 37 KB
+    file = s.upload()
+    jobs = [s.create(file=file, metadata=metadata) for _ in range(300)]
+    seen, pages, after = [], 0, ""
+    while True:
+        a = s.get(f"/v1/fine_tuning/jobs?limit=10000{after}")
+        assert a.status == 200 and len(a.body) < 9 << 20, (a.status, len(a.body))
+        page = a.json()
+        pages, seen = pages + 1, seen + [j["id"] for j in page["data"]]
+        if not page["has_more"]:
+            break
+        assert len(a.body) > 8 << 20
+        after = "&after=" + seen[-1]
+    assert pages == 2 and seen == jobs[::-1], (pages, len(seen))
