@@ -151,7 +151,8 @@ struct api {
     struct store *store;
     const struct api_config *config;
     const struct api_hooks *hooks;
-    bool ready;                  /* /readyz */
+    bool ready;                  /* /readyz … */
+    const char *not_ready;       /* … or, if not NULL, why jobs wait: literals, for clients */
     struct upload_work *uploads; /* uploads that are being completed (api_upload_complete.c) */
     struct job_texts *texts;     /* NULL until a job is shown (api_jobs.c) */
     char *openapi;               /* the document, once it was asked for (api_openapi.c) … */

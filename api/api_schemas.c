@@ -238,7 +238,7 @@ static const char *const schemas[][2] = {
         FIRST("id") TEXT KEY("object") ONLY("'webhook_endpoint.test'") KEY("webhook_endpoint_id") TEXT
         KEY("event_type") TEXT KEY("status_code") COUNT KEY("success") ONLY("true"))},
 
-    {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT)},
+    {"Status", OBJECT("'status'", FIRST("status") TEXT KEY("version") TEXT KEY("reason") TEXT)},
 };
 /* clang-format on */
 

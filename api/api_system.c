@@ -10,8 +10,10 @@ API_HANDLER(api__system_health) {
 API_HANDLER(api__system_ready) {
     (void)req;
     (void)params;
-    api__ok(resp, json_pack("{s:s}", "status", api->ready ? "ready" : "not_ready"));
-    resp->status = api->ready ? 200 : 503;
+    const char *why = api->ready ? api->not_ready : "the server is starting or stopping";
+    api__ok(resp,
+            json_pack("{s:s, s:s*}", "status", why == NULL ? "ready" : "not_ready", "reason", why));
+    resp->status = why == NULL ? 200 : 503;
 }
 
 /* Prometheus' text format, version 0.0.4. */

@@ -14,6 +14,7 @@
 #define READ_BYTES 16384
 #define REPORT_MAX (16u << 20)
 #define HANDLES 3
+#define EXIT_NOT_RUN 127 /* of a program whose libraries are not found */
 
 struct check {
     struct check_job job;
@@ -130,6 +131,8 @@ static enum err judge(struct check *c, const json_t *report, struct err_msg *em)
         check_message(bad_part(report), text, sizeof text);
         return err_set(em, ERR_INPUT, "%s", text);
     }
+    if (c->status == EXIT_NOT_RUN)
+        return err_set(em, ERR_IO, "the engine does not start: a library of it is missing");
     return err_set(em, ERR_BUG, "the validation program ended with status %lld",
                    (long long)c->status);
 }
@@ -238,7 +241,7 @@ enum err check_start(uv_loop_t *loop, const struct check_job *job, struct check 
         uv_close((uv_handle_t *)&c->process, free_when_closed);
         uv_close((uv_handle_t *)&c->out, free_when_closed);
         uv_close((uv_handle_t *)&c->timer, free_when_closed);
-        return err_set(em, ERR_NOT_FOUND, "cannot start the engine: %s", uv_strerror(rc));
+        return err_set(em, ERR_IO, "cannot start the engine: %s", uv_strerror(rc));
     }
     (void)uv_timer_start(&c->timer, on_late, (uint64_t)job->seconds * 1000, 0);
     (void)uv_read_start((uv_stream_t *)&c->out, give_chunk, on_read);

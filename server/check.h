@@ -4,7 +4,8 @@
  * Owns:    the process and its pipe; frees itself after `done`.
  * Threads: the loop thread only.
  * Errors:  ERR_INPUT: a file is bad, em names the lines, check_param which; ERR_CANCELLED:
- *          check_stop; ERR_LIMIT: it took too long; others: the program could not do its work.
+ *          check_stop; ERR_LIMIT: it took too long; ERR_IO: the program does not start, also from
+ *          check_start; others: it could not do its work.
  */
 #ifndef FFWD_SERVER_CHECK_H
 #define FFWD_SERVER_CHECK_H

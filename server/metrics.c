@@ -170,6 +170,9 @@ static void write_training(struct page_text *p, const struct server *s) {
     struct scheduler_stats stats;
     scheduler_stats(s->scheduler, &stats);
     metrics__gauge(p, "ffwd_worker_up", "1 while a training process is ready.", stats.worker_up);
+    metrics__gauge(p, "ffwd_queue_held",
+                   "1 while jobs wait for what is no job's fault: /readyz says for what.",
+                   stats.held);
     metrics__counter(p, "ffwd_worker_restarts_total",
                      "Training processes that ended without being asked to.",
                      (uint64_t)stats.worker_restarts);

@@ -65,8 +65,7 @@ enum err scheduler__move(struct scheduler *sc, const char *id, enum job_status f
 static void on_worker_ended(void *arg, int64_t status, int signal) {
     struct scheduler *sc = arg;
     log_info("worker.end", "status=%lld signal=%d", (long long)status, signal);
-    if (!sc->worker_ready && !sc->exit_sent)
-        sc->failed_starts++;
+    bool failed = !sc->worker_ready && !sc->exit_sent && !sc->draining;
     if (!sc->exit_sent)
         sc->worker_restarts++;
     sc->worker = NULL;
@@ -74,6 +73,14 @@ static void on_worker_ended(void *arg, int64_t status, int signal) {
     sc->exit_sent = false;
     sc->ended_status = status;
     sc->ended_signal = signal;
+    if (failed) {
+        char *detail =
+            signal != 0
+                ? xasprintf("it was ended by signal %d before it was ready", signal)
+                : xasprintf("it ended with code %lld before it was ready", (long long)status);
+        scheduler__start_failed(sc, detail);
+        free(detail);
+    }
     scheduler_wake(sc);
 }
 
@@ -89,35 +96,15 @@ static void start_worker(struct scheduler *sc) {
         sc->lock_since = 0;
         return;
     }
-    sc->hold_until = now + (e == ERR_CONFLICT ? 0.2 : 1);
     if (e != ERR_CONFLICT) {
-        log_error("worker.start", "error=%s", em.text);
-        sc->failed_starts++;
+        scheduler__start_failed(sc, em.text);
         return;
     }
+    sc->hold_until = now + 0.2;
     if (sc->lock_since == 0)
         sc->lock_since = now;
     if (now - sc->lock_since > OLD_WORKER_SECONDS)
         worker_kill_old(s->config->data_dir);
-}
-
-/* The trainer cannot even start: the job at the head of the queue says so, not only the log. */
-static void fail_next(struct scheduler *sc) {
-    struct err_msg em = ERR_MSG_INIT;
-    struct job_row job;
-    static const char text[] = "The training process does not start; see the server's log.";
-    sc->failed_starts = 0;
-    enum err e = store_job_claim(sc->server->store, &job, &em);
-    if (e == ERR_OK) {
-        json_t *error =
-            json_pack("{s:s, s:s, s:n}", "code", "worker_failed", "message", text, "param");
-        e = scheduler__move(sc, job.id, JOB_RUNNING, JOB_FAILED, job.attempt, error, EVENT_ERROR,
-                            text, &em);
-        json_decref(error);
-        job_row_clear(&job);
-    }
-    if (e != ERR_OK && e != ERR_NOT_FOUND)
-        scheduler__failed(sc, e, &em, "worker.start");
 }
 
 /* ---- claim ---------------------------------------------------------------------------------- */
@@ -141,8 +128,10 @@ static enum err send_run(struct scheduler *sc, const struct job_row *job, char *
     char *train = NULL, *valid = NULL;
     char *out = blobs_job_dir(s->config->data_dir, job->id);
     enum err e = api_model_find(&s->api_config, s->store, job->project, job->model, &model, em);
-    if (e == ERR_OK)
+    if (e == ERR_OK) {
+        scheduler__note_root(sc, model.dir);
         e = scheduler__file_path(sc, job, job->training_file, &train, em);
+    }
     if (e == ERR_OK && job->validation_file != NULL)
         e = scheduler__file_path(sc, job, job->validation_file, &valid, em);
     if (e == ERR_OK && out == NULL)
@@ -193,6 +182,27 @@ static void remember(struct scheduler *sc, const struct job_row *job, char *base
     r->heard = clock_mono();
 }
 
+/* A job that cannot be sent has failed, unless its model may come back with its root. */
+static void give_up(struct scheduler *sc, const struct job_row *job, const struct err_msg *why) {
+    struct err_msg em = ERR_MSG_INIT;
+    const char *gone = why->code == ERR_NOT_FOUND ? scheduler__root_gone(sc) : NULL;
+    enum err e;
+    if (gone != NULL) {
+        e = store_job_move(sc->server->store, job->id, JOB_RUNNING, JOB_QUEUED, job->attempt, NULL,
+                           &em);
+        if (e == ERR_OK)
+            scheduler__hold(sc, HOLD_MODELS, gone, job->id);
+    } else {
+        json_t *error = json_pack("{s:s, s:s, s:s?}", "code", err_name(why->code), "message",
+                                  why->text, "param", why->param[0] != '\0' ? why->param : NULL);
+        e = scheduler__move(sc, job->id, JOB_RUNNING, JOB_FAILED, job->attempt, error, EVENT_ERROR,
+                            why->text, &em);
+        json_decref(error);
+    }
+    if (e != ERR_OK)
+        scheduler__failed(sc, e, &em, "job.claim");
+}
+
 static void claim(struct scheduler *sc) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job;
@@ -214,14 +224,7 @@ static void claim(struct scheduler *sc) {
             scheduler__failed(sc, e, &em, "job.claim");
         scheduler__wake_readers(sc, job.id);
     } else {
-        json_t *error = json_pack("{s:s, s:s, s:s?}", "code", err_name(e), "message", em.text,
-                                  "param", em.param[0] != '\0' ? em.param : NULL);
-        struct err_msg em2 = ERR_MSG_INIT;
-        e = scheduler__move(sc, job.id, JOB_RUNNING, JOB_FAILED, job.attempt, error, EVENT_ERROR,
-                            em.text, &em2);
-        json_decref(error);
-        if (e != ERR_OK)
-            scheduler__failed(sc, e, &em2, "job.claim");
+        give_up(sc, &job, &em);
     }
     job_row_clear(&job);
 }
@@ -338,18 +341,17 @@ static void drain_step(struct scheduler *sc) {
 static void start_next(struct scheduler *sc) {
     struct err_msg em = ERR_MSG_INIT;
     int64_t queued = 0;
-    if (sc->running.id[0] != '\0' || clock_mono() < sc->hold_until)
+    if (sc->running.id[0] != '\0' || clock_mono() < sc->hold_until ||
+        sc->holds[HOLD_MODELS].times > 0)
         return;
     enum err e = store_job_waiting(sc->server->store, NULL, &queued, &em);
+    /* What /readyz denies is tried on, also when those who waited have gone. */
+    bool wanted = queued > 0 || sc->holds[HOLD_WORKER].told || sc->holds[HOLD_CHECKS].told;
     if (e != ERR_OK)
         scheduler__failed(sc, e, &em, "job.waiting");
-    else if (queued == 0)
-        return;
-    else if (sc->failed_starts >= sc->server->config->limits.attempts)
-        fail_next(sc);
-    else if (sc->worker == NULL)
+    else if (wanted && sc->worker == NULL && !scheduler__holds(sc, HOLD_WORKER))
         start_worker(sc);
-    else if (sc->worker_ready)
+    else if (queued > 0 && sc->worker_ready)
         claim(sc);
 }
 
@@ -365,6 +367,7 @@ static void work(struct scheduler *sc) {
         drain_step(sc);
         return;
     }
+    scheduler__look_for_models(sc);
     scheduler__validate_next(sc);
     start_next(sc);
 }
@@ -434,6 +437,7 @@ void scheduler_free(struct scheduler *sc) {
         return;
     scheduler__clear_running(sc);
     json_decref(sc->device);
+    free(sc->roots_used);
     free(sc->strikes);
     for (size_t i = 0; i < sc->n_speeds; i++)
         free(sc->speeds[i].model);

@@ -1,7 +1,8 @@
 /* scheduler: jobs from validation to their end.
  *
  * What:    validates new jobs, claims queued ones, runs them in the worker, stores what the worker
- *          says, retries after a crash, drains.
+ *          says, retries after a crash, drains. While training processes do not start, or a
+ *          root of models is gone, the queue waits and /readyz says why.
  * Owns:    the worker, the validation process, the state of the running job.
  * Threads: the loop thread only.
  * Errors:  a job's failure is the job's; a full disk is waited for (a training process that met one
@@ -34,6 +35,7 @@ const char *scheduler_device(const struct scheduler *sc);
 double scheduler_speed(struct scheduler *sc, const char *base_model);
 struct scheduler_stats {
     bool worker_up, has_job;
+    bool held;               /* jobs wait for what is no job's fault */
     int64_t worker_restarts; /* processes that ended without being asked to */
     double step, total_steps, loss, tokens_per_second; /* of the running job */
 };

@@ -8,8 +8,6 @@
 #include "base/mem.h"
 #include "server/scheduler_internal.h"
 
-#define LONGEST_HOLD 60.0 /* seconds between attempts */
-
 /* Exit codes of the command line contract. */
 enum {
     EXIT_CANCELLED = 10,
@@ -107,9 +105,6 @@ static enum err retry(struct scheduler *sc, const struct job_row *job, bool disk
     struct strikes *s = strikes_of(sc, r->id);
     bool advanced = r->step > r->first_step;
     int64_t count = advanced ? 0 : s->count + 1;
-    double hold = (double)limits->retry_seconds;
-    for (int64_t i = 1; i < count && hold < LONGEST_HOLD; i++)
-        hold *= 2;
     char *text;
     enum err e;
     if (count >= limits->attempts) {
@@ -124,7 +119,7 @@ static enum err retry(struct scheduler *sc, const struct job_row *job, bool disk
         e = move(sc, job->pause_requested ? JOB_PAUSED : JOB_QUEUED, NULL, EVENT_WARN, text, em);
         s->count = e == ERR_OK ? count : s->count;
         s->best_step = advanced ? r->step : s->best_step;
-        sc->hold_until = clock_mono() + (hold < LONGEST_HOLD ? hold : LONGEST_HOLD);
+        sc->hold_until = clock_mono() + scheduler__pause(sc, count);
     }
     free(text);
     return e;
@@ -206,6 +201,13 @@ static enum err decide_failure(struct scheduler *sc, const struct job_row *job, 
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *name = json_string_value(json_object_get(error, "code"));
     const char *param = json_string_value(json_object_get(error, "param"));
+    bool not_found = name != NULL && strcmp(name, err_name(ERR_NOT_FOUND)) == 0;
+    const char *gone = not_found ? scheduler__root_gone(sc) : NULL;
+    if (gone != NULL) {
+        scheduler__hold(sc, HOLD_MODELS, gone, NULL);
+        return stopped(sc, job, EVENT_WARN,
+                       "A folder of models is gone; the job is in the queue again", em);
+    }
     if (code_name(code) != NULL)
         return fail(sc, name != NULL ? name : code_name(code),
                     message != NULL ? message : "The training process gave up; see the log.", param,

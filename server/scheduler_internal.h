@@ -50,6 +50,15 @@ struct strikes {
     int64_t best_step; /* most steps any attempt reached */
 };
 
+/* What the queue waits for, whose absence is no job's fault. */
+enum hold_kind { HOLD_WORKER, HOLD_CHECKS, HOLD_MODELS, HOLDS };
+
+struct hold {
+    int64_t times; /* tries in a row that failed; 0: it does not wait */
+    double until;  /* no try before */
+    bool told;     /* the log, a job's event and /readyz say so */
+};
+
 struct scheduler {
     struct server *server;
     uv_timer_t tick;
@@ -59,9 +68,8 @@ struct scheduler {
     double exit_since;
     int64_t ended_status; /* how the last worker ended */
     int ended_signal;
-    double worker_since;   /* start of the process */
-    double lock_since;     /* waiting for an older worker since; 0: not */
-    int64_t failed_starts; /* in a row */
+    double worker_since; /* start of the process */
+    double lock_since;   /* waiting for an older worker since; 0: not */
     int64_t worker_restarts;
     json_t *device;
     struct running running;
@@ -69,6 +77,8 @@ struct scheduler {
     size_t n_strikes;
     struct speed *speeds;
     size_t n_speeds;
+    struct hold holds[HOLDS];
+    bool *roots_used;     /* of each root: a job's model was found in it; NULL: none yet */
     double hold_until;    /* nothing is started before */
     double validate_hold; /* nothing is validated before */
     struct check *check;
@@ -87,6 +97,31 @@ void scheduler__wake_readers(struct scheduler *sc, const char *job_id);
 enum err scheduler__move(struct scheduler *sc, const char *id, enum job_status from,
                          enum job_status to, int64_t attempt, const json_t *error,
                          enum event_level level, const char *text, struct err_msg *em) NODISCARD;
+
+/* ---- waiting (scheduler_hold.c) ------------------------------------------------------------- */
+/* Seconds before try `count` + 1 of a thing that failed so often in a row: retry_seconds, doubled
+ * each time, 60 at most. */
+double scheduler__pause(const struct scheduler *sc, int64_t count);
+/* A try failed: waits longer each time. From the first one on (training processes: after
+ * limits.attempts) says so in the log, on /readyz, and in an event of job_id (NULL: of none).
+ * detail: for the log only, since it may name folders. */
+void scheduler__hold(struct scheduler *sc, enum hold_kind kind, const char *detail,
+                     const char *job_id);
+/* A try succeeded. */
+void scheduler__release(struct scheduler *sc, enum hold_kind kind);
+/* Whether the next try is still to come. */
+bool scheduler__holds(const struct scheduler *sc, enum hold_kind kind);
+/* Why jobs wait, for clients; NULL: they do not. */
+const char *scheduler__why_held(const struct scheduler *sc);
+/* HOLD_WORKER, told to the job that would be next. */
+void scheduler__start_failed(struct scheduler *sc, const char *detail);
+/* A job's model was found in this folder. */
+void scheduler__note_root(struct scheduler *sc, const char *model_dir);
+/* A root of models that cannot be read, or has none any more; NULL: there is none, so that a model
+ * which was not found is its job's fault. */
+const char *scheduler__root_gone(const struct scheduler *sc);
+/* Ends HOLD_MODELS once every root is back. */
+void scheduler__look_for_models(struct scheduler *sc);
 
 /* ---- validation (scheduler_validate.c) ------------------------------------------------------ */
 void scheduler__validate_next(struct scheduler *sc);

@@ -100,7 +100,8 @@ enum err scheduler__store_progress(struct scheduler *sc, struct err_msg *em) {
 static void on_ready(struct scheduler *sc, const json_t *message) {
     json_t *device = json_object_get(message, "device");
     sc->worker_ready = true;
-    sc->failed_starts = 0;
+    scheduler__release(sc, HOLD_WORKER);
+    scheduler__release(sc, HOLD_CHECKS);
     json_decref(sc->device);
     sc->device = json_is_object(device) ? json_incref(device) : NULL;
     log_info("worker.ready", "seconds=%.1f", clock_mono() - sc->worker_since);

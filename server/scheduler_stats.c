@@ -11,6 +11,7 @@ void scheduler_stats(const struct scheduler *sc, struct scheduler_stats *out) {
     *out = (struct scheduler_stats){
         .worker_up = sc->worker_ready,
         .worker_restarts = sc->worker_restarts,
+        .held = scheduler__why_held(sc) != NULL,
         .has_job = sc->running.id[0] != '\0' && progress != NULL,
         .loss = number(progress, "train_loss"),
         .step = number(progress, "step"),

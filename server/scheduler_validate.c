@@ -98,10 +98,14 @@ static void on_checked(void *arg, enum err e, const struct err_msg *em, const js
     char id[STORE_ID_SIZE];
     memcpy(id, sc->check_id, sizeof id);
     sc->check = NULL;
+    if (e == ERR_OK || e == ERR_INPUT)
+        scheduler__release(sc, HOLD_CHECKS);
     if (e == ERR_OK) {
         files_are_good(sc, id, report);
     } else if (e == ERR_INPUT) {
         files_are_bad(sc, id, report, em);
+    } else if (e == ERR_IO) {
+        scheduler__hold(sc, HOLD_CHECKS, em->text, id);
     } else if (e != ERR_CANCELLED) {
         log_error("job.validate", "id=%s error=%s", id, em->text);
         char *text = xasprintf("The files could not be checked: %s.", em->text);
@@ -111,10 +115,11 @@ static void on_checked(void *arg, enum err e, const struct err_msg *em, const js
     scheduler_wake(sc);
 }
 
-static enum err start_check(struct scheduler *sc, const struct job_row *job,
-                            const struct api_model *model, const json_t *request, const char *train,
-                            const char *valid, struct err_msg *em) {
+static void start_check(struct scheduler *sc, const struct job_row *job,
+                        const struct api_model *model, const json_t *request, const char *train,
+                        const char *valid) {
     struct server *s = sc->server;
+    struct err_msg em = ERR_MSG_INIT;
     struct check_job check = {.engine = s->config->engine,
                               .model = model->dir,
                               .train = train,
@@ -127,7 +132,8 @@ static enum err start_check(struct scheduler *sc, const struct job_row *job,
                               .arg = sc,
                               .done = on_checked};
     memcpy(sc->check_id, job->id, sizeof sc->check_id);
-    return check_start(&s->loop, &check, &sc->check, em);
+    if (check_start(&s->loop, &check, &sc->check, &em) != ERR_OK)
+        scheduler__hold(sc, HOLD_CHECKS, em.text, job->id);
 }
 
 static enum err check_files(struct scheduler *sc, const struct job_row *job, struct err_msg *em) {
@@ -142,8 +148,10 @@ static enum err check_files(struct scheduler *sc, const struct job_row *job, str
         e = scheduler__file_path(sc, job, job->training_file, &train, em);
     if (e == ERR_OK && job->validation_file != NULL)
         e = scheduler__file_path(sc, job, job->validation_file, &valid, em);
-    if (e == ERR_OK)
-        e = start_check(sc, job, &model, request, train, valid, em);
+    if (e == ERR_OK) {
+        scheduler__note_root(sc, model.dir);
+        start_check(sc, job, &model, request, train, valid);
+    }
     json_decref(request);
     free(train);
     free(valid);
@@ -154,18 +162,25 @@ static enum err check_files(struct scheduler *sc, const struct job_row *job, str
 void scheduler__validate_next(struct scheduler *sc) {
     struct err_msg em = ERR_MSG_INIT;
     struct job_row job;
-    if (sc->check != NULL || clock_mono() < sc->validate_hold)
+    if (sc->check != NULL || clock_mono() < sc->validate_hold ||
+        scheduler__holds(sc, HOLD_CHECKS) || sc->holds[HOLD_MODELS].times > 0)
         return;
     enum err e = store_job_next_validating(sc->server->store, &job, &em);
-    if (e == ERR_NOT_FOUND)
+    if (e == ERR_NOT_FOUND) {
+        if (sc->worker_ready)
+            scheduler__release(sc, HOLD_CHECKS);
         return;
+    }
     if (e != ERR_OK) {
         scheduler__failed(sc, e, &em, "job.validate");
         sc->validate_hold = sc->hold_until;
         return;
     }
     e = check_files(sc, &job, &em);
-    if (e != ERR_OK) {
+    const char *gone = e == ERR_NOT_FOUND ? scheduler__root_gone(sc) : NULL;
+    if (gone != NULL) {
+        scheduler__hold(sc, HOLD_MODELS, gone, job.id);
+    } else if (e != ERR_OK) {
         log_error("job.validate", "id=%s error=%s", job.id, em.text);
         end_job(sc, job.id, NULL, e == ERR_INPUT ? "invalid_request" : err_name(e),
                 em.param[0] != '\0' ? em.param : "training_file", em.text);

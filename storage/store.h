@@ -167,6 +167,8 @@ void store_watch_jobs(struct store *s, void (*changed)(void *arg, int64_t seq), 
 enum err store_job_next_validating(struct store *s, struct job_row *out,
                                    struct err_msg *em) NODISCARD;
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
+/* The queued job that would be claimed, which changes nothing; ERR_NOT_FOUND as above. */
+enum err store_job_next_queued(struct store *s, struct job_row *out, struct err_msg *em) NODISCARD;
 /* Jobs that are validated or queued: of a project, or of all (project NULL, queued ones only). */
 enum err store_job_waiting(struct store *s, const char *project, int64_t *out,
                            struct err_msg *em) NODISCARD;

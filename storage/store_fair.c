@@ -68,6 +68,11 @@ enum err store_job_next_validating(struct store *s, struct job_row *out, struct 
     return e;
 }
 
+enum err store_job_next_queued(struct store *s, struct job_row *out, struct err_msg *em) {
+    *out = (struct job_row){0};
+    return find_next(s, JOB_QUEUED, out, em);
+}
+
 enum err store_job_claim(struct store *s, struct job_row *out, struct err_msg *em) {
     *out = (struct job_row){0};
     enum err e = store_begin(s, em);
