@@ -34,14 +34,14 @@ static void run_item(void *arg, int64_t item, int worker) {
 static struct operand weight(struct scene *s, struct mat w) {
     struct cpu *c = cpu_of(s->dev);
     struct operand b = transposed(operand_of(scene_put(s, w, 0, s->dtype)));
-    if (!tiles_hold_bf16(c->tiles) || s->dtype != DTYPE_BF16)
+    if (!tiles_hold_bf16(c->choice->tiles) || s->dtype != DTYPE_BF16)
         return b;
     void *to = scene_device(s, tile_packed_size(w.cols, w.rows));
     tile_pack(c, b, w.cols, w.rows, to);
     return (struct operand){.data = to,
                             .dtype = DTYPE_BF16,
                             .stride = (int64_t)tile_packed_size(w.cols, 1) / 2,
-                            .tiled = true};
+                            .packed = true};
 }
 
 static void run_case(struct scene *s, const void *arg) {
@@ -154,12 +154,12 @@ static void check_tiles(const struct tiling *t, int64_t n, int64_t most, int64_t
 static void check_grid(const struct cpu *c, enum dtype dtype, int64_t rows, int64_t columns) {
     char weight = 0;
     struct linear lin = {.weight = &weight, .dtype = dtype, .n_parts = 2};
-    lin.forward[0] = tiling_make(columns, c->tile_cols, 64);
-    lin.forward[1] = tiling_make(70, c->tile_cols, 64);
+    lin.forward[0] = tiling_make(columns, c->choice->tile_cols, 64);
+    lin.forward[1] = tiling_make(70, c->choice->tile_cols, 64);
     const struct grid g = grid_forward(c, &lin, rows);
-    check_tiles(&g.rows, rows, 4 * c->tile_rows, packs_at_use(c, &lin) ? 64 : 0);
-    check_tiles(&g.cols[0], columns, c->tile_cols, 0);
-    check_tiles(&g.cols[1], 70, c->tile_cols, 0);
+    check_tiles(&g.rows, rows, 4 * c->choice->tile_rows, packs_at_use(c, &lin) ? 64 : 0);
+    check_tiles(&g.cols[0], columns, c->choice->tile_cols, 0);
+    check_tiles(&g.cols[1], 70, c->choice->tile_cols, 0);
     cr_assert_eq(g.columns, g.cols[0].count + g.cols[1].count);
 }
 

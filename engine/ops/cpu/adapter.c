@@ -20,7 +20,7 @@ enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out
     enum err e = cpu_mem_alloc(dev, bytes, &w, em);
     if (e == ERR_OK)
         e = cpu_mem_alloc(dev, bytes, &g, em);
-    if (e == ERR_OK && c->native_bf16)
+    if (e == ERR_OK && c->choice->native_bf16)
         e = cpu_mem_alloc(dev, bytes / 2, &out->work, em);
     if (e != ERR_OK) {
         cpu_mem_free(dev, w);

@@ -7,16 +7,8 @@ void *piece(struct pieces *p, int64_t bytes) {
     return at;
 }
 
-/* Intel's processors multiply pairs of bf16 outside of tiles at half the speed of f32, AMD's at
- * twice that speed. */
-static bool bf16_is_faster(const struct cpu *c) {
-    bool asked = c->product == CPU_PRODUCT_PAIRS || c->product == CPU_PRODUCT_PRIMITIVES;
-    return c->k->tiles || asked || !__builtin_cpu_is("intel");
-}
-
 const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype) {
-    bool bf16 = dtype == DTYPE_BF16 && c->native_bf16 && c->k->bf16;
-    return bf16 && bf16_is_faster(c) ? c->k->bf16 : c->k->f32;
+    return dtype == DTYPE_BF16 && c->choice->bf16_attention ? c->k->bf16 : c->k->f32;
 }
 
 int64_t block_bytes(const struct blocks *e) {

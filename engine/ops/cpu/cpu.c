@@ -9,14 +9,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "engine/ops/cpu/attention.h"
 #include "engine/ops/cpu/gemm.h"
-#include "engine/ops/cpu/primitives.h"
 
 #define ALIGNMENT 64
-#define PANEL_BYTES ((int64_t)1 << 20) /* of a second-level cache of 2 MiB, on AMX */
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PRODUCTS_SCRATCH ((size_t)4 << 20) /* of a thread's products by oneDNN, */
 #define KERNELS ((size_t)8 << 20)          /* which writes kernels as it meets shapes */
@@ -148,20 +145,21 @@ static size_t scratch_growth(size_t bytes) {
 
 /* Rows of the tallest tile of a product. */
 static int64_t tallest_tile(const struct cpu *c, const struct op_shapes *most) {
-    bool at_use = tiles_take(c->tiles, most->dtype) && !tiles_hold_bf16(c->tiles);
-    int64_t rows = at_use ? 4 * c->tile_rows : c->tile_rows;
+    bool at_use = tiles_take(c->choice->tiles, most->dtype) && !tiles_hold_bf16(c->choice->tiles);
+    int64_t rows = at_use ? 4 * c->choice->tile_rows : c->choice->tile_rows;
     return most->tokens < rows ? most->tokens : rows;
 }
 
 /* Of a thread's products: packed sides, and where tiles pack at use a tile's sums and logits. */
 static size_t products_scratch(const struct cpu *c, const struct op_shapes *most) {
-    if (tiles_hold_bf16(c->tiles))
-        return (size_t)c->panel_bytes;
-    if (!tiles_take(c->tiles, most->dtype))
+    if (tiles_hold_bf16(c->choice->tiles))
+        return (size_t)c->choice->panel_bytes;
+    if (!tiles_take(c->choice->tiles, most->dtype))
         return PRODUCTS_SCRATCH;
-    size_t tile = (size_t)(tallest_tile(c, most) * c->tile_cols) * sizeof(float);
-    size_t panel = (size_t)(most->width * c->tile_cols) * sizeof(float);
-    return (panel < (size_t)c->panel_bytes ? panel : (size_t)c->panel_bytes) + 2 * tile;
+    size_t tile = (size_t)(tallest_tile(c, most) * c->choice->tile_cols) * sizeof(float);
+    size_t panel = (size_t)(most->width * c->choice->tile_cols) * sizeof(float);
+    return (panel < (size_t)c->choice->panel_bytes ? panel : (size_t)c->choice->panel_bytes) +
+           2 * tile;
 }
 
 /* What the large slots grow to, and what is seen in the others. */
@@ -174,8 +172,7 @@ static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most
     size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
     size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
     size_t thread = dropped + products_scratch(c, most);
-    bool f32 = most->dtype == DTYPE_F32;
-    bool written = tiles_take(c->tiles, most->dtype) ? f32 : f32 ? c->pack_f32 : c->native_bf16;
+    bool written = most->dtype == DTYPE_F32 && tiles_take(c->choice->tiles, DTYPE_F32);
     return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
 }
 
@@ -222,7 +219,7 @@ void cpu_narrow(const struct cpu *c, enum dtype dtype, void *dst, const float *s
 }
 
 void cpu_write(const struct cpu *c, struct tensor whole, void *dst, const float *src, int64_t n) {
-    bool past_cache = c->writes_past_cache && whole.dtype == DTYPE_BF16 &&
+    bool past_cache = c->choice->writes_past_cache && whole.dtype == DTYPE_BF16 &&
                       whole.rows * whole.cols >= LARGE_RESULT;
     if (past_cache && c->k->narrow_bf16_past_cache)
         c->k->narrow_bf16_past_cache(dst, src, n);
@@ -231,7 +228,7 @@ void cpu_write(const struct cpu *c, struct tensor whole, void *dst, const float 
 }
 
 void cpu_fence(const struct cpu *c) {
-    if (c->writes_past_cache)
+    if (c->choice->writes_past_cache)
         _mm_sfence();
 }
 
@@ -292,7 +289,7 @@ static void cpu_info(const struct device *dev, struct device_info *out) {
     memset(out, 0, sizeof *out);
     cpu_name(out->name, sizeof out->name, c->k->name);
     snprintf(out->kind, sizeof out->kind, "cpu");
-    out->native_bf16 = c->native_bf16;
+    out->native_bf16 = c->choice->native_bf16;
     out->threads = team_size(c->team);
     out->memory_usable = out->memory_total = cpu_memory_total();
 }
@@ -300,7 +297,6 @@ static void cpu_info(const struct device *dev, struct device_info *out) {
 static void cpu_close(struct device *dev) {
     struct cpu *c = cpu_of(dev);
     int n = team_size(c->team);
-    primitives_free(c->primitives);
     for (int i = 0; i <= n; i++)
         for (int slot = 0; slot < SLOT_COUNT; slot++)
             free(c->scratch[i].p[slot]);
@@ -366,69 +362,6 @@ static const struct ops cpu_ops = {
     .adapter_move = cpu_adapter_move,
 };
 
-/* Our own products, or NULL for oneDNN's. */
-static const struct tiles *own_products(const struct cpu *c, enum isa isa) {
-    if (c->product != CPU_PRODUCT_BEST && c->product != CPU_PRODUCT_PAIRS)
-        return NULL;
-    if (c->k->tiles && c->product == CPU_PRODUCT_BEST)
-        return c->k->tiles;
-    return isa >= ISA_AVX512 ? &tiles_avx512 : NULL;
-}
-
-/* The same where a factor is bf16. Intel's processors multiply pairs of bf16 at half the rate of
- * f32. */
-static const struct tiles *own_bf16_products(const struct cpu *c, enum isa isa) {
-    if (c->tiles != &tiles_avx512 || isa < ISA_AVX512_BF16)
-        return c->tiles;
-    if (c->product == CPU_PRODUCT_PAIRS)
-        return &tiles_bf16;
-    if (isa >= ISA_AVX512_FP16)
-        return &tiles_fp16;
-    return __builtin_cpu_is("intel") ? c->tiles : &tiles_bf16;
-}
-
-static bool primitives_do_bf16(struct cpu *c) {
-    bool works = primitives_claim_bf16() && gemm_bf16_works(c);
-    if (primitives_claim_bf16() && !works)
-        log_warn("cpu.bf16", "reason=a trial product came out wrong; bf16 is widened to f32");
-    return works;
-}
-
-/* Intel: two thirds of the second-level cache, which the rows and the results pass through:
- * processors with AVX512-FP16 have 2 MiB, older ones 1 or more. Others: a core's part of the
- * third-level cache, which is fast enough there (Zen 4). No cache is asked for its size, since sums
- * are cut by it: the same instructions on processors of one maker give the same bytes. */
-static int64_t panel_bytes(enum isa isa) {
-    if (!__builtin_cpu_is("intel"))
-        return (int64_t)4 << 20;
-    return ((int64_t)(isa >= ISA_AVX512_FP16 ? 2 : 1) << 20) / 16 * 11;
-}
-
-/* Packed products read the matrix once for a tile: larger tiles pay. The sizes never depend on the
- * number of threads. */
-static void choose_products(struct cpu *c, enum isa isa) {
-    c->tiles = own_products(c, isa);
-    c->bf16_tiles = own_bf16_products(c, isa);
-    if (!tiles_take(c->tiles, DTYPE_F32))
-        c->primitives = primitives_new(team_size(c->team));
-    if (c->tiles)
-        c->native_bf16 = isa >= ISA_AVX512_BF16;
-    else
-        c->native_bf16 = c->primitives && primitives_do_bf16(c);
-    c->pack_f32 = c->primitives && (c->product == CPU_PRODUCT_PRIMITIVES || primitives_pack_f32());
-    if (!c->pack_f32 && (c->tiles || !c->native_bf16)) {
-        primitives_free(c->primitives);
-        c->primitives = NULL;
-    }
-    if (c->tiles || c->primitives) {
-        c->tile_rows = 256;
-        c->tile_cols = c->tiles == &tiles_avx512 ? 640 : 512;
-    }
-    c->panel_bytes = c->tiles == &tiles_avx512 ? panel_bytes(isa) : PANEL_BYTES;
-    /* Measured on Zen 4 only: a line that is written whole is not read first. */
-    c->writes_past_cache = c->tiles == &tiles_avx512 && !__builtin_cpu_is("intel");
-}
-
 enum err cpu_open(int threads, enum cpu_product product, struct device **out, struct err_msg *em) {
     *out = NULL;
     if (threads > TEAM_MAX_THREADS)
@@ -436,17 +369,13 @@ enum err cpu_open(int threads, enum cpu_product product, struct device **out, st
                        threads);
     struct cpu *c = xcalloc(1, sizeof *c);
     c->base.ops = &cpu_ops;
-    c->product = product;
     enum isa isa = product == CPU_PRODUCT_PLAIN ? ISA_BASE : isa_best();
     if (product != CPU_PRODUCT_PLAIN)
-        primitives_limit(isa);
+        gemm_limit(isa);
     c->k = kernels_of(isa);
+    c->choice = product_choice(product, isa);
     c->team = team_new(threads);
     c->scratch = xcalloc((size_t)team_size(c->team) + 1, sizeof *c->scratch);
-    c->tile_rows = 128;
-    c->tile_cols = 256;
-    if (product <= CPU_PRODUCT_PRIMITIVES)
-        choose_products(c, isa);
     *out = &c->base;
     return ERR_OK;
 }

@@ -13,30 +13,18 @@
 #include <stdint.h>
 
 #include "engine/ops/cpu/kernels.h"
+#include "engine/ops/cpu/product_choice.h"
 #include "engine/ops/cpu/team.h"
 #include "engine/ops/cpu/tiles.h"
 #include "engine/ops/ops.h"
 
-/* How products are computed. BEST: each type as the processor does it fastest. PAIRS: our own
- * AVX-512 products, bf16 by AVX512-BF16's pairs where there are any, though another way is faster.
- * PRIMITIVES: f32 by oneDNN's primitives and packed matrices, as bf16 is where it is native.
- * WIDENED: bf16 matrices are widened to f32. PLAIN: our own C, baseline kernels. All but the first
- * exist so that tests reach every path on every machine. */
-enum cpu_product {
-    CPU_PRODUCT_BEST,
-    CPU_PRODUCT_PAIRS,
-    CPU_PRODUCT_PRIMITIVES,
-    CPU_PRODUCT_WIDENED,
-    CPU_PRODUCT_PLAIN
-};
-
 /* Pieces of scratch memory that are in use at the same time. */
 enum cpu_slot {
-    SLOT_GEMM_A,
-    SLOT_GEMM_B,
-    SLOT_GEMM_C,
-    SLOT_GEMM_WORK,
-    SLOT_PRODUCT,
+    SLOT_LEFT, /* sides of a product's first term, packed or widened, */
+    SLOT_RIGHT,
+    SLOT_LEFT_2, /* and of its second */
+    SLOT_RIGHT_2,
+    SLOT_SUMS, /* of blocks between chunks of the shared dimension */
     SLOT_TILE, /* a tile of a result before it is rounded */
     SLOT_ROW,
     SLOT_ROW_2,
@@ -50,22 +38,12 @@ struct cpu_scratch {
     size_t size[SLOT_COUNT];
 };
 
-struct primitives; /* primitives.h */
-
 struct cpu {
     struct device base;
     struct team *team;
     const struct kernels *k;
-    enum cpu_product product;
-    struct primitives *primitives;  /* NULL: not used */
-    const struct tiles *tiles;      /* tiles.h: our own products; NULL: not used */
-    const struct tiles *bf16_tiles; /* the same where a factor is bf16; see tile_product */
-    bool native_bf16;               /* bf16 products in hardware */
-    bool pack_f32;                  /* f32 weights are packed for the primitives */
-    int64_t tile_rows, tile_cols;   /* largest tiles of a product; multiples of 64 */
-    int64_t panel_bytes;            /* of a packed right side that stays in the cache (tiles.h) */
-    bool writes_past_cache;         /* results that are large */
-    struct cpu_scratch *scratch;    /* [threads + 1]; the last is shared by the workers of a run */
+    const struct product_choice *choice;
+    struct cpu_scratch *scratch; /* [threads + 1]; the last is shared by the workers of a run */
 };
 
 static inline struct cpu *cpu_of(struct device *dev) {

@@ -1,9 +1,9 @@
 /* gemm: one tile of a matrix product, on the calling thread.
  *
  * What:    c [m, n] f32 = op(a) op(b), or added to c. The implementation is chosen by the device
- *          and the element types: tiles (tiles.h), oneDNN's primitives (primitives.h), its f32
- *          product, or plain C.
- * Owns:    nothing; uses the worker's SLOT_GEMM_A, _B, _C and _WORK.
+ *          and the element types: tiles (tile_product.c), oneDNN's f32 product, or plain C; the
+ *          last two widen bf16 first.
+ * Owns:    nothing; uses the worker's SLOT_LEFT and SLOT_RIGHT, and those of tile_product.
  * Threads: any worker of a run.
  * Errors:  none. The result depends on the arguments only, not on the thread.
  */
@@ -15,15 +15,12 @@
 
 #include "engine/ops/cpu/cpu.h"
 
-struct packed; /* primitives.h */
-
 struct operand {
     const void *data;
-    enum dtype dtype;            /* f32 or bf16 */
-    int64_t stride;              /* elements between rows as stored */
-    bool transposed;             /* stored [cols, rows] */
-    const struct packed *packed; /* b only: the matrix as the primitives want it; data is unused */
-    bool tiled; /* b only: packed as tiles.h says, bf16; stride: elements between two groups */
+    enum dtype dtype; /* f32 or bf16 */
+    int64_t stride;   /* elements between rows as stored */
+    bool transposed;  /* stored [cols, rows] */
+    bool packed;      /* b only: as tiles.h says, bf16; stride: elements between two groups */
 };
 
 /* A tensor's data as an operand, stored as it is. */
@@ -42,7 +39,7 @@ static inline struct operand transposed(struct operand op) {
 void gemm(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k, struct operand a,
           struct operand b, float *out, int64_t ldc, bool accumulate);
 
-/* A trial product of bf16 matrices by the primitives, compared with plain C. */
-bool gemm_bf16_works(struct cpu *c);
+/* Holds oneDNN to an instruction set. The first call in a process decides. */
+void gemm_limit(enum isa isa);
 
 #endif

@@ -19,7 +19,7 @@ static struct tiling tall(int64_t rows, int64_t most) {
 }
 
 struct tiling even_rows(const struct cpu *c, int64_t rows) {
-    return tall(rows, c->tile_rows);
+    return tall(rows, c->choice->tile_rows);
 }
 
 /* Columns of at most `width` each. */
@@ -42,9 +42,9 @@ static int64_t cost(const struct grid *g, int threads) {
 /* Tall tiles pack less and wide ones read less; but the threads shall end together. */
 static struct grid best_grid(const struct cpu *c, int n_parts, const int64_t *n, int64_t rows) {
     struct grid best = {0}, g = {.n_parts = n_parts, .chosen = true};
-    for (int64_t height = 4 * c->tile_rows; height >= ROWS_LEAST; height /= 2) {
+    for (int64_t height = 4 * c->choice->tile_rows; height >= ROWS_LEAST; height /= 2) {
         g.rows = tall(rows, height);
-        for (int64_t width = c->tile_cols; width >= COLS_LEAST; width -= TILE_UNIT) {
+        for (int64_t width = c->choice->tile_cols; width >= COLS_LEAST; width -= TILE_UNIT) {
             cut_columns(&g, n, width);
             if (best.n_parts == 0 || cost(&g, team_size(c->team)) < cost(&best, team_size(c->team)))
                 best = g;
@@ -55,7 +55,7 @@ static struct grid best_grid(const struct cpu *c, int n_parts, const int64_t *n,
 
 static struct grid make(const struct cpu *c, const struct linear *lin, int n_parts,
                         const struct tiling *cols, int64_t rows) {
-    struct grid g = {.n_parts = n_parts, .rows = tiling_make(rows, c->tile_rows, 32)};
+    struct grid g = {.n_parts = n_parts, .rows = tiling_make(rows, c->choice->tile_rows, 32)};
     int64_t n[LINEAR_PARTS];
     for (int i = 0; i < n_parts; i++) {
         n[i] = cols[i].n;

@@ -149,7 +149,7 @@ static void head_chunk(struct head_run *r) {
 }
 
 static enum dtype product_type(const struct cpu *c, enum dtype head) {
-    return head == DTYPE_BF16 && c->native_bf16 ? DTYPE_BF16 : DTYPE_F32;
+    return head == DTYPE_BF16 && c->choice->native_bf16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 static struct tiling chunks_of(int64_t rows, int64_t vocab, enum dtype type) {
@@ -168,7 +168,6 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
                    const struct tensor *dx) {
     struct cpu *c = cpu_of(dev);
     enum dtype type = product_type(c, head->dtype);
-    int64_t stride = head->out; /* the packed products refuse others */
     struct tiling chunks = chunks_of(x.rows, head->out, type);
     struct head_run r = {.c = c, .head = head, .want_dx = dx != NULL};
     r.grad_scale = dx ? *grad_scale : 0.0f;
@@ -177,9 +176,9 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
     r.maxima = cpu_shared(c, SLOT_ROW, rows * (size_t)r.cols.count * sizeof *r.maxima);
     r.target = cpu_shared(c, SLOT_ROW_2, rows * sizeof *r.target);
     r.first = cpu_shared(c, SLOT_ROW_3, rows * sizeof *r.first);
-    r.e = (struct tensor){NULL, type, chunks.size, head->out, stride};
+    r.e = (struct tensor){NULL, type, chunks.size, head->out, head->out};
     if (r.want_dx)
-        r.e.data = cpu_shared(c, SLOT_TILE, rows * (size_t)stride * dtype_size(type));
+        r.e.data = cpu_shared(c, SLOT_TILE, rows * (size_t)head->out * dtype_size(type));
     for (int64_t i = 0; i < chunks.count; i++) {
         int64_t first = tiling_first(&chunks, i), count = tiling_count(&chunks, i);
         r.x = tensor_rows(x, first, count);

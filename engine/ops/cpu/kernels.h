@@ -20,11 +20,9 @@
 enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AVX512_FP16, ISA_AMX, ISA_COUNT };
 
 struct blocks; /* blocks.h */
-struct tiles;  /* tiles.h */
 
 struct kernels {
     const char *name;
-    const struct tiles *tiles;       /* NULL: not in this instruction set */
     const struct blocks *f32, *bf16; /* bf16 NULL: not in this instruction set */
     void (*widen_bf16)(float *dst, const uint16_t *src, int64_t n);
     void (*widen_f16)(float *dst, const uint16_t *src, int64_t n);

@@ -53,4 +53,4 @@ static const struct blocks blocks_bf16 = {.dtype = DTYPE_BF16,
                                           .turn = block_turn};
 
 const struct kernels kernels_amx =
-    KERNELS("amx", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16, &tiles_amx);
+    KERNELS("amx", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16);

@@ -19,4 +19,4 @@
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_avx2 = KERNELS("avx2", narrow_bf16, NULL, NULL, NULL);
+const struct kernels kernels_avx2 = KERNELS("avx2", narrow_bf16, NULL, NULL);

@@ -20,4 +20,4 @@
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_avx512 = KERNELS("avx512", narrow_bf16, NULL, NULL, NULL);
+const struct kernels kernels_avx512 = KERNELS("avx512", narrow_bf16, NULL, NULL);

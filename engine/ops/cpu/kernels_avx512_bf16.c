@@ -67,8 +67,8 @@ static const struct blocks blocks_bf16 = {.dtype = DTYPE_BF16,
                                           .turn = block_turn};
 
 const struct kernels kernels_avx512_bf16 =
-    KERNELS("avx512_bf16", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16, NULL);
+    KERNELS("avx512_bf16", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16);
 
 /* What is more there are products (kernels_avx512_fp16_tiles.c). */
 const struct kernels kernels_avx512_fp16 =
-    KERNELS("avx512_fp16", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16, NULL);
+    KERNELS("avx512_fp16", narrow_bf16_native, narrow_bf16_past_cache, &blocks_bf16);

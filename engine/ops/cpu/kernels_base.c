@@ -17,4 +17,4 @@
 #include "engine/ops/cpu/kernels_math.inc"
 #include "engine/ops/cpu/kernels_blocks.inc"
 
-const struct kernels kernels_base = KERNELS("base", narrow_bf16, NULL, NULL, NULL);
+const struct kernels kernels_base = KERNELS("base", narrow_bf16, NULL, NULL);

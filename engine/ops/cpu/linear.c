@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "engine/ops/cpu/primitives.h"
 
 struct copy_run {
     struct cpu *c;
@@ -64,8 +63,7 @@ struct pack_run {
     struct cpu *c;
     struct linear *lin;
     int part; /* -1: the backward pass */
-    struct packed **out;
-    void *tiled;
+    void *packed;
 };
 
 static struct operand plain_forward(const struct linear *lin, int part, int64_t col) {
@@ -93,30 +91,6 @@ static struct operand pack_source(const struct pack_run *r, int64_t col, int64_t
     return r->part < 0 ? plain_backward(r->lin, col) : plain_forward(r->lin, r->part, col);
 }
 
-static void pack_item(void *arg, int64_t item, int worker) {
-    struct pack_run *r = arg;
-    const struct tiling *t = pack_tiling(r);
-    int64_t k;
-    struct operand b = pack_source(r, tiling_first(t, item), &k);
-    r->out[item] = primitives_pack(r->c, worker, r->c->tile_rows, tiling_count(t, item), k, b);
-}
-
-/* A packed matrix for every tile, or NULL if there is one that cannot be packed. */
-static struct packed **pack_tiles(struct cpu *c, struct linear *lin, int part, int64_t count) {
-    struct pack_run r = {.c = c, .lin = lin, .part = part};
-    r.out = xcalloc((size_t)count + 1, sizeof *r.out);
-    bool all = true;
-    team_run(c->team, count, pack_item, &r);
-    for (int64_t i = 0; i < count; i++)
-        all = all && r.out[i];
-    if (all)
-        return r.out;
-    for (int64_t i = 0; i < count; i++)
-        packed_free(r.out[i]);
-    free(r.out);
-    return NULL;
-}
-
 static void drop_plain(struct linear *lin) {
     if (!lin->borrowed)
         free(lin->weight);
@@ -124,80 +98,57 @@ static void drop_plain(struct linear *lin) {
     lin->borrowed = false;
 }
 
-/* Packs what can be packed; the plain matrix is given up if nothing needs it any more. */
+static void pack_item(void *arg, int64_t item, int worker) {
+    const struct pack_run *r = arg;
+    const struct tiling *t = pack_tiling(r);
+    int64_t first = tiling_first(t, item), k;
+    struct operand b = pack_source(r, first, &k);
+    (void)worker;
+    tile_pack(r->c, b, k, tiling_count(t, item), (char *)r->packed + tile_packed_size(k, first));
+}
+
+/* The matrix in one direction; NULL where there is no memory for it. */
+static void *pack_matrix(struct cpu *c, struct linear *lin, int part) {
+    const struct tiling *t = part < 0 ? &lin->backward : &lin->forward[part];
+    struct pack_run r = {.c = c, .lin = lin, .part = part};
+    r.packed = cpu_block_alloc(tile_packed_size(part < 0 ? lin->out : lin->in, t->n));
+    if (r.packed)
+        team_run(c->team, t->count, pack_item, &r);
+    return r.packed;
+}
+
+/* Packs both directions; the plain matrix is given up if nothing needs it any more. */
 static void pack(struct cpu *c, struct linear *lin, bool forward_only) {
     bool all = true;
     for (int i = 0; i < lin->n_parts; i++) {
-        lin->packed_forward[i] = pack_tiles(c, lin, i, lin->forward[i].count);
+        lin->packed_forward[i] = pack_matrix(c, lin, i);
         all = all && lin->packed_forward[i];
     }
     if (!forward_only) {
-        lin->packed_backward = pack_tiles(c, lin, -1, lin->backward.count);
+        lin->packed_backward = pack_matrix(c, lin, -1);
         all = all && lin->packed_backward;
     }
     if (all)
         drop_plain(lin);
 }
 
-/* ---- packing for tiles.h -------------------------------------------------------------------- */
-
-static void tile_item(void *arg, int64_t item, int worker) {
-    const struct pack_run *r = arg;
-    const struct tiling *t = pack_tiling(r);
-    int64_t first = tiling_first(t, item), k;
-    struct operand b = pack_source(r, first, &k);
-    (void)worker;
-    tile_pack(r->c, b, k, tiling_count(t, item), (char *)r->tiled + tile_packed_size(k, first));
-}
-
-/* The matrix in one direction; NULL where there is no memory for it. */
-static void *tile_matrix(struct cpu *c, struct linear *lin, int part) {
-    const struct tiling *t = part < 0 ? &lin->backward : &lin->forward[part];
-    struct pack_run r = {.c = c, .lin = lin, .part = part};
-    r.tiled = cpu_block_alloc(tile_packed_size(part < 0 ? lin->out : lin->in, t->n));
-    if (r.tiled)
-        team_run(c->team, t->count, tile_item, &r);
-    return r.tiled;
-}
-
-/* As pack. */
-static void pack_for_tiles(struct cpu *c, struct linear *lin, bool forward_only) {
-    bool all = true;
-    for (int i = 0; i < lin->n_parts; i++) {
-        lin->tiled_forward[i] = tile_matrix(c, lin, i);
-        all = all && lin->tiled_forward[i];
-    }
-    if (!forward_only) {
-        lin->tiled_backward = tile_matrix(c, lin, -1);
-        all = all && lin->tiled_backward;
-    }
-    if (all)
-        drop_plain(lin);
-}
-
 /* Columns `first` … of a packed matrix whose shared dimension is k. */
-static struct operand tiled(const void *matrix, int64_t k, int64_t first) {
+static struct operand packed(const void *matrix, int64_t k, int64_t first) {
     return (struct operand){.data = (const char *)matrix + tile_packed_size(k, first),
                             .dtype = DTYPE_BF16,
                             .stride = (int64_t)(tile_packed_size(k, 1) / sizeof(uint16_t)),
-                            .tiled = true};
+                            .packed = true};
 }
 
 struct operand weight_forward(const struct linear *lin, int part, int64_t col) {
-    if (lin->tiled_forward[part])
-        return tiled(lin->tiled_forward[part], lin->in, col);
     if (lin->packed_forward[part])
-        return (struct operand){.dtype = lin->dtype,
-                                .packed = lin->packed_forward[part][col / lin->forward[part].size]};
+        return packed(lin->packed_forward[part], lin->in, col);
     return plain_forward(lin, part, col);
 }
 
 struct operand weight_backward(const struct linear *lin, int64_t col) {
-    if (lin->tiled_backward)
-        return tiled(lin->tiled_backward, lin->out, col);
     if (lin->packed_backward)
-        return (struct operand){.dtype = lin->dtype,
-                                .packed = lin->packed_backward[col / lin->backward.size]};
+        return packed(lin->packed_backward, lin->out, col);
     return plain_backward(lin, col);
 }
 
@@ -212,10 +163,10 @@ static struct linear *describe(const struct cpu *c, const struct linear_spec *sp
     lin->stride = tensor_stride(dtype, spec->in);
     for (int i = 0; i < spec->n_parts; i++) {
         lin->first[i + 1] = lin->first[i] + spec->part[i].out;
-        lin->forward[i] = tiling_make(spec->part[i].out, c->tile_cols, 64);
+        lin->forward[i] = tiling_make(spec->part[i].out, c->choice->tile_cols, 64);
     }
     lin->out = lin->first[lin->n_parts];
-    lin->backward = tiling_make(lin->in, c->tile_cols, 64);
+    lin->backward = tiling_make(lin->in, c->choice->tile_cols, 64);
     return lin;
 }
 
@@ -255,9 +206,7 @@ static enum err make_packed(struct cpu *c, struct linear *lin, const struct line
         borrow(c, lin, spec);
     else
         e = copy_plain(c, lin, spec, em);
-    if (e == ERR_OK && tiles_take(c->tiles, lin->dtype))
-        pack_for_tiles(c, lin, spec->forward_only);
-    else if (e == ERR_OK)
+    if (e == ERR_OK)
         pack(c, lin, spec->forward_only);
     return e == ERR_OK && lin->borrowed ? copy_plain(c, lin, spec, em) : e;
 }
@@ -271,9 +220,7 @@ static enum err make_plain(struct cpu *c, struct linear *lin, const struct linea
 }
 
 static bool packs(const struct cpu *c, enum dtype dtype) {
-    if (tiles_take(c->tiles, dtype))
-        return dtype == DTYPE_BF16 && tiles_hold_bf16(c->tiles);
-    return dtype == DTYPE_BF16 ? c->native_bf16 : c->pack_f32;
+    return dtype == DTYPE_BF16 && tiles_hold_bf16(c->choice->tiles);
 }
 
 enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum dtype dtype,
@@ -292,22 +239,13 @@ enum err cpu_linear_new(struct device *dev, const struct linear_spec *spec, enum
     return ERR_OK;
 }
 
-static void free_tiles(struct packed **tiles, int64_t count) {
-    for (int64_t i = 0; tiles && i < count; i++)
-        packed_free(tiles[i]);
-    free(tiles);
-}
-
 void cpu_linear_free(struct device *dev, struct linear *lin) {
     (void)dev;
     if (!lin)
         return;
-    for (int i = 0; i < lin->n_parts; i++) {
-        free_tiles(lin->packed_forward[i], lin->forward[i].count);
-        free(lin->tiled_forward[i]);
-    }
-    free(lin->tiled_backward);
-    free_tiles(lin->packed_backward, lin->backward.count);
+    for (int i = 0; i < lin->n_parts; i++)
+        free(lin->packed_forward[i]);
+    free(lin->packed_backward);
     drop_plain(lin);
     free(lin->bias);
     free(lin->squares);
@@ -315,20 +253,6 @@ void cpu_linear_free(struct device *dev, struct linear *lin) {
 }
 
 /* ---- counting ------------------------------------------------------------------------------- */
-
-/* Of one direction; 0: it cannot be packed. */
-static size_t packed_bytes(struct cpu *c, const struct tiling *t, int64_t k, enum dtype dtype) {
-    size_t sum = 0;
-    if (tiles_take(c->tiles, dtype))
-        return tile_packed_size(k, t->n);
-    for (int64_t i = 0; i < t->count; i++) {
-        size_t bytes = primitives_packed_bytes(c, c->tile_rows, tiling_count(t, i), k, dtype);
-        if (bytes == 0)
-            return 0;
-        sum += bytes;
-    }
-    return sum;
-}
 
 /* Pages are the system's to find: one piece has no merit here. */
 enum err cpu_linear_room(struct device *dev, size_t bytes, struct err_msg *em) {
@@ -339,19 +263,12 @@ enum err cpu_linear_room(struct device *dev, size_t bytes, struct err_msg *em) {
 size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum dtype dtype) {
     struct cpu *c = cpu_of(dev);
     struct linear *lin = describe(c, spec, dtype);
-    bool plain = !packs(c, dtype);
     size_t bytes = (size_t)lin->out * sizeof *lin->squares;
-    for (int i = 0; packs(c, dtype) && i < lin->n_parts; i++) {
-        size_t part = packed_bytes(c, &lin->forward[i], lin->in, dtype);
-        plain = plain || part == 0;
-        bytes += part;
-    }
-    if (packs(c, dtype) && !spec->forward_only) {
-        size_t backward = packed_bytes(c, &lin->backward, lin->out, dtype);
-        plain = plain || backward == 0;
-        bytes += backward;
-    }
-    if (plain && (packs(c, dtype) || !spec->stays || !lies_ready(spec, dtype)))
+    for (int i = 0; packs(c, dtype) && i < lin->n_parts; i++)
+        bytes += tile_packed_size(lin->in, lin->forward[i].n);
+    if (packs(c, dtype) && !spec->forward_only)
+        bytes += tile_packed_size(lin->out, lin->in);
+    if (!packs(c, dtype) && (!spec->stays || !lies_ready(spec, dtype)))
         bytes += (size_t)lin->out * (size_t)lin->stride * dtype_size(dtype);
     free(lin);
     return bytes;
@@ -359,7 +276,7 @@ size_t cpu_linear_bytes(struct device *dev, const struct linear_spec *spec, enum
 
 struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad, size_t offset,
                                int64_t stride, enum dtype with) {
-    if (c->native_bf16 && with == DTYPE_BF16)
+    if (c->choice->native_bf16 && with == DTYPE_BF16)
         return (struct operand){
             .data = (const uint16_t *)ad->work + offset, .dtype = DTYPE_BF16, .stride = stride};
     return operand_f32(ad->w + offset, stride);

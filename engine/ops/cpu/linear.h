@@ -11,8 +11,8 @@
 #include "engine/ops/cpu/cpu.h"
 #include "engine/ops/cpu/product.h"
 
-/* The frozen matrix is stored plainly, or packed: tile by tile in the blocks that the products of
- * the forward pass read, and once more for those of the backward pass; or in bf16 for tiles.h. */
+/* The frozen matrix is stored plainly; or, where tiles hold bf16, packed for the products of the
+ * forward pass, and once more for those of the backward pass. */
 struct linear {
     int64_t in, out; /* out: of all parts together */
     int n_parts;
@@ -23,9 +23,8 @@ struct linear {
     int64_t stride; /* elements between rows of weight */
     float *bias;    /* [out], or NULL */
     float *squares; /* [out] squared norms of the rows */
-    struct tiling forward[LINEAR_PARTS], backward; /* tiles of a part's rows; of columns */
-    struct packed **packed_forward[LINEAR_PARTS], **packed_backward; /* a matrix for each tile */
-    void *tiled_forward[LINEAR_PARTS], *tiled_backward;
+    struct tiling forward[LINEAR_PARTS], backward;        /* tiles of a part's rows; of columns */
+    void *packed_forward[LINEAR_PARTS], *packed_backward; /* NULL: not packed */
 };
 
 /* Wᵀ [in, …] from column `col` of a part on, and W [Σout, …] from column `col` on, where a tile of
@@ -40,7 +39,7 @@ struct operand adapter_operand(const struct cpu *c, const struct adapter_mem *ad
 
 /* Whether products pack the frozen matrix each time. */
 static inline bool packs_at_use(const struct cpu *c, const struct linear *lin) {
-    return lin->weight && tiles_take(c->tiles, lin->dtype);
+    return lin->weight && tiles_take(c->choice->tiles, lin->dtype);
 }
 
 /* How a product with a frozen matrix is cut into items. No result depends on it, so that it may
@@ -68,7 +67,7 @@ static inline int64_t grid_items(const struct grid *g) {
 }
 struct grid_tile grid_tile_of(const struct grid *g, int64_t item);
 
-/* Tiles of at most c->tile_rows rows that are all summed in the same order (gemm.h). */
+/* Tiles of at most c->choice->tile_rows rows that are all summed in the same order (gemm.h). */
 struct tiling even_rows(const struct cpu *c, int64_t rows);
 
 static inline bool dropout_on(const struct dropout *d) {

@@ -9,7 +9,7 @@ static bool begin(struct cpu *c, int worker, const struct product *p, float *blo
     if (!p->residual && !p->bias)
         return false;
     int64_t n = p->out.cols;
-    float *buf = cpu_scratch_f32(c, worker, SLOT_PRODUCT, n);
+    float *buf = cpu_scratch_f32(c, worker, SLOT_RIGHT_2, n);
     for (int64_t i = 0; i < p->out.rows; i++) {
         float *row = block + i * stride;
         if (!p->residual) {
@@ -33,7 +33,7 @@ bool product_is_f32(const struct product *p) {
 }
 
 void cpu_product(struct cpu *c, int worker, const struct product *p) {
-    if (tiles_take(c->tiles, product_is_f32(p) ? DTYPE_F32 : DTYPE_BF16)) {
+    if (tiles_take(c->choice->tiles, product_is_f32(p) ? DTYPE_F32 : DTYPE_BF16)) {
         tile_product(c, worker, p);
         return;
     }

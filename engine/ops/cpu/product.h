@@ -2,7 +2,7 @@
  *
  * What:    out = residual + bias + Σ a b over the terms, on the calling thread: by tiles.h where
  *          the device has it (tile_product.c), else by gemm.h and passes over a block in cache.
- * Owns:    nothing; uses the worker's SLOT_GEMM_*, SLOT_TILE and SLOT_PRODUCT.
+ * Owns:    nothing; uses the worker's SLOT_LEFT to SLOT_SUMS, and SLOT_TILE.
  * Threads: any worker of a run.
  * Errors:  none. The result depends on the arguments only, not on the thread.
  */

@@ -1,10 +1,10 @@
 /* tile_product: cpu_product by the functions of tiles.h.
  *
  * The shared dimension of the first term is walked in chunks whose right side, packed, stays in
- * a cache (panel_bytes in cpu.c); within a chunk, 32 rows at a time meet all columns. Where tiles
- * hold bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles read in place
- * stay where they lie; all else is packed as it is reached. Other terms are short and join the last
- * chunk. */
+ * a cache (panel_bytes in product_choice.c); within a chunk, 32 rows at a time meet all columns.
+ * Where tiles hold bf16, a frozen matrix in bf16 is packed already; rows of the type that tiles
+ * read in place stay where they lie; all else is packed as it is reached. Other terms are short and
+ * join the last chunk. */
 #include <string.h>
 
 #include "engine/ops/cpu/product.h"
@@ -67,7 +67,7 @@ void tile_pack(const struct cpu *c, struct operand b, int64_t k, int64_t n, void
     char *to = dst;
     for (int64_t j = 0; j < n; j += TILE_UNIT)
         for (int64_t l = 0; l < k; l += TILE_UNIT, to += TILE_BYTES)
-            pack_block(c->tiles, b, l, k, j, n, false, 1, to);
+            pack_block(c->choice->tiles, b, l, k, j, n, false, 1, to);
 }
 
 /* ---- a chunk -------------------------------------------------------------------------------- */
@@ -174,8 +174,8 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
  * of columns of a whole, however it is cut into them. */
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
-    int64_t bytes = r->m <= NARROW && !t->b.tiled ? PANEL_BYTES_NARROW : r->c->panel_bytes;
-    int64_t width = r->p->width ? at_most(r->p->width, r->c->tile_cols) : r->n;
+    int64_t bytes = r->m <= NARROW && !t->b.packed ? PANEL_BYTES_NARROW : r->c->choice->panel_bytes;
+    int64_t width = r->p->width ? at_most(r->p->width, r->c->choice->tile_cols) : r->n;
     int64_t most = bytes / (blocks(width) * r->right);
     most = (most > 4 ? most : 4) * TILE_UNIT;
     struct tiling even = tiling_make(t->k, most, TILE_UNIT);
@@ -183,8 +183,8 @@ static int64_t chunk_length(const struct run *r) {
 }
 
 static void prepare(struct run *r, int worker, int64_t length) {
-    static const enum cpu_slot left[] = {SLOT_GEMM_A, SLOT_GEMM_WORK};
-    static const enum cpu_slot right[] = {SLOT_GEMM_B, SLOT_PRODUCT};
+    static const enum cpu_slot left[] = {SLOT_LEFT, SLOT_LEFT_2};
+    static const enum cpu_slot right[] = {SLOT_RIGHT, SLOT_RIGHT_2};
     for (int i = 0; i < r->p->n_terms; i++) {
         const struct product_term *t = &r->p->term[i];
         struct side *s = &r->side[i];
@@ -192,20 +192,21 @@ static void prepare(struct run *r, int worker, int64_t length) {
         *s = (struct side){.term = t, .k = t->k};
         s->direct = t->a.dtype == r->t->in_place && !t->a.transposed && t->k % TILE_UNIT == 0;
         s->left = cpu_scratch(r->c, worker, left[i], (size_t)(blocks(k) * r->left));
-        if (!t->b.tiled)
+        if (!t->b.packed)
             s->packed =
                 cpu_scratch(r->c, worker, right[i], (size_t)(blocks(k) * blocks(r->n) * r->right));
     }
 }
 
 void tile_product(struct cpu *c, int worker, const struct product *p) {
-    struct run r = {.c = c, .t = c->tiles, .p = p, .m = p->out.rows, .n = p->out.cols, .planes = 1};
-    r.past_cache = p->leaves && c->writes_past_cache;
+    struct run r = {
+        .c = c, .t = c->choice->tiles, .p = p, .m = p->out.rows, .n = p->out.cols, .planes = 1};
+    r.past_cache = p->leaves && c->choice->writes_past_cache;
     if (r.m <= 0 || r.n <= 0)
         return;
     bool f32 = product_is_f32(p);
-    if (!f32 && (c->bf16_tiles->sums == DTYPE_F32 || p->out.dtype == DTYPE_BF16))
-        r.t = c->bf16_tiles;
+    if (!f32 && (c->choice->bf16_tiles->sums == DTYPE_F32 || p->out.dtype == DTYPE_BF16))
+        r.t = c->choice->bf16_tiles;
     r.planes = f32 ? r.t->planes_f32 : r.t->planes_bf16;
     r.left = r.planes * r.t->left;
     r.right = r.planes * r.t->right;
@@ -213,7 +214,7 @@ void tile_product(struct cpu *c, int worker, const struct product *p) {
     prepare(&r, worker, length);
     if (length < k) {
         r.sums_stride = blocks(r.n) * TILE_UNIT;
-        r.sums = cpu_scratch_f32(c, worker, SLOT_GEMM_C, blocks(r.m) * TILE_UNIT * r.sums_stride);
+        r.sums = cpu_scratch_f32(c, worker, SLOT_SUMS, blocks(r.m) * TILE_UNIT * r.sums_stride);
     }
     r.t->begin();
     for (int64_t k0 = 0; k0 < k; k0 += length)

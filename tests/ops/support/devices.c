@@ -10,17 +10,17 @@ static bool is_another(enum cpu_product product) {
     return product != CPU_PRODUCT_PAIRS || isa_best() >= ISA_AVX512_BF16;
 }
 
-/* 1, 2 and 3 threads (whose results must agree to the byte), pairs of bf16 by 1 and 2, oneDNN's
- * primitives, bf16 by widening, and plain C. */
+/* 1, 2 and 3 threads (whose results must agree to the byte), pairs of bf16 by 1 and 2, bf16 by
+ * widening, and plain C. */
 void each_device(void (*run)(struct scene *s, const void *arg), const void *arg) {
     static const struct {
         const char *label;
         enum cpu_product product;
         int threads;
-    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},   {"2 threads", CPU_PRODUCT_BEST, 2},
-                 {"3 threads", CPU_PRODUCT_BEST, 3},  {"pairs, 1 thread", CPU_PRODUCT_PAIRS, 1},
-                 {"pairs", CPU_PRODUCT_PAIRS, 2},     {"primitives", CPU_PRODUCT_PRIMITIVES, 2},
-                 {"widened", CPU_PRODUCT_WIDENED, 2}, {"plain", CPU_PRODUCT_PLAIN, 2}};
+    } kinds[] = {{"1 thread", CPU_PRODUCT_BEST, 1},  {"2 threads", CPU_PRODUCT_BEST, 2},
+                 {"3 threads", CPU_PRODUCT_BEST, 3}, {"pairs, 1 thread", CPU_PRODUCT_PAIRS, 1},
+                 {"pairs", CPU_PRODUCT_PAIRS, 2},    {"widened", CPU_PRODUCT_WIDENED, 2},
+                 {"plain", CPU_PRODUCT_PLAIN, 2}};
     for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
         uint64_t first = 0;
         for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
