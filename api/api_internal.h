@@ -139,6 +139,7 @@ API_HANDLER(api__jobs_cancel);
 API_HANDLER(api__jobs_pause);
 API_HANDLER(api__jobs_resume);
 API_HANDLER(api__jobs_update);
+API_HANDLER(api__jobs_plot);
 API_HANDLER(api__events_list);
 API_HANDLER(api__checkpoints_list);
 API_HANDLER(api__adapter_tar);

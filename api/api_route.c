@@ -39,6 +39,7 @@ static const struct api_route routes[] = {
     {HTTP_GET, JOBS "/{fine_tuning_job_id}/checkpoints", NOTHING, false, api__checkpoints_list},
     {HTTP_POST, JOBS "/{fine_tuning_job_id}/checkpoints", API_ACCEPTS_JSON, false,
      api__checkpoints_list},
+    {HTTP_GET, JOBS "/{fine_tuning_job_id}/plot", NOTHING, false, api__jobs_plot},
     {HTTP_GET, JOBS "/{fine_tuning_job_id}/adapter", NOTHING, false, api__adapter_tar},
     {HTTP_GET, JOBS "/{fine_tuning_job_id}/adapter/{file}", NOTHING, false, api__adapter_file},
     {HTTP_GET, "/v1/models", NOTHING, false, api__models_list},

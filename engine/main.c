@@ -14,6 +14,7 @@ static const struct command {
     {"check", cmd_check, "report on a data set: rows, tokens, every bad line"},
     {"train", cmd_train, "train a LoRA adapter with Fast Forward"},
     {"eval", cmd_eval, "loss of a model or an adapter on every row of a file"},
+    {"plot", cmd_plot, "a run as a picture: losses, Fast Forward stages, learning rate"},
     {"tokenize", cmd_tokenize, "text to token ids and back"},
     {"bench", cmd_bench, "speed and memory of a training step"},
     {"worker", cmd_worker, "train the jobs a server sends"},

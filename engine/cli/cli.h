@@ -16,6 +16,7 @@ int cmd_check(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 int cmd_eval(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_plot(int argc, char **argv);
 int cmd_worker(int argc, char **argv);
 
 /* Prints the error as one line on standard error and returns its exit code (0 for ERR_OK). */

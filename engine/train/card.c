@@ -108,7 +108,7 @@ static void add_results(struct text *t, const struct card *c) {
                 (long long)s->stages, (long long)s->simulated, (long long)s->evaluations);
         add_row(t, "FLOPs of Fast Forward", "%.4g", s->flops_fast_forward);
     }
-    add(t, "\nEvery step is in `metrics.csv`.\n");
+    add(t, "\nEvery step is in `metrics.csv`; `ffwd plot` draws it.\n");
 }
 
 enum err card_write(const struct card *c, const char *path, struct err_msg *em) {

@@ -1,8 +1,8 @@
 #!/bin/bash
 # What `make demo` runs: server up, sample data uploaded, a job trained with ffwd's own choices and
-# followed live, its adapter fetched into demo-out/ and measured on rows nobody trained on; then two
-# jobs at a low learning rate, with and without Fast Forward, so that what it saves there is
-# measured and not claimed.
+# followed live, its adapter and plot fetched into demo-out/, the adapter measured on rows nobody
+# trained on; then two jobs at a low learning rate, with and without Fast Forward, so that what it
+# saves there is measured and not claimed.
 #
 # usage: tests/demo/demo.sh BUILD_DIR [OUT_DIR]
 #   DEMO_COMPARE=0   leave out the last two jobs;  1: run them even where the first was slow
@@ -176,11 +176,12 @@ job=$(create_job "$valid_id" "$(jq -n '{
     fast_forward: {validation_examples: 8}, training: {eval_interval: 25}}')")
 follow "$job" "$work/job.jsonl"
 
-say "fetching the adapter"
+say "fetching the adapter, and the plot of the job"
 rm -rf "$out"
 mkdir -p "$out"
 curl -sS --fail-with-body -o "$work/adapter.tar" "$url/v1/fine_tuning/jobs/$job/adapter"
 tar -xf "$work/adapter.tar" -C "$out"
+curl -sS --fail-with-body -o "$out/plot.svg" "$url/v1/fine_tuning/jobs/$job/plot"
 adapter=$(dirname "$(find "$out" -name adapter_model.safetensors | head -n 1)")
 [ -f "$adapter/adapter_config.json" ] || die "the archive holds no adapter"
 (cd "$out" && find . -type f -printf '  %p, %s bytes\n' | sed 's|\./||' | sort)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import tarfile
+import xml.etree.ElementTree
 
 from harness import (BOUNDARY, FORM, ROW, Server, Skip, form, request, test, until)
 
@@ -208,6 +209,20 @@ def adapter_as_tar_and_file():
     assert got.startswith(b"step,train_loss\n1,1.0\n")
     assert s.get(path + "/nothing").status == 404
     assert s.get(path + "/%2e%2e%2fdied").status in (400, 404)
+
+
+@test
+def a_job_as_a_picture():
+    s = Server()
+    job = s.create()
+    assert s.ended(job)["status"] == "succeeded"
+    a = s.get(f"/v1/fine_tuning/jobs/{job}/plot")
+    assert a.status == 200 and a.headers["content-type"] == "image/svg+xml"
+    svg = xml.etree.ElementTree.fromstring(a.body)
+    texts = ["".join(t.itertext()) for t in svg.iter() if t.tag.endswith("}text")]
+    steps = len(s.get(f"/v1/fine_tuning/jobs/{job}/adapter/metrics.csv").body.splitlines()) - 1
+    assert texts[0] == f"{job} on tiny: succeeded" and texts[1].startswith(f"{steps} steps"), texts
+    assert s.get("/v1/fine_tuning/jobs/ftjob-none/plot").status == 404
 
 
 @test

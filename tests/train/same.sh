@@ -66,6 +66,15 @@ metrics_file_has_a_row_for_each_step() {
 }
 check metrics_file_has_a_row_for_each_step metrics_file_has_a_row_for_each_step
 
+plot_shows_each_stage() {
+    local svg stages
+    svg=$("$ffwd" plot "$work/reference") || return 1
+    stages=$(tail -n +2 "$work/reference/adapter/metrics.csv" | cut -d, -f8 | grep -c .)
+    [ "$(grep -c '<circle class="s"' <<<"$svg")" = "$stages" ] &&
+        grep -q ">80 steps; Fast Forward: $stages stages" <<<"$svg"
+}
+check plot_shows_each_stage plot_shows_each_stage
+
 training_lowers_the_loss() {
     grep -o '"full_valid_loss":[0-9.]*' "$work/reference.log" | cut -d: -f2 |
         awk 'NR == 1 { first = $1 } { last = $1 } END { print first, last; exit !(last < first - 0.1 && last < 3.5) }'

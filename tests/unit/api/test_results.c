@@ -143,6 +143,33 @@ Test(results, only_the_adapters_own_files_are_served) {
     }
 }
 
+/* ---- plot ----------------------------------------------------------------------------------- */
+
+static void expect_plot(const char *text) {
+    struct api_response resp = ask(HTTP_GET, "plot", NULL);
+    cr_assert_eq(resp.status, 200);
+    cr_assert_eq(resp.kind, API_BODY_TEXT);
+    cr_expect_str_eq(resp.content_type, "image/svg+xml");
+    cr_expect_not_null(strstr(resp.text, text), "%s", resp.text);
+    api_response_clear(&resp);
+}
+
+/* Before the first step, while it runs, and of what stays. */
+Test(results, plot_at_any_time) {
+    expect_plot(">0 steps<");
+    char *metrics = xasprintf("jobs/%s/resume/metrics.csv", job_id);
+    put(metrics, "step,train_loss\n1,2.5\n2,2.25\n3,");
+    free(metrics);
+    expect_plot(">2 steps<");
+    finish(job_id);
+    metrics = xasprintf("jobs/%s/adapter/metrics.csv", job_id);
+    put(metrics, "step,train_loss\n1,2.5\n2,2.25\n3,2\n");
+    expect_plot(">3 steps<");
+    put(metrics, "no such file\n");
+    expect_error(ask(HTTP_GET, "plot", NULL), 400, NULL);
+    free(metrics);
+}
+
 /* ---- checkpoints ---------------------------------------------------------------------------- */
 
 Test(results, checkpoints_come_newest_first_with_their_metrics) {
