@@ -123,7 +123,8 @@ static void draw_full_valid(struct drawing *d, const struct panel *p) {
         const struct curve_point *at = &d->c->point[i];
         if (!isnan(at->full_valid_loss))
             put(d,
-                "<circle class=\"v\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>validation loss %.4f at "
+                "<circle class=\"v\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>validation loss %.4f "
+                "at "
                 "step %lld</title></circle>\n",
                 x_of(d, (double)at->step), y_of(p, at->full_valid_loss), at->full_valid_loss,
                 (long long)at->step);
@@ -223,7 +224,8 @@ static const char style[] =
     ".n{font-weight:600}.y{text-anchor:end}.x{text-anchor:middle}"
     ".g{stroke:#e4e4e4}.t,.v,.s,.r{fill:none;stroke-width:1.5}"
     ".t{stroke:#9aa5b1}.v{stroke:#1f6feb}.s{stroke:#d9730d}.r{stroke:#2a8f5c}"
-    "circle.v{fill:#1f6feb}circle.s{fill:#d9730d}.kt{fill:#7b8794}.kv{fill:#1f6feb}.ks{fill:#d9730d}"
+    "circle.v{fill:#1f6feb}circle.s{fill:#d9730d}.kt{fill:#7b8794}.kv{fill:#1f6feb}.ks{fill:#"
+    "d9730d}"
     "@media(prefers-color-scheme:dark){svg{background:#16191d;fill:#ccc}.g{stroke:#30363d}}"
     "</style>\n";
 

@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-/* Evaluations of a stage that finds little. */
+/* Evaluations of a stage that finds little; no stage is due that may not make as many. */
 #define LEAST_EVALUATIONS 3.0
 
 void cadence_init(struct cadence *c) {
@@ -27,6 +27,11 @@ bool cadence_due(const struct cadence *c, const struct cadence_run *run) {
                     : run->step < c->next || run->step % run->interval != 0)
         return false;
     return c->spent + LEAST_EVALUATIONS * run->evaluation_flops <= allowance(c, run);
+}
+
+int64_t cadence_budget(const struct cadence *c, const struct cadence_run *run) {
+    double left = (allowance(c, run) - c->spent) / run->evaluation_flops;
+    return (int64_t)fmin(fmax(left, LEAST_EVALUATIONS), 1e9);
 }
 
 static bool jump_pays(const struct cadence *c, const struct cadence_run *run,

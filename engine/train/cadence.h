@@ -6,11 +6,9 @@
  *          found another learning rate, the next comes with the next interval, else its jump is
  *          taken back and the wait doubles. Those that did not pay have an allowance, a small part
  *          of the run's FLOPs that grows with the run; where it is used up, no stage comes until it
- *          has grown. So a run whose stages take three evaluations, as those do that find little,
- *          costs little more than one without Fast Forward.
- * Owns:    nothing.
- * Threads: pure functions of plain values.
- * Errors:  none.
+ *          has grown. A stage that is due makes no more evaluations than are left of it, or three.
+ * So a run whose stages find nothing costs little more than one without Fast Forward. Owns:
+ * nothing. Threads: pure functions of plain values. Errors:  none.
  */
 #ifndef FFWD_ENGINE_TRAIN_CADENCE_H
 #define FFWD_ENGINE_TRAIN_CADENCE_H
@@ -47,6 +45,9 @@ struct cadence_stage {
 void cadence_init(struct cadence *c);
 /* A stage follows this step. */
 bool cadence_due(const struct cadence *c, const struct cadence_run *run);
+/* Evaluations that the stage after this step, which is due, may make before its allowance is used
+ * up: three at least. One more, for the length of a step, may follow. */
+int64_t cadence_budget(const struct cadence *c, const struct cadence_run *run);
 /* False where the stage neither paid nor found a rate: its jump is not to be kept. */
 bool cadence_learn(struct cadence *c, const struct cadence_run *run,
                    const struct cadence_stage *stage);

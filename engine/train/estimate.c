@@ -85,8 +85,10 @@ static double evaluations(const struct estimate *in, const struct counts *c) {
     double each = ff->search == FF_AUTO ? EVALUATIONS_AUTO : EVALUATIONS_LINEAR;
     if (!ff->enabled || c->shares.held == 0)
         return 0;
-    return floor((double)c->plan.total_steps / (double)ff->interval) *
-           fmin(each, (double)ff->max_steps + 1);
+    double stages = floor((double)c->plan.total_steps / (double)ff->interval);
+    if (ff->search == FF_AUTO)
+        stages += 1.0; /* the first follows the first step */
+    return stages * fmin(each, (double)ff->max_steps + 1);
 }
 
 /* Measurements of full_valid_loss. */

@@ -70,7 +70,7 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
     if (tau == 0)
         t->accuracy_before = m.accuracy;
     if (tau == 1)
-        t->loss_one = m.loss;
+        t->loss_one = isfinite(m.loss) ? m.loss : INFINITY;
     if (m.loss < t->best_loss) {
         t->best_loss = m.loss;
         t->accuracy_best = m.accuracy;
@@ -78,13 +78,14 @@ static enum err loss_at(void *arg, int64_t tau, double *loss, struct err_msg *em
     return e;
 }
 
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
+enum err fast_forward_stage_run(struct fast_forward *ff, const struct fast_forward_bounds *bounds,
                                 struct fast_forward_stage *out, struct err_msg *em) {
     struct trial trial = {.ff = ff, .best_loss = INFINITY, .accuracy_before = NAN, .loss_one = NAN};
     const struct line_search search = {
         .kind = ff->config.search,
-        .max_tau = most,
-        .guess = guess,
+        .max_tau = bounds->most_tau,
+        .guess = bounds->guess,
+        .budget = bounds->budget,
         .loss_at = loss_at,
         .arg = &trial,
     };
@@ -105,7 +106,8 @@ enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t 
     return ERR_OK;
 }
 
-/* Of the parabola that fell by this much over a step and rises by that much over the next. */
+/* Of the parabola that fell by this much over a step and rises by that much over the next; NaN: not
+ * measured, infinite: to no finite loss. */
 static double vertex(double fall, double rise) {
     if (!isfinite(fall) || !(fall + rise > 0.0))
         return NAN;

@@ -34,7 +34,7 @@ struct fast_forward_stage {
     struct measurement best;   /* at search.tau */
     struct measurement before; /* at tau 0, where it was measured */
     double flops;
-    double loss_one; /* at tau 1; NaN where it was not measured */
+    double loss_one; /* at tau 1; infinite: not finite; NaN: not measured */
 };
 
 enum err fast_forward_init(struct fast_forward *ff, const struct fast_forward_config *config,
@@ -46,8 +46,12 @@ void fast_forward_free(struct fast_forward *ff);
 /* Around the optimizer's update of a step that a stage follows. */
 void fast_forward_before_update(struct fast_forward *ff);
 void fast_forward_after_update(struct fast_forward *ff);
-/* guess: a tau to start at, 0 if there is none; most: the largest tau to try. */
-enum err fast_forward_stage_run(struct fast_forward *ff, int64_t guess, int64_t most,
+struct fast_forward_bounds {
+    int64_t guess;    /* a tau to start at, 0 if there is none */
+    int64_t most_tau; /* ≥ 1 */
+    int64_t budget;   /* of evaluations, with search "auto" */
+};
+enum err fast_forward_stage_run(struct fast_forward *ff, const struct fast_forward_bounds *bounds,
                                 struct fast_forward_stage *out, struct err_msg *em) NODISCARD;
 /* After a stage that went nowhere: the length from the start of the step to where a parabola
  * through the losses before the step, after it and at tau 1 is lowest, in steps; NaN where there is

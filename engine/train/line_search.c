@@ -41,6 +41,10 @@ static enum err measure(struct trail *t, int64_t tau, double *loss) {
     return ERR_OK;
 }
 
+static bool may_measure(const struct trail *t) {
+    return t->n < MAX_POINTS && t->n < t->s->budget;
+}
+
 /* Index of the lowest loss; the smallest tau wins ties. */
 static int best_of(const struct trail *t) {
     int best = 0;
@@ -121,14 +125,15 @@ static enum err bracket(struct trail *t, double start) {
     double loss;
     enum err e = measure(t, tau, &loss);
     if (e == ERR_OK && loss < start) {
-        for (double before = INFINITY; e == ERR_OK && loss < before && tau < s->max_tau;) {
+        for (double before = INFINITY;
+             e == ERR_OK && loss < before && tau < s->max_tau && may_measure(t);) {
             before = loss;
             tau = tau < s->max_tau / GROW ? tau * GROW : s->max_tau;
             e = measure(t, tau, &loss);
         }
         return e;
     }
-    while (e == ERR_OK && !(loss < start) && tau > 1) {
+    while (e == ERR_OK && !(loss < start) && tau > 1 && may_measure(t)) {
         tau = tau > SHRINK ? tau / SHRINK : 1;
         e = measure(t, tau, &loss);
     }
@@ -142,7 +147,7 @@ static enum err search_auto(const struct line_search *s, struct line_search_resu
     enum err e = measure(&t, 0, &start);
     if (e == ERR_OK)
         e = bracket(&t, start);
-    for (int i = 0; e == ERR_OK && i < MAX_VERTICES; i++) {
+    for (int i = 0; e == ERR_OK && i < MAX_VERTICES && may_measure(&t); i++) {
         const struct point best = t.p[best_of(&t)];
         int64_t tau = next_vertex(&t);
         if (tau == best.tau)

@@ -26,6 +26,7 @@ struct line_search {
     enum ff_search kind;
     int64_t max_tau; /* ≥ 1 */
     int64_t guess;   /* FF_AUTO: tau of the last stage, 0 if there was none */
+    int64_t budget;  /* FF_AUTO: no more evaluations than this, of which two are always made */
     line_search_fn *loss_at;
     void *arg;
 };

@@ -175,10 +175,11 @@ static void warn_of_data(const struct run *r, const char *what, const struct dat
 
 static void warn_of_rows(const struct run *r) {
     if (r->valid != NULL && r->full_rows.n == 0)
-        report_message(r->hooks, EVENT_WARN, NULL,
-                       "All %lld validation rows are used by Fast Forward; full_valid_loss is not "
-                       "measured (fast_forward.validation_examples)",
-                       (long long)r->held_rows.n);
+        report_message(
+            r->hooks, EVENT_WARN, NULL,
+            "All %lld validation rows are set apart for Fast Forward; full_valid_loss is "
+            "not measured (fast_forward.validation_examples)",
+            (long long)r->held_rows.n);
     if (r->job->request->fast_forward.enabled && r->held_rows.n == 0)
         report_message(r->hooks, EVENT_WARN, NULL,
                        "Fast Forward is off: one training row and no validation file leave nothing "

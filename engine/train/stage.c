@@ -115,9 +115,13 @@ static bool learn_rate(struct run *r, const struct fast_forward_stage *done, dou
     return found;
 }
 
+static bool is_warming_up(const struct run *r) {
+    return r->state.rate_found == 0.0 && r->state.step <= r->plan.warmup_steps;
+}
+
 void run_watch_loss(struct run *r) {
     struct run_state *s = &r->state;
-    if (!is_auto(r) || rate_falls(r) ||
+    if (!is_auto(r) || rate_falls(r) || is_warming_up(r) ||
         !r->job->request->training.shuffle) /* rows in file order may grow harder */
         return;
     if (!trend_add(&s->trend, trend_window(r->plan.total_steps), s->result.train_loss))
@@ -197,7 +201,13 @@ static void note(struct run_state *s, const struct fast_forward_stage *stage) {
 enum err run_stage(struct run *r, struct err_msg *em) {
     struct run_state *s = &r->state;
     struct fast_forward_stage stage;
-    enum err e = fast_forward_stage_run(&r->ff, first_guess(r), most_tau(r), &stage, em);
+    const struct cadence_run run = so_far(r);
+    const struct fast_forward_bounds bounds = {
+        .guess = first_guess(r),
+        .most_tau = most_tau(r),
+        .budget = cadence_budget(&s->cadence, &run),
+    };
+    enum err e = fast_forward_stage_run(&r->ff, &bounds, &stage, em);
     double length = NAN;
     if (e == ERR_OK)
         e = find_length(r, &stage, &length, em);

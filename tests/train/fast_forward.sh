@@ -141,7 +141,7 @@ few_rows_to_measure_on() {
     run_with '{"hyperparameters": {"n_epochs": 1, "batch_size": 8}}' --valid "$work/few.jsonl" || return 1
     grep -q '"fast_forward_rows":2,' "$work/end.log" &&
         grep -q '"level":"warn".*without a token to train on' "$work/end.log" &&
-        grep -q '"level":"warn".*All 2 validation rows are used by Fast Forward' "$work/end.log" &&
+        grep -q '"level":"warn".*All 2 validation rows are set apart for Fast Forward' "$work/end.log" &&
         [ "$(stages "$work/end.log" | wc -l)" -ge 1 ]
 }
 check few_rows_to_measure_on few_rows_to_measure_on

@@ -62,6 +62,38 @@ stopped_and_resumed() {
 }
 check stopped_and_resumed stopped_and_resumed
 
+# SIGTERM inside a stage (phase 1) and inside an evaluation (phase 3): each takes a second here, a
+# step milliseconds. The part is done again from its beginning, and the run ends as one left alone.
+stopped_inside() { # PHASE
+    local out=$work/inside pid tries=0 code
+    cat >"$work/inside.json" <<END
+{"seed": 5, "hyperparameters": {"n_epochs": 1, "batch_size": 4},
+ "fast_forward": {"search": "linear", "max_steps": $([ "$1" = 1 ] && echo 500 || echo 1), "validation_examples": 32},
+ "training": {"learning_rate": 1e-5, "lr_schedule": "constant", "warmup_ratio": 0, "max_steps": 7, "eval_interval": 6}}
+END
+    if [ "$1" = 1 ]; then make_rows 60 2; else make_rows 12000 2; fi >"$work/inside.jsonl"
+    rm -rf "$out-alone"
+    train "$out-alone" --config "$work/inside.json" --valid "$work/inside.jsonl" >/dev/null || return 1
+    while [ "$tries" -lt 20 ]; do
+        rm -rf "$out"
+        : >"$work/inside.log"
+        spawn "$out" "$work/inside.log" --config "$work/inside.json" --valid "$work/inside.jsonl"
+        await_steps "$out" "$work/inside.log" 5
+        sleep "0.$((1 + tries % 5))"
+        kill -TERM "$pid"
+        wait "$pid"
+        code=$?
+        tries=$((tries + 1))
+        [ "$code" = 11 ] && grep -q "\"phase\": $1," "$out"/resume/step-6/state.json && break
+    done 2>/dev/null
+    echo "try $tries, exit code $code"
+    grep -q "\"phase\": $1," "$out"/resume/step-6/state.json &&
+        train "$out" --resume --config "$work/inside.json" --valid "$work/inside.jsonl" >/dev/null &&
+        same_adapter "$out-alone" "$out"
+}
+check stopped_inside_a_stage stopped_inside 1
+check stopped_inside_an_evaluation stopped_inside 3
+
 resume_of_a_finished_job_is_done_at_once() {
     train "$work/reference" --resume >"$work/done.log" &&
         [ "$(wc -l <"$work/done.log")" = 1 ] &&

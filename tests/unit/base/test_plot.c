@@ -78,7 +78,8 @@ Test(plot, rows_become_points) {
 Test(plot, many_rows_are_joined) {
     cr_assert_geq(fputs(header, csv), 0);
     for (int i = 1; i <= 4000; i++)
-        cr_assert_gt(fprintf(csv, "%d,%d,,,%s,0.5\n", i, i, i % 8 == 3 ? "9,3,2,1,0.1" : ",,,,"), 0);
+        cr_assert_gt(fprintf(csv, "%d,%d,,,%s,0.5\n", i, i, i % 8 == 3 ? "9,3,2,1,0.1" : ",,,,"),
+                     0);
     cr_assert_eq(read_text("", NULL), ERR_OK);
     cr_expect_eq(c.steps, 4000);
     cr_expect_eq(c.steps_each, 8);
@@ -121,7 +122,8 @@ Test(plot, nothing_yet_is_an_empty_picture) {
 }
 
 Test(plot, equal_and_odd_values_give_finite_places) {
-    char *text = xasprintf("%s1,0,,0,0,3,inf,nan,0,0\n2,0,,0,,,,,,0\n3,1e300,,,,,,,,1e-300\n", header);
+    char *text =
+        xasprintf("%s1,0,,0,0,3,inf,nan,0,0\n2,0,,0,,,,,,0\n3,1e300,,,,,,,,1e-300\n", header);
     cr_assert_eq(read_text(text, NULL), ERR_OK);
     free(text);
     char *svg = draw("job");

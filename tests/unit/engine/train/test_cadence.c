@@ -64,6 +64,29 @@ Test(cadence, the_bound_holds_wherever_the_run_ends) {
     }
 }
 
+/* The evaluations of stages that use up what they may, and find nothing. */
+Test(cadence, a_budget_that_is_used_up_stays_in_the_allowance) {
+    const int64_t totals[] = {12, 50, 200, 1000, 20000};
+    const double evaluations[] = {1, 25, 100, 400};
+    for (size_t i = 0; i < sizeof totals / sizeof totals[0]; i++)
+        for (size_t k = 0; k < sizeof evaluations / sizeof evaluations[0]; k++) {
+            struct cadence c;
+            double spent = 0;
+            cadence_init(&c);
+            for (int64_t step = 1; step <= totals[i]; step++) {
+                struct cadence_run run = at(step, totals[i], evaluations[k]);
+                if (!cadence_due(&c, &run))
+                    continue;
+                const struct cadence_stage nothing = {
+                    .evaluations = cadence_budget(&c, &run), .loss_before = 1, .loss_after = 1};
+                cr_assert_geq(nothing.evaluations, 3);
+                (void)cadence_learn(&c, &run, &nothing);
+                spent += (double)nothing.evaluations * evaluations[k];
+            }
+            cr_assert_leq(spent, (CADENCE_START + CADENCE_SHARE) * STEP_FLOPS * (double)totals[i]);
+        }
+}
+
 Test(cadence, stages_that_pay_follow_each_other) {
     const struct cadence_stage good = {
         .tau = 50, .evaluations = 8, .loss_before = 2, .loss_after = 1};

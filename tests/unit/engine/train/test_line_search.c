@@ -26,8 +26,12 @@ static enum err curve_at(void *arg, int64_t tau, double *loss, struct err_msg *e
 
 static struct line_search_result search(enum ff_search kind, struct curve *c, int64_t guess,
                                         int64_t max_tau) {
-    const struct line_search s = {
-        .kind = kind, .max_tau = max_tau, .guess = guess, .loss_at = curve_at, .arg = c};
+    const struct line_search s = {.kind = kind,
+                                  .max_tau = max_tau,
+                                  .guess = guess,
+                                  .budget = 1000,
+                                  .loss_at = curve_at,
+                                  .arg = c};
     struct line_search_result r;
     struct err_msg em = ERR_MSG_INIT;
     cr_assert_eq(line_search_run(&s, &r, &em), ERR_OK, "%s", em.text);
@@ -81,6 +85,28 @@ Test(line_search, a_guess_far_too_long_comes_back) {
     struct line_search_result r = search(FF_AUTO, &c, 500, 1000);
     cr_assert(r.tau >= 2 && r.tau <= 4);
     cr_assert_leq(r.evaluations, 9);
+}
+
+/* Outwards, inwards and with nothing to find; the best point so far is kept. */
+Test(line_search, the_budget_holds) {
+    const double minima[] = {400, 3, -2};
+    const int64_t guesses[] = {1, 500, 500};
+    for (int i = 0; i < 3; i++)
+        for (int64_t budget = 2; budget <= 6; budget++) {
+            struct curve c = {.minimum = minima[i], .skew = 1};
+            const struct line_search s = {.kind = FF_AUTO,
+                                          .max_tau = 1000,
+                                          .guess = guesses[i],
+                                          .budget = budget,
+                                          .loss_at = curve_at,
+                                          .arg = &c};
+            struct line_search_result r;
+            cr_assert_eq(line_search_run(&s, &r, NULL), ERR_OK);
+            cr_expect_eq(r.evaluations, i < 2 || budget < 6 ? budget : 6);
+            cr_expect_leq(r.loss_after, r.loss_before);
+            if (i == 0)
+                cr_expect_eq(r.tau, 1 << (budget - 2));
+        }
 }
 
 Test(line_search, a_direction_that_only_raises_the_loss_gives_zero) {
@@ -148,7 +174,7 @@ Test(line_search, errors_end_the_search) {
         for (int at = 1; at <= 4; at++) {
             struct curve c = {.minimum = 50, .skew = 1, .fail_at = at};
             const struct line_search s = {
-                .kind = kinds[i], .max_tau = 100, .loss_at = curve_at, .arg = &c};
+                .kind = kinds[i], .max_tau = 100, .budget = 9, .loss_at = curve_at, .arg = &c};
             struct line_search_result r;
             struct err_msg em = ERR_MSG_INIT;
             cr_assert_eq(line_search_run(&s, &r, &em), ERR_STOPPED);
