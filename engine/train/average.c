@@ -13,6 +13,7 @@ enum err average_init(struct average *a, struct device *dev, const struct adapte
     if (e != ERR_OK)
         return e;
     *a = (struct average){.dev = dev, .adapter = adapter, .mean = p, .spare = spare};
+    dev->ops->mem_copy(dev, a->mean, adapter->w, adapter->n * sizeof(float));
     return ERR_OK;
 }
 

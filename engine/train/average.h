@@ -24,6 +24,7 @@ struct average {
     float *spare;                      /* [n] borrowed: of use to others between the calls below */
 };
 
+/* The mean begins as the adapter is. */
 enum err average_init(struct average *a, struct device *dev, const struct adapter_mem *adapter,
                       float *spare, struct err_msg *em) NODISCARD;
 void average_free(struct average *a);

@@ -5,9 +5,9 @@
 
 #include "engine/train/schedule.h"
 
-/* No stage goes further than so many steps at the automatic rate. */
+/* No stage goes further than so many steps at the typical rate. */
 #define MOST_STEPS 3.0
-/* No rate is raised above so many times the automatic one: at rates above the best one the lowest
+/* No rate is raised above so many times the typical one: at rates above the best one the lowest
  * point is as far as at the best. By the noise of their gradients batches stand a rate that grows
  * as the root of their rows (Malladi et al., NeurIPS 2022): larger ones than this up to so many
  * times more, those of one to three rows the root of their number. */
@@ -19,14 +19,14 @@
 /* The first estimate goes beyond the lowest point: what longer steps lose to noise, the fall of the
  * rate at the end wins back. */
 #define BEYOND 1.25
-/* The first guess of a first stage, in steps at the automatic rate. */
+/* The first guess of a first stage, in steps at the typical rate. */
 #define GUESS 2.0
 /* An early stage raises a rate where it went further, in steps; no change is smaller than this. */
 #define LEAST_LENGTH 4.0
 #define LEAST_CHANGE 1.2
 /* What a schedule has brought below this part of its peak tells nothing about the peak. */
 #define LEAST_PART 0.5
-/* A rate so many times away from the automatic one is far from it. */
+/* A rate so many times away from the typical one is far from it. */
 #define FAR 4.0
 /* The step that the first stage of a run follows that began below the rate asked for. */
 #define FIRST_BELOW 4
@@ -46,8 +46,8 @@ double rate_start(double asked, double may_be_right, double automatic) {
     return asked < FAR * may_be_right ? asked : automatic;
 }
 
-bool rate_is_low(double rate, double automatic) {
-    return rate <= automatic / FAR;
+bool rate_is_low(double rate, double typical) {
+    return rate <= typical / FAR;
 }
 
 bool rate_holds(const struct rate_plan *plan, int64_t step) {
@@ -84,11 +84,11 @@ static bool began_lower(const struct rate_plan *plan) {
 }
 
 int64_t rate_first_tau(const struct rate_plan *plan, double rate) {
-    return whole(GUESS * plan->automatic / rate - 1.0, 1000000000);
+    return whole(GUESS * plan->typical / rate - 1.0, 1000000000);
 }
 
 int64_t rate_most_tau(const struct rate_plan *plan, double rate, int64_t max_tau) {
-    double most = fmax(MOST_STEPS * plan->automatic, began_lower(plan) ? plan->asked : 0.0);
+    double most = fmax(MOST_STEPS * plan->typical, began_lower(plan) ? plan->asked : 0.0);
     return whole(most / rate, max_tau);
 }
 
@@ -113,7 +113,7 @@ static double rate_told(const struct rate_stage *stage, double peak) {
 static double most_rate(const struct rate_plan *plan) {
     double rows = (double)plan->batch_size;
     double larger = fmin(fmax(sqrt(rows / LARGE_BATCH), 1.0), MOST_BY_BATCH);
-    return fmin(MOST_RATE * larger, sqrt(rows)) * plan->automatic;
+    return fmin(MOST_RATE * larger, sqrt(rows)) * plan->typical;
 }
 
 /* The rate asked for may have been right where the run began at a lower one: the first stage may go

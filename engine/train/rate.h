@@ -6,11 +6,10 @@
  *          that was not low goes down to a quarter more, or half the way up. Each later stage moves
  *          the rate towards what it found, up or down, by its part in all stages so far, so that
  *          the rate is their (geometric) mean. A rate that was found has no warm-up, holds until
- *          the last part of the run and falls from there to 0. The automatic rate bounds how far a
- *          stage may go, and how far a rate is raised; a run begins at it in the place of one that
- *          is many times higher. Where the loss of training rises the rate is halved: along a step
- *          the lowest point tells nothing of a rate above the best one.
- * Owns:    nothing.
+ *          the last part of the run and falls from there to 0. The typical rate bounds how far a
+ *          stage may go, and how far a rate is raised; a run begins at the automatic one in the
+ * place of one that is many times higher. Where the loss of training rises the rate is halved:
+ * along a step the lowest point tells nothing of a rate above the best one. Owns:    nothing.
  * Threads: pure functions of plain values.
  * Errors:  none.
  */
@@ -24,9 +23,9 @@
 
 /* What is known before the run. */
 struct rate_plan {
-    double asked;     /* as the job has it */
-    double given;     /* peak of the schedule before any stage: rate_start of that */
-    double automatic; /* what the model's width and the adapter suggest: plan.h, typical */
+    double asked;   /* as the job has it */
+    double given;   /* peak of the schedule before any stage: rate_start of that */
+    double typical; /* what the model's width and the adapter suggest: plan.h */
     int64_t total_steps, warmup_steps, batch_size;
     enum lr_schedule schedule;
     bool at_once; /* the first step of a warm-up moves: step s of w has (s + 1) / (w + 1) */
@@ -35,8 +34,8 @@ struct rate_plan {
 /* The rate to begin with where this one was asked for: the automatic one in the place of one four
  * times as high as any that may be right, since no stage undoes what its first steps do. */
 double rate_start(double asked, double may_be_right, double automatic);
-/* So far below the automatic one that the first steps move next to nothing. */
-bool rate_is_low(double rate, double automatic);
+/* So far below the typical one that the first steps move next to nothing. */
+bool rate_is_low(double rate, double typical);
 
 /* found: the peak that stages made of it; 0: as given. Rate of an optimizer step from 0. */
 double rate_at(const struct rate_plan *plan, double found, int64_t step);

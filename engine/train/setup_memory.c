@@ -1,6 +1,5 @@
 /* setup_memory: all memory of a run, taken once. */
 #include "base/mem.h"
-#include "engine/train/report.h"
 #include "engine/train/run.h"
 
 #include <stdio.h>
@@ -49,7 +48,7 @@ static enum err open_evaluator(struct run *r, struct err_msg *em) {
     return ERR_OK;
 }
 
-static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *em) {
+static enum err setup_fast_forward(struct run *r, struct err_msg *em) {
     if (r->held_rows.n == 0)
         return ERR_OK;
     struct row_list rows = r->held_rows;
@@ -57,14 +56,6 @@ static enum err setup_fast_forward(struct run *r, bool resumed, struct err_msg *
     enum err e = held_set_init(&r->held, &r->evaluator, r->held_from, &rows, em);
     if (e != ERR_OK)
         return e;
-    if (r->held.targets == 0) {
-        if (!resumed)
-            report_message(r->hooks, EVENT_WARN, NULL,
-                           "Fast Forward is off: the %lld rows it would measure on have no "
-                           "trained tokens",
-                           (long long)rows.n);
-        return ERR_OK;
-    }
     const struct fast_forward_config *config = &r->job->request->fast_forward;
     e = fast_forward_init(&r->ff, config, r->dev, r->mem, &r->evaluator, &r->held, em);
     if (e != ERR_OK || config->search != FF_AUTO)
@@ -192,5 +183,5 @@ enum err run_setup_memory(struct run *r, struct err_msg *em) {
     r->nll = xcalloc((size_t)r->capacity, sizeof *r->nll);
     r->correct = xcalloc((size_t)r->capacity, sizeof *r->correct);
     r->step_rows = xcalloc((size_t)r->plan.batch_size, sizeof *r->step_rows);
-    return setup_fast_forward(r, r->capacity_fixed, em);
+    return setup_fast_forward(r, em);
 }

@@ -13,7 +13,7 @@ static struct rate_plan rate_plan(const struct run *r) {
     return (struct rate_plan){
         .asked = r->plan.asked,
         .given = r->plan.learning_rate,
-        .automatic = r->plan.typical,
+        .typical = r->plan.typical,
         .total_steps = r->plan.total_steps,
         .warmup_steps = r->plan.warmup_steps,
         .batch_size = r->plan.batch_size,
@@ -101,7 +101,7 @@ static bool learn_rate(struct run *r, const struct fast_forward_stage *done, dou
         .rate = s->result.learning_rate,
         .length = length,
         .number = s->stages,
-        .early = s->stages == 1 && rate_is_low(plan.given, plan.automatic),
+        .early = s->stages == 1 && rate_is_low(plan.given, plan.typical),
         .limited = is_limited(r, &done->search),
     };
     bool found = !s->rate_settled && rate_learn(&plan, &stage, &s->rate_found);
@@ -115,13 +115,9 @@ static bool learn_rate(struct run *r, const struct fast_forward_stage *done, dou
     return found;
 }
 
-static bool is_warming_up(const struct run *r) {
-    return r->state.rate_found == 0.0 && r->state.step <= r->plan.warmup_steps;
-}
-
 void run_watch_loss(struct run *r) {
     struct run_state *s = &r->state;
-    if (!is_auto(r) || rate_falls(r) || is_warming_up(r) ||
+    if (!is_auto(r) || rate_falls(r) ||
         !r->job->request->training.shuffle) /* rows in file order may grow harder */
         return;
     if (!trend_add(&s->trend, trend_window(r->plan.total_steps), s->result.train_loss))

@@ -27,6 +27,7 @@ ROUTES = [
     (JOBS + "/{job}/cancel", {"POST": J}),
     (JOBS + "/{job}/pause", {"POST": J}),
     (JOBS + "/{job}/resume", {"POST": J}),
+    (JOBS + "/{job}/plot", {"GET": None}),
     (JOBS + "/{job}/events", {"GET": None, "POST": J}),
     (JOBS + "/{job}/checkpoints", {"GET": None, "POST": J}),
     (JOBS + "/{job}/adapter", {"GET": None}),

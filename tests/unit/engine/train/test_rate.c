@@ -7,7 +7,7 @@
 static const struct rate_plan plan = {
     .asked = 1e-4,
     .given = 1e-4,
-    .automatic = 5e-3,
+    .typical = 5e-3,
     .total_steps = 200,
     .warmup_steps = 10,
     .batch_size = 16,
@@ -113,7 +113,7 @@ Test(rate, batches_bound_it_by_the_root_of_their_rows) {
         double found = 0;
         p.batch_size = cases[i].batch;
         cr_assert(learn(&p, 1e-4, 400, true, &found));
-        cr_assert_float_eq(found, cases[i].most * p.automatic, 1e-12, "batch %ld: %g",
+        cr_assert_float_eq(found, cases[i].most * p.typical, 1e-12, "batch %ld: %g",
                            (long)cases[i].batch, found);
     }
 }
@@ -131,7 +131,7 @@ Test(rate, begins_at_the_automatic_one_where_the_one_asked_for_cannot_be_right) 
 Test(rate, a_first_stage_may_find_that_a_high_one_was_right) {
     struct rate_plan p = plan;
     double found = 0, less = 0, not_asked_for = 0;
-    p.automatic = p.given = 1.25e-3;
+    p.typical = p.given = 1.25e-3;
     p.asked = 1e-2;
     cr_assert_eq(rate_most_tau(&p, 1.25e-3, 1000), 8);
     cr_assert(learn(&p, 1.25e-3, 9.6, false, &found));
@@ -142,7 +142,7 @@ Test(rate, a_first_stage_may_find_that_a_high_one_was_right) {
     p.asked = p.given;
     cr_assert_eq(rate_most_tau(&p, 1.25e-3, 1000), 3);
     cr_assert(learn(&p, 1.25e-3, 9.6, false, &not_asked_for));
-    cr_assert_float_eq(not_asked_for, 2.0 * p.automatic, 1e-12);
+    cr_assert_float_eq(not_asked_for, 2.0 * p.typical, 1e-12);
 }
 
 Test(rate, is_halved_where_the_loss_rises) {
@@ -157,11 +157,11 @@ Test(rate, a_first_stage_raises_half_the_way_and_lowers_all_of_it) {
     cr_assert_float_eq(high, 1.25 * 4e-3, 1e-12);
 }
 
-Test(rate, is_bounded_by_the_automatic_one) {
+Test(rate, is_bounded_by_the_typical_one) {
     double found = 2e-3;
     for (int i = 0; i < 50; i++) /* a loss that always falls */
         (void)learn_later(found, 2.0, 2, &found);
-    cr_assert_leq(found, 2.0 * plan.automatic);
+    cr_assert_leq(found, 2.0 * plan.typical);
 }
 
 Test(rate, nothing_follows_from_a_length_that_is_not_known) {
@@ -182,7 +182,7 @@ Test(rate, is_open_until_it_falls) {
     cr_assert_not(rate_holds(&plan, 171));
 }
 
-Test(rate, is_low_at_a_quarter_of_the_automatic_one) {
+Test(rate, is_low_at_a_quarter_of_the_typical_one) {
     const double low[] = {1e-6, 1.2e-3}, not_low[] = {1.3e-3, 5e-3, 1.0};
     for (size_t i = 0; i < 2; i++)
         cr_assert(rate_is_low(low[i], 5e-3));
@@ -223,7 +223,7 @@ Test(rate, small_steps_forward_change_nothing) {
     cr_assert_float_eq(raised, 0, 0);
 }
 
-Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
+Test(rate, the_typical_rate_bounds_how_far_a_stage_goes) {
     cr_assert_eq(rate_most_tau(&plan, 5e-3, 1000), 3);
     cr_assert_eq(rate_most_tau(&plan, 1e-4, 1000), 150);
     cr_assert_eq(rate_most_tau(&plan, 1e-6, 1000), 1000);
@@ -235,5 +235,5 @@ Test(rate, the_automatic_rate_bounds_how_far_a_stage_goes) {
     double raised = 0;
     double most = 1.0 + (double)rate_most_tau(&plan, 1e-4, 1000);
     cr_assert(learn(&plan, 1e-4, most, true, &raised));
-    cr_assert_lt(raised, 1.25 * 1.52 * plan.automatic);
+    cr_assert_lt(raised, 1.25 * 1.52 * plan.typical);
 }
