@@ -169,6 +169,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
         e = store_commit(store, em);
     else if (begun)
         store_rollback(store);
+    r->progress_dirty = e != ERR_OK; /* what was rolled back is stored again */
     if (e == ERR_OK) {
         log_info("job.succeeded", "id=%s model=%s", r->id, model);
         forget_strikes(sc, r->id);

@@ -28,6 +28,7 @@ struct running {
     struct pace pace;
     json_t *progress;     /* newest, NULL before the first step */
     json_t *fast_forward; /* totals of the stages */
+    int64_t new_tokens;   /* of messages that are not committed yet */
     bool progress_dirty;
     double progress_stored;
     double heard; /* last sign of life */

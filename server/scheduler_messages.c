@@ -44,12 +44,12 @@ static void count_stage(struct running *r, const json_t *stage) {
 }
 
 /* A run's tokens are counted from its start: those of an attempt before are not counted again. */
-static void count_tokens(struct scheduler *sc, const json_t *data, json_int_t step) {
-    const json_t *before = json_object_get(sc->running.progress, "tokens");
+static void count_tokens(struct running *r, const json_t *data, json_int_t step) {
+    const json_t *before = json_object_get(r->progress, "tokens");
     const json_t *now = json_object_get(data, "tokens");
-    if (now != NULL && (before != NULL || step == 1))
-        metrics_trained(sc->server->metrics,
-                        (int64_t)(json_number_value(now) - json_number_value(before)));
+    double more = json_number_value(now) - json_number_value(before);
+    if (more > 0 && (before != NULL || step == 1))
+        r->new_tokens += (int64_t)more;
 }
 
 /* Newest numbers of the run; an evaluation or a stage adds to them. */
@@ -58,7 +58,7 @@ static void note_progress(struct scheduler *sc, const json_t *data, bool is_new)
     const json_t *stage = json_object_get(data, "fast_forward");
     json_int_t step = json_integer_value(json_object_get(data, "step"));
     if (is_new)
-        count_tokens(sc, data, step);
+        count_tokens(r, data, step);
     if (stage != NULL && is_new)
         count_stage(r, stage);
     pace_note(&r->pace, data);
@@ -84,15 +84,53 @@ enum err scheduler__store_progress(struct scheduler *sc, struct err_msg *em) {
     if (!r->progress_dirty)
         return ERR_OK;
     r->progress_stored = clock_mono();
-    r->progress_dirty = false;
     enum err e = store_job_set_progress(sc->server->store, r->id, r->attempt, r->progress,
                                         json_integer_value(json_object_get(r->progress, "tokens")),
                                         estimate_finish(r), em);
     if (e == ERR_CONFLICT) { /* paused or cancelled meanwhile */
         err_clear(em);
-        return ERR_OK;
+        e = ERR_OK;
     }
+    r->progress_dirty = e != ERR_OK;
     return e;
+}
+
+/* What is known of the run, as it was stored. */
+struct known {
+    struct pace pace;
+    json_t *progress, *fast_forward;
+    int64_t step;
+    bool dirty;
+};
+
+static struct known known_of(const struct running *r) {
+    return (struct known){.pace = r->pace,
+                          .progress = json_copy(r->progress),
+                          .fast_forward = json_copy(r->fast_forward),
+                          .step = r->step,
+                          .dirty = r->progress_dirty};
+}
+
+/* After a commit what the messages told counts; otherwise they come again, and it is forgotten. */
+static void settle(struct scheduler *sc, struct known *before, bool committed) {
+    struct running *r = &sc->running;
+    if (committed) {
+        metrics_trained(sc->server->metrics, r->new_tokens);
+    } else {
+        json_t *progress = r->progress, *fast_forward = r->fast_forward;
+        r->pace = before->pace;
+        r->progress = before->progress;
+        r->fast_forward = before->fast_forward;
+        r->step = before->step;
+        r->progress_dirty = before->dirty;
+        if (r->fast_forward != NULL) /* the one in it was added to */
+            json_object_set(r->progress, "fast_forward", r->fast_forward);
+        before->progress = progress;
+        before->fast_forward = fast_forward;
+    }
+    r->new_tokens = 0;
+    json_decref(before->progress);
+    json_decref(before->fast_forward);
 }
 
 /* ---- messages ------------------------------------------------------------------------------- */
@@ -173,12 +211,13 @@ static enum err on_message(struct scheduler *sc, const json_t *message, bool *ch
 }
 
 /* One transaction for all that came at once. Taken again from the start after a full disk, which
- * is harmless: nothing of it was stored. */
+ * is harmless: nothing of it was stored, and nothing counted. */
 bool scheduler__messages(void *arg, const json_t *messages) {
     struct scheduler *sc = arg;
     struct err_msg em = ERR_MSG_INIT;
     struct store *store = sc->server->store;
     bool changed = false;
+    struct known before = known_of(&sc->running);
     enum err e = store_begin(store, &em);
     bool begun = e == ERR_OK;
     for (size_t i = 0; e == ERR_OK && i < json_array_size(messages); i++)
@@ -189,6 +228,7 @@ bool scheduler__messages(void *arg, const json_t *messages) {
         e = store_commit(store, &em);
     else if (begun)
         store_rollback(store);
+    settle(sc, &before, e == ERR_OK);
     if (e != ERR_OK) {
         scheduler__failed(sc, e, &em, "worker.messages");
         return e != ERR_NO_SPACE;

@@ -331,7 +331,7 @@ def full_disk_makes_the_worker_wait():
         raise Skip("cannot mount a small file system")
     try:
         s.start()
-        job = s.create("steps400-ms2-every100000-bytes16")
+        job = s.create("steps400-ms2-every100000-bytes16-stage2")
         s.running(job)
         filler = os.path.join(s.data, "filler")
         with open(filler, "wb", buffering=0) as f:
@@ -340,12 +340,18 @@ def full_disk_makes_the_worker_wait():
                     pass
             except OSError:
                 pass
-        until(lambda: "scheduler.wait" in s.log())
+        until(lambda: s.log().count("scheduler.wait") >= 3)
         assert s.job(job)["status"] == "running" and s.get("/healthz").status == 200
         os.unlink(filler)
         j = s.ended(job)
         assert j["status"] == "succeeded" and j["ffwd"]["attempt"] == 1, j
-        assert steps(s, job) == list(range(1, 401))
+        assert sorted(set(steps(s, job))) == list(range(1, 401))
+        stages = 200
+        assert len(steps(s, job)) == 400 + stages, "each has an event of its step"
+        assert j["ffwd"]["fast_forward"] == {"stages": stages, "simulated_steps": stages,
+                                             "evaluations": 2 * stages, "flops": 10 * stages}, j
+        page = s.get("/metrics").body.decode()
+        assert "\nffwd_trained_tokens_total 4000\n" in page, "what was not stored is not counted"
     finally:
         s.process.kill()
         s.process.wait()
