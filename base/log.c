@@ -20,8 +20,24 @@ static struct {
     size_t used;
 } held; /* of the one thread that is holding */
 
+static const char *const names[] = {"debug", "info", "warn", "error"};
+
 void log_set_level(enum log_level level) {
     atomic_store(&threshold, (int)level);
+}
+
+const char *log_level_name(enum log_level level) {
+    return names[level];
+}
+
+bool log_level_parse(const char *text, enum log_level *out) {
+    for (int i = 0; text != NULL && i <= LOG_ERROR; i++) {
+        if (strcmp(text, names[i]) != 0)
+            continue;
+        *out = (enum log_level)i;
+        return true;
+    }
+    return false;
 }
 
 static void write_out(const char *text, size_t n) {
@@ -88,7 +104,6 @@ static void add_name(struct log_fields *l, const char *name) {
 }
 
 bool log_begin(struct log_fields *l, enum log_level level, const char *event) {
-    static const char *const names[] = {"debug ", "info ", "warn ", "error "};
     l->used = 0;
     l->first = true;
     l->level = level;
@@ -102,6 +117,7 @@ bool log_begin(struct log_fields *l, enum log_level level, const char *event) {
     add_second(l, now.tv_sec);
     add_bytes(l, fraction, sizeof fraction);
     add_bytes(l, names[level], strlen(names[level]));
+    add_bytes(l, " ", 1);
     add_bytes(l, event, strlen(event));
     add_bytes(l, " ", 1);
     return true;

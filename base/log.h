@@ -18,6 +18,9 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* Lines below the level are dropped; the default is LOG_INFO. */
 void log_set_level(enum log_level level);
+/* "debug", "info", "warn" or "error"; false: text is none of them (or NULL), *out stays. */
+bool log_level_parse(const char *text, enum log_level *out);
+const char *log_level_name(enum log_level level);
 
 /* Between the two, lines of the calling thread below LOG_WARN are held back and then written
  * together. One thread of a process may do this. */

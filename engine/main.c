@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "base/version.h"
 #include "engine/cli/cli.h"
 
 static const struct command {
@@ -23,7 +24,8 @@ static const struct command {
 
 int cmd_help(int argc, char **argv) {
     (void)argc, (void)argv;
-    puts("usage: ffwd COMMAND [OPTIONS]      (ffwd COMMAND --help for a command's options)\n");
+    puts("usage: ffwd COMMAND [OPTIONS]      (ffwd COMMAND --help for a command's options)\n"
+         "       ffwd --version\n");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].summary);
     return 0;
@@ -41,6 +43,10 @@ int main(int argc, char **argv) {
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
         cmd_help(argc, argv);
         return argc < 2 ? err_exit_code(ERR_USAGE) : 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        puts("ffwd " FFWD_VERSION);
+        return 0;
     }
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++)
         if (strcmp(argv[1], commands[i].name) == 0)

@@ -38,15 +38,18 @@ const char *config_help(void) {
            "  --device D            auto, cpu or cuda[:N] (auto)\n"
            "  --threads N           CPU threads of the trainer (the engine's choice)\n"
            "  --engine PATH         the trainer program (ffwd beside this program)\n"
+           "  --log-level L         debug, info, warn or error: the least that is logged (info);\n"
+           "                        a request is info\n"
            "  --config FILE         JSON with the same keys and \"cors_origins\", \"metrics\",\n"
            "                        \"webhook_allow\", \"webhook_ca_file\", \"limits\"\n"
+           "  --version             the version of this program\n"
            "  --help                this text\n"
            "\n"
            "Without any key the server answers on loopback only, to everyone on this machine.\n"
            "`keys create` prints a new key; from then on every /v1 request needs one.\n"
            "`webhooks create` prints the secret that signs what the address is sent.\n"
-           "SIGTERM stops after a checkpoint of the running job, which goes on at the next "
-           "start.\n";
+           "SIGTERM, SIGINT and SIGHUP stop after a checkpoint of the running job, which goes on\n"
+           "at the next start; under nohup SIGHUP does nothing.\n";
 }
 
 static void replace(char **field, const char *text) {
@@ -148,6 +151,12 @@ static enum err read_metrics(const json_t *value, struct config *c, const struct
     return json_field_wrong(at, "\"loopback\", \"key\" or \"open\"");
 }
 
+static enum err read_log_level(const json_t *value, struct config *c, const struct json_place *at) {
+    if (log_level_parse(json_string_value(value), &c->log_level))
+        return ERR_OK;
+    return json_field_wrong(at, "\"debug\", \"info\", \"warn\" or \"error\"");
+}
+
 static enum err read_ranges(const json_t *array, struct config *c, const struct json_place *at) {
     if (!json_is_array(array) || json_array_size(array) > MAX_STRINGS)
         return json_field_wrong(at, "an array of at most 64 ranges like \"10.0.0.0/8\"");
@@ -176,6 +185,8 @@ static enum err read_key(struct config *c, const char *key, const json_t *value,
         return json_field_string(value, 4096, &c->engine, at);
     if (strcmp(key, "threads") == 0)
         return json_field_int(value, 0, LIMIT_THREADS, &c->threads, at);
+    if (strcmp(key, "log_level") == 0)
+        return read_log_level(value, c, at);
     if (strcmp(key, "limits") == 0)
         return read_limits(value, c, at);
     if (strcmp(key, "cors_origins") == 0)
@@ -257,6 +268,7 @@ static enum err set_defaults(struct config *c, struct err_msg *em) {
     c->listen = xstrdup("127.0.0.1:8080");
     c->device = xstrdup("auto");
     c->engine = engine_beside_us();
+    c->log_level = LOG_INFO;
     c->cors_origins = xcalloc(1, sizeof *c->cors_origins);
 #define CONFIG_DEFAULT(field, value, least, most) c->limits.field = value;
     CONFIG_LIMITS(CONFIG_DEFAULT)
@@ -271,6 +283,8 @@ static const struct option long_options[] = {{"data", required_argument, NULL, '
                                              {"threads", required_argument, NULL, 't'},
                                              {"engine", required_argument, NULL, 'e'},
                                              {"config", required_argument, NULL, 'c'},
+                                             {"log-level", required_argument, NULL, 'L'},
+                                             {"version", no_argument, NULL, 'v'},
                                              {"help", no_argument, NULL, 'h'},
                                              {NULL, 0, NULL, 0}};
 
@@ -303,6 +317,14 @@ static enum err apply_option(struct config *c, int option, struct err_msg *em) {
         return ERR_OK;
     case 'c':
         replace(&c->file, optarg);
+        return ERR_OK;
+    case 'L':
+        if (log_level_parse(optarg, &c->log_level))
+            return ERR_OK;
+        return err_set_param(em, ERR_USAGE, "log_level",
+                             "--log-level must be debug, info, warn or error, not %s", optarg);
+    case 'v':
+        c->version = true;
         return ERR_OK;
     case 'h':
         c->help = true;

@@ -2,7 +2,7 @@
  *
  * What:    the options of `ffwd-server` with their defaults, and the JSON file
  *          {"listen","data","models","device","threads","engine","cors_origins","metrics",
- *          "webhook_allow","limits":{…}}.
+ *          "webhook_allow","log_level","limits":{…}}.
  *          The command line wins over the file.
  * Owns:    its strings; config_clear frees them.
  * Threads: plain data, read-only once the server runs.
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "server/address.h"
 
 /* X(field, default, least, most): the keys of "limits". Times are seconds, sizes bytes. */
@@ -68,8 +69,9 @@ struct config {
     size_t n_webhook_allow;
     char *webhook_ca_file; /* NULL: the system's authorities */
     int64_t threads;       /* 0: the engine's choice */
+    enum log_level log_level;
     struct config_limits limits;
-    bool help;
+    bool help, version;
 };
 
 /* argv[0] is skipped. On an error *out is clear. */

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "server/config.h"
 #include "server/keys_cmd.h"
 #include "server/server.h"
@@ -69,7 +70,10 @@ int main(int argc, char **argv) {
         return report(e, &em);
     if (config.help) {
         fputs(config_help(), stdout);
+    } else if (config.version) {
+        puts("ffwd-server " FFWD_VERSION);
     } else {
+        log_set_level(config.log_level);
         fit_open_files(&config);
         keep_algorithms_in(config.data_dir);
         e = server_run(&config, &em);

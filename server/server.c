@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "server/admin.h"
 #include "server/background.h"
 #include "server/http.h"
@@ -22,7 +23,6 @@
 #include "server/streams.h"
 #include "server/webhooks.h"
 
-#define FFWD_VERSION "0.1.0"
 #define STOP_MS 20
 #define EXPIRY_MS 30000
 #define EXPIRY_SOON_MS 100
@@ -58,7 +58,7 @@ static void close_all(struct server *s) {
     if (s->streams != NULL) {
         uv_close((uv_handle_t *)&s->stop_timer, NULL);
         uv_close((uv_handle_t *)&s->expiry_timer, NULL);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < SERVER_SIGNALS; i++)
             uv_close((uv_handle_t *)&s->signals[i], NULL);
         streams_close(s->streams);
         scheduler_close(s->scheduler);
@@ -220,17 +220,24 @@ static void on_expiry_timer(uv_timer_t *timer) {
     (void)uv_timer_start(timer, on_expiry_timer, more ? EXPIRY_SOON_MS : EXPIRY_MS, 0);
 }
 
+/* As it is for what nohup starts. */
+static bool is_ignored(int number) {
+    struct sigaction now;
+    return sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
+
 static void watch_signals(struct server *s) {
-    const int numbers[2] = {SIGTERM, SIGINT};
+    const int numbers[SERVER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
     (void)uv_timer_init(&s->loop, &s->stop_timer);
     s->stop_timer.data = s;
     (void)uv_timer_init(&s->loop, &s->expiry_timer);
     s->expiry_timer.data = s;
     (void)uv_timer_start(&s->expiry_timer, on_expiry_timer, EXPIRY_MS, 0);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SERVER_SIGNALS; i++) {
         (void)uv_signal_init(&s->loop, &s->signals[i]);
         s->signals[i].data = s;
-        (void)uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+        if (numbers[i] != SIGHUP || !is_ignored(SIGHUP))
+            (void)uv_signal_start(&s->signals[i], on_signal, numbers[i]);
     }
 }
 

@@ -25,6 +25,8 @@ struct rate;
 struct webhooks;
 struct background;
 
+#define SERVER_SIGNALS 3 /* SIGTERM, SIGINT, SIGHUP */
+
 struct server {
     struct config *config;
     uv_loop_t loop;
@@ -40,7 +42,7 @@ struct server {
     struct rate *rate;
     struct webhooks *webhooks;
     struct background *background;
-    uv_signal_t signals[2];
+    uv_signal_t signals[SERVER_SIGNALS];
     int signals_seen;
     uv_timer_t stop_timer, expiry_timer;
     double stop_since;

@@ -222,15 +222,19 @@ int worker_spawn(uv_loop_t *loop, uv_process_t *process, char **argv, uv_stream_
 static int spawn_worker(struct worker *w, uv_loop_t *loop, const struct config *config,
                         int lock_fd) {
     char threads[16];
-    char *argv[8] = {config->engine, (char *)(uintptr_t) "worker", (char *)(uintptr_t) "--device",
-                     config->device};
+    const char *argv[12] = {config->engine, "worker", "--device", config->device};
+    int n = 4;
     (void)snprintf(threads, sizeof threads, "%lld", (long long)config->threads);
     if (config->threads > 0) {
-        argv[4] = (char *)(uintptr_t) "--threads";
-        argv[5] = threads;
+        argv[n++] = "--threads";
+        argv[n++] = threads;
     }
-    return worker_spawn(loop, &w->process, argv, (uv_stream_t *)&w->in, (uv_stream_t *)&w->out,
-                        lock_fd, on_end);
+    if (config->log_level != LOG_INFO) {
+        argv[n++] = "--log-level";
+        argv[n++] = log_level_name(config->log_level);
+    }
+    return worker_spawn(loop, &w->process, (char **)(uintptr_t)argv, (uv_stream_t *)&w->in,
+                        (uv_stream_t *)&w->out, lock_fd, on_end);
 }
 
 enum err worker_start(uv_loop_t *loop, const struct config *config,

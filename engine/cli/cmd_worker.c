@@ -15,6 +15,7 @@
 
 static const char usage[] =
     "usage: ffwd worker --device auto|cpu|cuda[:N] [--threads N] [--dtype bf16|f32]\n"
+    "                   [--log-level debug|info|warn|error]\n"
     "\n"
     "Trains the jobs that arrive on standard input, one at a time. ffwd-server starts it; the\n"
     "messages are described in docs/WORKER_PROTOCOL.md.\n";
@@ -202,7 +203,7 @@ static enum err serve(struct worker *w) {
 /* ---- start ---------------------------------------------------------------------------------- */
 
 struct options {
-    const char *device, *dtype;
+    const char *device, *dtype, *log_level;
     int64_t threads;
 };
 
@@ -212,9 +213,15 @@ static enum err read_options(int argc, char **argv, struct options *o, bool *hel
         {.name = "--device", .text = &o->device},
         {.name = "--dtype", .text = &o->dtype},
         {.name = "--threads", .number = &o->threads, .lo = 0, .hi = LIMIT_THREADS},
+        {.name = "--log-level", .text = &o->log_level},
     };
+    enum log_level level = LOG_INFO;
     *o = (struct options){.device = "auto"};
-    return cli_options_read(argc, argv, options, 3, help, em);
+    enum err e = cli_options_read(argc, argv, options, 4, help, em);
+    if (e == ERR_OK && o->log_level != NULL && !log_level_parse(o->log_level, &level))
+        e = err_set(em, ERR_USAGE, "--log-level takes debug, info, warn or error");
+    log_set_level(level);
+    return e;
 }
 
 static enum err work(const struct options *o, struct err_msg *em) {
@@ -249,8 +256,9 @@ int cmd_worker(int argc, char **argv) {
         fputs(usage, stdout);
     if (e != ERR_OK || help)
         return cli_report("worker", e, &em);
-    /* An interrupt at the terminal is the server's to handle: it says `stop`, or is gone. */
+    /* What the terminal sends is the server's to handle: it says `stop`, or is gone. */
     sigaction(SIGINT, &ignore, NULL);
+    sigaction(SIGHUP, &ignore, NULL);
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL);
     sigset_t term; /* taken by the pipe's thread; threads made from here on inherit the mask */

@@ -30,13 +30,15 @@ Test(config, defaults) {
     cr_expect_str_eq(c.device, "auto");
     cr_expect_str_eq(strrchr(c.engine, '/'), "/ffwd");
     cr_expect_eq(c.limits.file_bytes, 8ll << 30);
+    cr_expect_eq(c.log_level, LOG_INFO);
     cr_expect_null(c.cors_origins[0]);
     config_clear(&c);
 }
 
 Test(config, command_line_wins_over_file, .fini = remove_file) {
     struct config c;
-    cr_assert_eq(with_file("{\"device\":\"cuda:1\",\"listen\":\"[::1]:0\",\"models\":\"a:b::c\","
+    cr_assert_eq(with_file("{\"device\":\"cuda:1\",\"log_level\":\"warn\",\"listen\":\"[::1]:0\","
+                           "\"models\":\"a:b::c\","
                            "\"limits\":{\"connections\":7},\"cors_origins\":[\"https://x.y\"]}",
                            &c, NULL),
                  ERR_OK);
@@ -45,6 +47,7 @@ Test(config, command_line_wins_over_file, .fini = remove_file) {
     cr_expect_str_eq(c.model_roots[2], "c");
     cr_expect_null(c.model_roots[3]);
     cr_expect_eq(c.limits.connections, 7);
+    cr_expect_eq(c.log_level, LOG_WARN);
     cr_expect_str_eq(c.cors_origins[0], "https://x.y");
     config_clear(&c);
 }
@@ -59,6 +62,8 @@ Test(config, faults_name_the_key, .fini = remove_file) {
         {"{\"cors_origins\":[\"*\"]}", "cors_origins"},
         {"{\"metrics\":\"all\"}", "metrics"},
         {"{\"metrics\":7}", "metrics"},
+        {"{\"log_level\":\"loud\"}", "log_level"},
+        {"{\"log_level\":1}", "log_level"},
         {"{\"limits\":{\"key_requests_per_minute\":-1}}", "limits.key_requests_per_minute"},
         {"{\"listen\":\"a\",\"listen\":\"b\"}", "duplicate"},
         {"[]", "object"},
@@ -75,7 +80,8 @@ Test(config, faults_name_the_key, .fini = remove_file) {
 Test(config, wrong_options) {
     char *const cases[][3] = {{"x", "--device", "tpu"}, {"x", "--device", "cuda:x"},
                               {"x", "--threads", "1x"}, {"x", "--models", ":"},
-                              {"x", "--unknown", "y"},  {"x", "y", "z"}};
+                              {"x", "--unknown", "y"},  {"x", "--log-level", "loud"},
+                              {"x", "y", "z"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct config c;
         char *argv[] = {cases[i][0], cases[i][1], cases[i][2], NULL};
