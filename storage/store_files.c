@@ -159,10 +159,7 @@ enum err store_file_delete(struct store *s, const char *project, const char *id,
                            struct err_msg *em) {
     store__reserve(s);
     enum err e = delete_row(s, project, id, em);
-    if (e != ERR_NO_SPACE || s->depth > 0 || !store__release(s))
-        return e;
-    err_clear(em);
-    return delete_row(s, project, id, em);
+    return store__make_room(s, e, em) ? delete_row(s, project, id, em) : e;
 }
 
 static enum err read_expired(struct store *s, int most, struct file_row **rows, int *n,
@@ -183,16 +180,26 @@ static enum err read_expired(struct store *s, int most, struct file_row **rows, 
     return e;
 }
 
+static enum err delete_rows(struct store *s, const struct file_row *rows, int n,
+                            struct err_msg *em) {
+    enum err e = store_begin(s, em);
+    if (e != ERR_OK)
+        return e;
+    for (int i = 0; e == ERR_OK && i < n; i++)
+        e = delete_row(s, rows[i].project, rows[i].id, em);
+    return store__end(s, e, em);
+}
+
 enum err store_file_expire(struct store *s, int most, struct file_row **rows, int *n,
                            struct err_msg *em) {
     *rows = NULL;
     *n = 0;
     enum err e = read_expired(s, most, rows, n, em);
     if (e == ERR_OK && *n > 0) {
-        e = store_begin(s, em);
-        for (int i = 0; e == ERR_OK && i < *n; i++)
-            e = store_file_delete(s, (*rows)[i].project, (*rows)[i].id, em);
-        e = store__end(s, e, em);
+        store__reserve(s);
+        e = delete_rows(s, *rows, *n, em);
+        if (store__make_room(s, e, em))
+            e = delete_rows(s, *rows, *n, em);
     }
     if (e != ERR_OK)
         clear_rows(rows, n);

@@ -73,8 +73,9 @@ void *store__grow(void *rows, int n, size_t size);
 
 /* Takes disk space for bad times, if it has none yet and there is some. */
 void store__reserve(struct store *s);
-/* Gives it up; false: there was none. */
-bool store__release(struct store *s);
+/* After a change that makes room ended with e: true if it failed for want of room, no transaction
+ * is open and the reserve was given up, so that it may succeed now; *em is clear then. */
+bool store__make_room(struct store *s, enum err e, struct err_msg *em);
 
 /* Brings the schema to this program's version. */
 enum err store__migrate(struct store *s, struct err_msg *em) NODISCARD;

@@ -38,10 +38,14 @@ void store__reserve(struct store *s) {
     free(path);
 }
 
-bool store__release(struct store *s) {
+bool store__make_room(struct store *s, enum err e, struct err_msg *em) {
+    if (e != ERR_NO_SPACE || s->depth > 0)
+        return false;
     char *path = xasprintf("%s/reserve", s->dir);
     bool released = s->has_reserve && unlink(path) == 0;
     s->has_reserve = false;
     free(path);
+    if (released)
+        err_clear(em);
     return released;
 }

@@ -156,13 +156,20 @@ enum err store_upload_finish(struct store *s, const char *id, const struct file_
     return store__end(s, e, em);
 }
 
-enum err store_upload_end(struct store *s, const char *id, enum upload_status to,
-                          struct err_msg *em) {
+static enum err end_row(struct store *s, const char *id, enum upload_status to,
+                        struct err_msg *em) {
     enum err e = store_begin(s, em);
     if (e != ERR_OK)
         return e;
     e = leave(s, id, to, UPLOAD_COMPLETING, em);
     return store__end(s, e, em);
+}
+
+enum err store_upload_end(struct store *s, const char *id, enum upload_status to,
+                          struct err_msg *em) {
+    store__reserve(s);
+    enum err e = end_row(s, id, to, em);
+    return store__make_room(s, e, em) ? end_row(s, id, to, em) : e;
 }
 
 static enum err read_rows(struct store *s, enum err e, sqlite3_stmt *q, struct upload_row **rows,

@@ -169,6 +169,44 @@ Test(faults, each_failing_operation_of_the_first_start) {
     cr_expect_lt(n, 1000);
 }
 
+static void add_expired(int n) {
+    for (int i = 0; i < n; i++) {
+        struct file_row f = {.project = xstrdup("p"),
+                             .filename = xstrdup("x"),
+                             .purpose = xstrdup("fine-tune"),
+                             .sha256 = xstrdup("00"),
+                             .created_at = 1,
+                             .expires_at = 2};
+        store_new_id("file-", f.id);
+        cr_assert_eq(store_file_add(store, &f, NULL), ERR_OK);
+        file_row_clear(&f);
+    }
+}
+
+/* The reserve is given up for it, so the second try finds room. */
+Test(faults, expiry_makes_room_on_a_full_disk) {
+    restart_on_faulty_disk();
+    add_expired(3);
+    for (int first = 1; first < 3; first++) {
+        struct file_row *rows = NULL;
+        struct err_msg em = ERR_MSG_INIT;
+        int n = 0;
+        fault_code = SQLITE_FULL;
+        fault_hits = 0;
+        fault_countdown = first;
+        cr_expect_eq(store_file_expire(store, 10, &rows, &n, &em), ERR_OK, "%s", em.text);
+        cr_expect_eq(fault_hits, 1, "there was a full disk");
+        cr_expect_eq(em.code, ERR_OK);
+        cr_expect_eq(n, 3);
+        for (int i = 0; i < n; i++)
+            file_row_clear(&rows[i]);
+        free(rows);
+        fault_countdown = 0;
+        cr_expect_eq(count("SELECT count(*) FROM files"), 0);
+        add_expired(3); /* there is room again: so is the reserve */
+    }
+}
+
 /* ---- blobs ---------------------------------------------------------------------------------- */
 
 static void limit_file_size(rlim_t bytes) {
