@@ -83,6 +83,8 @@ json_t *api__upload_json(const struct upload_row *u, const struct file_row *file
 /* A job of the request's project; false: *resp is the 404. */
 bool api__job(struct api *api, const struct api_request *req, const char *id, struct job_row *out,
               struct api_response *resp);
+/* Whether one more job of the project may wait; false: *resp is the 429. */
+bool api__queue_has_room(struct api *api, const char *project, struct api_response *resp);
 /* The 404 of a job that was not found, or another error. */
 void api__job_refuse(struct api_response *resp, const char *id, const struct err_msg *em);
 /* The object of one job, with what checking its files found under ffwd.data if whole: lists leave

@@ -80,6 +80,8 @@ API_HANDLER(api__jobs_cancel) {
             api__job_cancel(api, job.id);
     } else if (!done) {
         e = move(api, &job, JOB_CANCELLED, "Job cancelled", &em);
+        if (e == ERR_OK && job.status == JOB_VALIDATING)
+            api__job_cancel(api, job.id);
     }
     job_row_clear(&job);
     answer(api, req, params, e, &em, resp);
@@ -108,6 +110,10 @@ API_HANDLER(api__jobs_resume) {
     enum err e = ERR_OK;
     if (!live_job(api, req, params->value[0], &job, resp))
         return;
+    if (job.status == JOB_PAUSED && !api__queue_has_room(api, req->project, resp)) {
+        job_row_clear(&job);
+        return;
+    }
     if (job.status == JOB_PAUSED)
         e = move(api, &job, JOB_QUEUED, "Job resumed: it is in the queue again", &em);
     else if (job.pause_requested)

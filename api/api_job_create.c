@@ -165,20 +165,20 @@ static bool check_model(struct create *c) {
 /* ---- the job -------------------------------------------------------------------------------- */
 
 /* Waiting for a moment does not help, so clients are told not to repeat. */
-static bool check_queue(struct create *c) {
+bool api__queue_has_room(struct api *api, const char *project, struct api_response *resp) {
     struct err_msg em = ERR_MSG_INIT;
-    int64_t most = c->api->config->max_waiting_jobs, n = 0;
-    enum err e = store_job_waiting(c->api->store, c->req->project, &n, &em);
+    int64_t most = api->config->max_waiting_jobs, n = 0;
+    enum err e = store_job_waiting(api->store, project, &n, &em);
     if (e != ERR_OK) {
-        api_error_from(c->resp, &em);
+        api_error_from(resp, &em);
     } else if (most > 0 && n >= most) {
-        api_error(c->resp, 429, "queue_full", NULL,
+        api_error(resp, 429, "queue_full", NULL,
                   "This project has %lld jobs waiting, and this server lets it have %lld; wait "
                   "until one has started, or cancel one.",
                   (long long)n, (long long)most);
-        c->resp->no_retry = true;
+        resp->no_retry = true;
     }
-    return c->resp->status == 0;
+    return resp->status == 0;
 }
 
 static void insert(struct create *c) {
@@ -223,7 +223,8 @@ API_HANDLER(api__jobs_create) {
     bool dry = c.request.dry_run;
     if (read_key(&c) && (dry || is_first(&c)) && check_model(&c) &&
         check_file(&c, "training_file", c.request.training_file) &&
-        check_file(&c, "validation_file", c.request.validation_file) && (dry || check_queue(&c))) {
+        check_file(&c, "validation_file", c.request.validation_file) &&
+        (dry || api__queue_has_room(api, req->project, resp))) {
         if (dry)
             api__dry_run(api, req, c.body, &c.request, resp);
         else

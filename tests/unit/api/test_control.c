@@ -127,3 +127,27 @@ Test(control, queue_of_a_project_has_a_limit) {
     json_decref(expect(send_request(HTTP_POST, JOBS, NULL, body), 200));
     free(body);
 }
+
+Test(control, resuming_goes_by_the_limit_of_the_queue_too) {
+    const char *file = text_of(job, "training_file");
+    char *pause = xasprintf(JOBS "/%s/pause", id), *resume = xasprintf(JOBS "/%s/resume", id);
+    config.max_waiting_jobs = 1;
+    cr_assert_eq(store_job_move(api.store, id, JOB_VALIDATING, JOB_QUEUED, 0, NULL, NULL), ERR_OK);
+    json_decref(post(pause, NULL));
+    json_t *other = add_job("tiny", file, "");
+    struct api_response resp = send_request(HTTP_POST, resume, NULL, NULL);
+    cr_expect_eq(resp.status, 429);
+    cr_expect(resp.no_retry);
+    cr_expect_str_eq(text_of(json_object_get(resp.json, "error"), "code"), "queue_full");
+    api_response_clear(&resp);
+    char *cancel = xasprintf(JOBS "/%s/cancel", text_of(other, "id"));
+    json_decref(post(cancel, NULL));
+    json_t *resumed = post(resume, NULL);
+    cr_expect_str_eq(text_of(resumed, "status"), "queued");
+    json_decref(post(resume, NULL)); /* once more: it waits already */
+    json_decref(resumed);
+    json_decref(other);
+    free(cancel);
+    free(pause);
+    free(resume);
+}
