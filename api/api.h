@@ -129,7 +129,7 @@ void api_response_clear(struct api_response *r);
 struct api_hooks {
     void *arg;
     void (*jobs_changed)(void *arg);                     /* a job was added, queued, paused, … */
-    void (*job_cancel)(void *arg, const char *job_id);   /* running: tell its worker */
+    void (*job_cancel)(void *arg, const char *job_id);   /* running or validated: end that */
     void (*events_added)(void *arg, const char *job_id); /* wake its readers */
     void (*job_pause)(void *arg, const char *job_id);    /* running: tell its worker */
     char *(*metrics)(void *arg);                         /* /metrics; new string */

@@ -26,6 +26,7 @@
 #include "server/server.h"
 
 #define SWEEP_MS 500
+#define REFUSED_SECONDS 60        /* at least between two lines about refused connections */
 #define CONNECTION_MEMORY 32768   /* head and body buffer of one connection */
 #define SYNC_OFF_LOOP (256 << 10) /* bytes of an upload from which fsync leaves the loop */
 #define LOG_PATH 512              /* bytes of a path in the log */
@@ -37,6 +38,8 @@ struct http {
     struct pump pump;
     uv_timer_t sweep;
     struct connections connections;
+    int64_t refused; /* connections, for the log's next line about them … */
+    double refused_logged;
     int busy; /* uploads that are being flushed on libuv's threads */
     struct later later;
     struct dry_runs dry_runs;
@@ -217,7 +220,20 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *from, socklen
     if (connection_is_loopback(&a))
         return MHD_YES;
     int most = (int)h->server->config->limits.connections_per_address;
-    return connection_count_of(&h->connections, &a) < most ? MHD_YES : MHD_NO;
+    if (connection_count_of(&h->connections, &a) < most)
+        return MHD_YES;
+    h->refused++;
+    metrics_refused(h->server->metrics);
+    return MHD_NO;
+}
+
+static void log_refused(struct http *h, double now) {
+    if (h->refused == 0 || (h->refused_logged > 0 && now - h->refused_logged < REFUSED_SECONDS))
+        return;
+    log_warn("http.refused", "connections=%lld reason=limits.connections_per_address limit=%lld",
+             (long long)h->refused, (long long)h->server->config->limits.connections_per_address);
+    h->refused = 0;
+    h->refused_logged = now;
 }
 
 static void on_log(void *cls, const char *fmt, va_list args) {
@@ -237,7 +253,9 @@ static size_t on_unescape(void *cls, struct MHD_Connection *mhd, char *text) {
 static void on_sweep(uv_timer_t *timer) {
     struct http *h = timer->data;
     int gone = 0;
-    int late = connection_sweep(&h->connections, &h->server->config->limits, clock_mono(), &gone);
+    double now = clock_mono();
+    int late = connection_sweep(&h->connections, &h->server->config->limits, now, &gone);
+    log_refused(h, now);
     if (late > 0) {
         log_info("http.slow", "cut=%d", late);
         metrics_slow_clients(h->server->metrics, late);

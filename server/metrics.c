@@ -28,7 +28,7 @@ struct series {
 struct metrics {
     int routes;
     struct series (*requests)[CLASSES]; /* by route; the last is for none */
-    uint64_t bytes_in, bytes_out, connections, slow, limited;
+    uint64_t bytes_in, bytes_out, connections, refused, slow, limited;
     uint64_t uploads, upload_bytes, trained_tokens;
 };
 
@@ -70,6 +70,10 @@ void metrics_request(struct metrics *m, const struct api_route *route, int statu
 
 void metrics_connection(struct metrics *m) {
     m->connections++;
+}
+
+void metrics_refused(struct metrics *m) {
+    m->refused++;
 }
 
 void metrics_slow_clients(struct metrics *m, int n) {
@@ -142,6 +146,8 @@ static void write_http(struct page_text *p, const struct server *s) {
     metrics__gauge(p, "ffwd_http_connections", "Open connections.", http_connections(s->http));
     metrics__counter(p, "ffwd_http_connections_accepted_total", "Connections accepted.",
                      m->connections);
+    metrics__counter(p, "ffwd_http_connections_refused_total",
+                     "Connections refused because their address had too many.", m->refused);
     metrics__counter(p, "ffwd_http_slow_clients_total", "Connections cut at a deadline.", m->slow);
     metrics__counter(p, "ffwd_http_rate_limited_total", "Requests refused by a rate limit.",
                      m->limited);

@@ -24,6 +24,7 @@ void metrics_free(struct metrics *m); /* may be NULL */
 void metrics_request(struct metrics *m, const struct api_route *route, int status, double seconds,
                      int64_t bytes_in, int64_t bytes_out);
 void metrics_connection(struct metrics *m);          /* accepted */
+void metrics_refused(struct metrics *m);             /* not accepted: too many of an address */
 void metrics_slow_clients(struct metrics *m, int n); /* cut */
 void metrics_rate_limited(struct metrics *m);
 void metrics_trained(struct metrics *m, int64_t tokens);

@@ -239,6 +239,8 @@ static void tell(struct scheduler *sc, const char *type) {
 
 void scheduler_cancel(struct scheduler *sc, const char *job_id) {
     struct running *r = &sc->running;
+    if (sc->check != NULL && strcmp(sc->check_id, job_id) == 0)
+        check_stop(sc->check);
     if (sc->worker == NULL || strcmp(r->id, job_id) != 0 || r->cancel_sent)
         return;
     r->cancel_sent = true;

@@ -25,7 +25,8 @@ struct scheduler *scheduler_new(struct server *s);
 enum err scheduler_start(struct scheduler *sc, struct err_msg *em) NODISCARD;
 /* Something about the jobs changed: looks soon, from the loop. */
 void scheduler_wake(struct scheduler *sc);
-/* A client cancelled this job; if it runs, its worker is told. */
+/* A client cancelled this job; if it runs, its worker is told, and a check of its files is ended.
+ */
 void scheduler_cancel(struct scheduler *sc, const char *job_id);
 /* A client paused this job; if it runs, its worker is told. */
 void scheduler_pause(struct scheduler *sc, const char *job_id);

@@ -57,7 +57,11 @@ static struct strikes *strikes_of(struct scheduler *sc, const char *id) {
     return s;
 }
 
-static void forget_strikes(struct scheduler *sc, const char *id) {
+int64_t scheduler__strike(struct scheduler *sc, const char *id) {
+    return ++strikes_of(sc, id)->count;
+}
+
+void scheduler__forget_strikes(struct scheduler *sc, const char *id) {
     for (size_t i = 0; i < sc->n_strikes; i++)
         if (strcmp(sc->strikes[i].id, id) == 0)
             sc->strikes[i] = sc->strikes[--sc->n_strikes];
@@ -72,7 +76,7 @@ static enum err move(struct scheduler *sc, enum job_status to, const json_t *err
     if (e == ERR_OK)
         e = scheduler__move(sc, r->id, JOB_RUNNING, to, r->attempt, error, level, text, em);
     if (e == ERR_OK && job_status_ended(to))
-        forget_strikes(sc, r->id);
+        scheduler__forget_strikes(sc, r->id);
     return e;
 }
 
@@ -113,7 +117,7 @@ static enum err retry(struct scheduler *sc, const struct job_row *job, bool disk
         e = disk ? move(sc, JOB_PAUSED, NULL, EVENT_WARN, text, em)
                  : fail(sc, "worker_failed", text, NULL, em);
         if (e == ERR_OK)
-            forget_strikes(sc, r->id);
+            scheduler__forget_strikes(sc, r->id);
     } else {
         text = xasprintf("%s; the job goes on from its newest resume point", what);
         e = move(sc, job->pause_requested ? JOB_PAUSED : JOB_QUEUED, NULL, EVENT_WARN, text, em);
@@ -172,7 +176,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
     r->progress_dirty = e != ERR_OK; /* what was rolled back is stored again */
     if (e == ERR_OK) {
         log_info("job.succeeded", "id=%s model=%s", r->id, model);
-        forget_strikes(sc, r->id);
+        scheduler__forget_strikes(sc, r->id);
         scheduler__note_speed(sc, r->model, result);
         scheduler__wake_readers(sc, r->id);
     }

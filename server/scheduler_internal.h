@@ -140,6 +140,9 @@ bool scheduler__finish(struct scheduler *sc);
 /* The worker ended without saying how the job did. false: try again later. */
 bool scheduler__crashed(struct scheduler *sc, int64_t status, int signal);
 void scheduler__clear_running(struct scheduler *sc);
+/* One more attempt of the job in a row failed without a step; how many now. */
+int64_t scheduler__strike(struct scheduler *sc, const char *id);
+void scheduler__forget_strikes(struct scheduler *sc, const char *id);
 /* Of a whole run ("flops", "seconds"), evaluations included: what the next job of the model can
  * expect. */
 void scheduler__note_speed(struct scheduler *sc, const char *model, const json_t *result);

@@ -93,13 +93,36 @@ static void files_are_bad(struct scheduler *sc, const char *id, const json_t *re
     free(text);
 }
 
+/* The process died: what comes of it again and again is the files' fault. */
+static void check_again(struct scheduler *sc, const char *id, const struct err_msg *why) {
+    struct err_msg em = ERR_MSG_INIT;
+    int64_t count = scheduler__strike(sc, id);
+    log_error("job.validate", "id=%s times=%lld error=%s", id, (long long)count, why->text);
+    if (why->code != ERR_BUG || count >= sc->server->config->limits.attempts) {
+        char *text = xasprintf("The files could not be checked: %s.", why->text);
+        scheduler__forget_strikes(sc, id);
+        end_job(sc, id, NULL, "server_error", "training_file", text);
+        free(text);
+        return;
+    }
+    sc->validate_hold = clock_mono() + scheduler__pause(sc, count);
+    char *text = xasprintf("The files could not be checked: %s; they are checked again", why->text);
+    if (scheduler__event(sc, id, EVENT_WARN, text, &em) == ERR_OK)
+        scheduler__wake_readers(sc, id);
+    else
+        scheduler__failed(sc, em.code, &em, "job.validate");
+    free(text);
+}
+
 static void on_checked(void *arg, enum err e, const struct err_msg *em, const json_t *report) {
     struct scheduler *sc = arg;
     char id[STORE_ID_SIZE];
     memcpy(id, sc->check_id, sizeof id);
     sc->check = NULL;
-    if (e == ERR_OK || e == ERR_INPUT)
+    if (e == ERR_OK || e == ERR_INPUT) {
         scheduler__release(sc, HOLD_CHECKS);
+        scheduler__forget_strikes(sc, id);
+    }
     if (e == ERR_OK) {
         files_are_good(sc, id, report);
     } else if (e == ERR_INPUT) {
@@ -107,10 +130,7 @@ static void on_checked(void *arg, enum err e, const struct err_msg *em, const js
     } else if (e == ERR_IO) {
         scheduler__hold(sc, HOLD_CHECKS, em->text, id);
     } else if (e != ERR_CANCELLED) {
-        log_error("job.validate", "id=%s error=%s", id, em->text);
-        char *text = xasprintf("The files could not be checked: %s.", em->text);
-        end_job(sc, id, NULL, "server_error", "training_file", text);
-        free(text);
+        check_again(sc, id, em);
     }
     scheduler_wake(sc);
 }

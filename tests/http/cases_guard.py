@@ -181,6 +181,9 @@ def connections_of_one_address_are_limited():
     held = [client() for _ in range(3)]
     assert all(held) and client() is None
     assert s.get("/healthz").status == 200, "others are served"
+    page = s.get("/metrics", headers=bearer(key)).body.decode()
+    assert "\nffwd_http_connections_refused_total 1\n" in page
+    until(lambda: "http.refused connections=1 " in s.log())
     held.pop().close()
     until(client)
 

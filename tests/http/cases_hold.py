@@ -1,6 +1,7 @@
 """The queue waits for what is no job's fault: an engine or a device that is not there, a folder of
 models that is gone."""
 import os
+import time
 
 import harness
 from harness import Server, test, until
@@ -62,6 +63,31 @@ def a_library_that_is_missing_holds_the_queue():
     assert [s.job(j)["status"] for j in jobs] == ["validating_files"] * 2
     engine(s, "")
     goes_on(s, jobs)
+
+
+@test
+def a_check_that_dies_is_tried_again():
+    s = Server()
+    job = s.create(file=s.upload('{"fake":"once"}\n'))
+    assert s.ended(job)["status"] == "succeeded"
+    assert any("signal 9; they are checked again" in m for m in messages(s, job)), messages(s, job)
+    job = s.create(file=s.upload('{"fake":"crash"}\n'))
+    j = s.ended(job)
+    assert j["status"] == "failed" and j["error"]["code"] == "server_error", j
+    assert len([m for m in messages(s, job) if "checked again" in m]) == 2, "three attempts"
+    assert s.ended(s.create())["status"] == "succeeded", "the queue goes on"
+
+
+@test
+def cancelling_ends_the_check():
+    s = Server()
+    job = s.create(file=s.upload('{"fake":"hang"}\n'))
+    behind = s.create()
+    time.sleep(0.5)
+    assert s.job(behind)["status"] == "validating_files"
+    assert s.post(f"/v1/fine_tuning/jobs/{job}/cancel").status == 200
+    assert s.job(job)["status"] == "cancelled"
+    assert s.ended(behind)["status"] == "succeeded"
 
 
 @test

@@ -14,8 +14,8 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   stamp       the monotonic time, in nanoseconds, in each step's event
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
-`fake_worker.py check … FILE` accepts every file of JSON lines; a row with "fake" makes it hang, crash,
-take a second or print nonsense.
+`fake_worker.py check … FILE` accepts every file of JSON lines; a row with "fake" makes it hang, crash
+each time or once, take a second or print nonsense.
 """
 import fcntl
 import hashlib
@@ -262,6 +262,11 @@ def report(path):
             time.sleep(1)
         if b'"fake":"crash"' in line:
             os.kill(os.getpid(), signal.SIGKILL)
+        if b'"fake":"once"' in line:
+            mark = os.path.join(os.path.dirname(os.path.dirname(path)), "check-died")
+            if not os.path.exists(mark):
+                write(mark, "")
+                os.kill(os.getpid(), signal.SIGKILL)
         if b'"fake":"nonsense"' in line:
             print("{")
             sys.exit(0)

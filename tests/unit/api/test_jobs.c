@@ -349,9 +349,15 @@ Test(jobs, waiting_job_is_cancelled_at_once) {
     cr_expect_str_eq(text_of(now, "status"), "cancelled");
     cr_expect_gt(json_integer_value(json_object_get(now, "finished_at")), 0);
     cr_expect_eq(events_added, 1);
-    cr_expect_eq(jobs_cancelled, 0);
+    cr_expect_eq(jobs_cancelled, 1, "whoever checks its files is told");
     expect_error(act(id, "cancel"), 400, NULL);
     json_decref(now);
+    json_decref(job);
+    job = add_job("tiny", file, "");
+    id = text_of(job, "id");
+    cr_assert_eq(store_job_move(api.store, id, JOB_VALIDATING, JOB_QUEUED, 0, NULL, NULL), ERR_OK);
+    json_decref(expect(act(id, "cancel"), 200));
+    cr_expect_eq(jobs_cancelled, 1, "nobody has a queued job");
     json_decref(job);
 }
 
