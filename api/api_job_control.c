@@ -47,6 +47,7 @@ static enum err move(struct api *api, const struct job_row *job, enum job_status
     else
         store_rollback(api->store);
     if (e == ERR_OK) {
+        store_resume_drop(api->store, job->id);
         api__events_added(api, job->id);
         api__jobs_changed(api);
     }

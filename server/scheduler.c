@@ -55,6 +55,7 @@ enum err scheduler__move(struct scheduler *sc, const char *id, enum job_status f
     e = store_commit(store, em);
     if (e == ERR_OK) {
         log_info("job.move", "id=%s from=%s to=%s", id, job_status_name(from), job_status_name(to));
+        store_resume_drop(store, id);
         scheduler__wake_readers(sc, id);
     }
     return e;
@@ -405,6 +406,8 @@ struct scheduler *scheduler_new(struct server *s) {
 enum err scheduler_start(struct scheduler *sc, struct err_msg *em) {
     int n = 0;
     enum err e = store_job_recover(sc->server->store, &n, em);
+    if (e == ERR_OK)
+        e = store_resume_sweep(sc->server->store, em);
     if (e != ERR_OK)
         return e;
     if (n > 0)

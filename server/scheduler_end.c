@@ -176,6 +176,7 @@ static enum err succeed(struct scheduler *sc, const struct job_row *job, const j
     r->progress_dirty = e != ERR_OK; /* what was rolled back is stored again */
     if (e == ERR_OK) {
         log_info("job.succeeded", "id=%s model=%s", r->id, model);
+        store_resume_drop(store, r->id);
         scheduler__forget_strikes(sc, r->id);
         scheduler__note_speed(sc, r->model, result);
         scheduler__wake_readers(sc, r->id);

@@ -205,6 +205,11 @@ enum err store_job_succeed(struct store *s, const char *id, int64_t attempt,
  * an event.
  * *n: how many. */
 enum err store_job_recover(struct store *s, int *n, struct err_msg *em) NODISCARD;
+/* Removes the resume points of a job if it has ended and that is committed; otherwise, or inside a
+ * transaction, does nothing. What cannot be removed is logged. */
+void store_resume_drop(struct store *s, const char *job_id);
+/* The same for every job: at start, after store_job_recover. */
+enum err store_resume_sweep(struct store *s, struct err_msg *em) NODISCARD;
 enum err store_job_counts(struct store *s, int64_t counts[JOB_CANCELLED + 1],
                           struct err_msg *em) NODISCARD;
 

@@ -135,6 +135,37 @@ def a_full_disk_of_the_training_process_pauses_the_job():
 
 
 @test
+def resume_points_go_with_the_end_of_their_job():
+    s = Server()
+
+    def has_points(job):
+        return os.path.exists(os.path.join(s.data, "jobs", job, "resume"))
+    job = s.create("steps20-ms1-every4")
+    assert s.ended(job)["status"] == "succeeded" and not has_points(job)
+    job = s.create("steps30-every4-crash10")
+    s.running(job)
+    until(lambda: has_points(job))
+    assert s.ended(job)["status"] == "failed" and not has_points(job)
+    for paused in (False, True):
+        job = s.create("steps100000-ms5-every4")
+        s.reaches(job, 8)
+        assert has_points(job)
+        if paused:
+            s.post(f"/v1/fine_tuning/jobs/{job}/pause")
+            until(lambda: s.job(job)["status"] == "paused")
+            assert s.stop() == 0
+            s.start()
+            assert has_points(job), "it can go on"
+        s.post(f"/v1/fine_tuning/jobs/{job}/cancel")
+        assert s.ended(job)["status"] == "cancelled" and not has_points(job)
+    left = os.path.join(s.data, "jobs", job, "resume", "step-1")
+    os.makedirs(left)
+    s.stop()
+    s.start()
+    assert not has_points(job), "as after a crash"
+
+
+@test
 def silent_worker_is_replaced():
     s = Server(config={"limits": {"worker_heartbeat_seconds": 1, "attempts": 2}})
     j = s.ended(s.create("mute"))
