@@ -72,11 +72,12 @@ static enum err mean_of(struct evaluator *ev, struct tally *t, struct measuremen
     return ERR_OK;
 }
 
-enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct row_list *list,
-                       struct measurement *out, struct err_msg *em) {
-    struct tally t = {0};
+typedef enum err batch_fn(void *arg, struct evaluator *ev, const struct host_batch *b,
+                          struct err_msg *em);
+
+static enum err each_batch(struct evaluator *ev, struct dataset *ds, const struct row_list *list,
+                           batch_fn *take, void *arg, struct err_msg *em) {
     struct batcher *b = ev->batcher;
-    pass_abandon(ev->pass);
     for (int64_t at = 0; at < list->n; at += b->max_rows) {
         int64_t left = list->n - at;
         batcher_begin(b, ds, list->rows + at, (int)(left < b->max_rows ? left : b->max_rows));
@@ -85,14 +86,27 @@ enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct ro
             bool more;
             enum err e = batcher_next(b, &batch, &more, em);
             if (e == ERR_OK && more)
-                e = add_batch(ev, &batch, &t, em);
+                e = take(arg, ev, &batch, em);
             if (e != ERR_OK)
                 return e;
             if (!more)
                 break;
         }
     }
-    return mean_of(ev, &t, out, em);
+    return ERR_OK;
+}
+
+static enum err measure_batch(void *arg, struct evaluator *ev, const struct host_batch *b,
+                              struct err_msg *em) {
+    return add_batch(ev, b, arg, em);
+}
+
+enum err evaluate_rows(struct evaluator *ev, struct dataset *ds, const struct row_list *list,
+                       struct measurement *out, struct err_msg *em) {
+    struct tally t = {0};
+    pass_abandon(ev->pass);
+    enum err e = each_batch(ev, ds, list, measure_batch, &t, em);
+    return e == ERR_OK ? mean_of(ev, &t, out, em) : e;
 }
 
 /* Copies n elements to *at and moves *at behind them. */
@@ -116,29 +130,21 @@ static struct held_batch held_copy(const struct host_batch *b) {
     return h;
 }
 
+static enum err keep_batch(void *arg, struct evaluator *ev, const struct host_batch *b,
+                           struct err_msg *em) {
+    struct held_set *set = arg;
+    (void)em;
+    set->batches = xreallocarray(set->batches, (size_t)set->n_batches + 1, sizeof *set->batches);
+    set->batches[set->n_batches++] = held_copy(b);
+    set->targets += b->n_targets;
+    set->flops += model_forward_flops(ev->model, ev->batcher->bin_lengths, b->n_seqs);
+    return ERR_OK;
+}
+
 enum err held_set_init(struct held_set *set, struct evaluator *ev, struct dataset *ds,
                        const struct row_list *list, struct err_msg *em) {
-    struct batcher *b = ev->batcher;
     *set = (struct held_set){.rows = list->n};
-    for (int64_t at = 0; at < list->n; at += b->max_rows) {
-        int64_t left = list->n - at;
-        batcher_begin(b, ds, list->rows + at, (int)(left < b->max_rows ? left : b->max_rows));
-        for (;;) {
-            struct host_batch batch;
-            bool more;
-            enum err e = batcher_next(b, &batch, &more, em);
-            if (e != ERR_OK)
-                return e;
-            if (!more)
-                break;
-            set->batches =
-                xreallocarray(set->batches, (size_t)set->n_batches + 1, sizeof *set->batches);
-            set->batches[set->n_batches++] = held_copy(&batch);
-            set->targets += batch.n_targets;
-            set->flops += model_forward_flops(ev->model, b->bin_lengths, batch.n_seqs);
-        }
-    }
-    return ERR_OK;
+    return each_batch(ev, ds, list, keep_batch, set, em);
 }
 
 void held_set_clear(struct held_set *set) {

@@ -68,7 +68,6 @@ enum err metrics_add(struct metrics *m, const struct run_state *s, struct err_ms
     const struct step_result *r = &s->result;
     char row[MAX_ROW];
     size_t len = (size_t)snprintf(row, sizeof row, "%lld", (long long)s->step);
-    double total = s->flops_training + s->flops_fast_forward;
     const double cells[] = {
         r->train_loss,
         r->train_accuracy,
@@ -80,14 +79,14 @@ enum err metrics_add(struct metrics *m, const struct run_state *s, struct err_ms
         r->ff_evaluations > 0 ? (double)r->ff_evaluations : NAN,
         r->ff_loss_before,
         r->ff_loss_after,
-        r->ff_evaluations > 0 ? s->flops_fast_forward / total : NAN,
+        r->ff_evaluations > 0 ? run_state_flops_share(s) : NAN,
         r->learning_rate,
         r->grad_norm,
         (double)s->tokens,
     };
     for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++)
         add_cell(row, &len, cells[i]);
-    add_cell(row, &len, total);
+    add_cell(row, &len, run_state_flops(s));
     row[len++] = '\n';
     return append(m, row, len, em);
 }

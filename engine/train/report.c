@@ -44,10 +44,6 @@ static void set_valid(json_t *o, const struct step_result *r) {
     set_measured(o, "full_valid_mean_token_accuracy", r->full_valid_accuracy);
 }
 
-static double total_flops(const struct run_state *s) {
-    return s->flops_training + s->flops_fast_forward;
-}
-
 static void report_stage(const struct train_hooks *hooks, const struct run_state *s) {
     const struct step_result *r = &s->result;
     json_t *stage = json_object();
@@ -56,7 +52,7 @@ static void report_stage(const struct train_hooks *hooks, const struct run_state
     set_real(stage, "loss_before", r->ff_loss_before);
     set_real(stage, "loss_after", r->ff_loss_after);
     set_real(stage, "flops", r->ff_flops);
-    set_real(stage, "flops_share", s->flops_fast_forward / total_flops(s));
+    set_real(stage, "flops_share", run_state_flops_share(s));
     set_real(stage, "learning_rate", r->learning_rate);
     char text[160];
     if (isnan(r->ff_loss_before))
@@ -84,7 +80,7 @@ void report_step(const struct train_hooks *hooks, const struct run_state *s, int
     set_real(data, "grad_norm", r->grad_norm);
     set_int(data, "tokens", s->tokens);
     set_real(data, "seconds", s->seconds);
-    set_real(data, "flops", total_flops(s));
+    set_real(data, "flops", run_state_flops(s));
     set_valid(data, r);
     char text[200];
     int n = snprintf(text, sizeof text, "Step %lld/%lld: training loss=%.2f", (long long)s->step,

@@ -71,6 +71,14 @@ static const struct field fields[] = {
 };
 #define N_FIELDS (sizeof fields / sizeof fields[0])
 
+double run_state_flops(const struct run_state *s) {
+    return s->flops_training + s->flops_fast_forward;
+}
+
+double run_state_flops_share(const struct run_state *s) {
+    return s->flops_fast_forward / run_state_flops(s);
+}
+
 void step_result_init(struct step_result *r) {
     *r = (struct step_result){
         .train_loss = NAN,

@@ -54,6 +54,10 @@ struct run_state {
     struct step_result result; /* of `step` */
 };
 
+/* Of training and of Fast Forward, so far; and the part of the latter in them. */
+double run_state_flops(const struct run_state *s);
+double run_state_flops_share(const struct run_state *s);
+
 void step_result_init(struct step_result *r);
 void run_state_init(struct run_state *s);
 /* New object; the caller decrefs. */
