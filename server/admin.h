@@ -3,7 +3,8 @@
  * What:    DATA/admin.sock (0600): one JSON object a line, one answer a line, one connection each:
  *          {"command":"keys.create","name","project"}, {"command":"keys.list"},
  *          {"command":"keys.revoke","id"}, and webhooks.create|list|delete|rotate|test|delivery|
- *          deliveries|redeliver with "url", "project", "id", "state". Effect is immediate.
+ *          deliveries|redeliver with "url", "project", "id", "state"; {"command":"backup"}, which
+ *          leaves a copy of the database in DATA (STORE_BACKUP). Effect is immediate.
  * Owns:    the socket and its clients.
  * Threads: the loop thread only.
  * Errors:  answers {"error":{"code","message"}}.

@@ -64,6 +64,16 @@ static json_t *revoke(struct store *store, const json_t *request) {
     return e == ERR_OK ? json_pack("{s:s}", "revoked", id) : failure(&em);
 }
 
+static json_t *backup(struct store *store) {
+    struct err_msg em = ERR_MSG_INIT;
+    char *path = NULL;
+    if (store_backup(store, &path, &em) != ERR_OK)
+        return failure(&em);
+    json_t *out = json_pack("{s:s}", "database", path);
+    free(path);
+    return out != NULL ? out : json_object(); /* a path that is not UTF-8 */
+}
+
 json_t *admin_execute(struct store *store, const json_t *request) {
     struct err_msg em = ERR_MSG_INIT;
     const char *command = text_of(request, "command", "");
@@ -74,6 +84,8 @@ json_t *admin_execute(struct store *store, const json_t *request) {
         answer = list(store);
     else if (strcmp(command, "keys.revoke") == 0)
         answer = revoke(store, request);
+    else if (strcmp(command, "backup") == 0)
+        answer = backup(store);
     else if (strncmp(command, "webhooks.", 9) == 0)
         answer = admin_webhooks(store, command + 9, request);
     if (answer != NULL)

@@ -27,6 +27,7 @@ const char *config_help(void) {
            "       ffwd-server webhooks deliveries [ID] [--state pending|delivered|failed] [--data "
            "DIR]\n"
            "       ffwd-server webhooks redeliver DELIVERY [--data DIR]\n"
+           "       ffwd-server backup --to DIR [--data DIR]\n"
            "\n"
            "Serves the OpenAI fine-tuning API and trains LoRA adapters with Fast Forward.\n"
            "\n"
@@ -48,6 +49,7 @@ const char *config_help(void) {
            "Without any key the server answers on loopback only, to everyone on this machine.\n"
            "`keys create` prints a new key; from then on every /v1 request needs one.\n"
            "`webhooks create` prints the secret that signs what the address is sent.\n"
+           "`backup` copies all that --data holds into a new folder, also while a server runs.\n"
            "SIGTERM, SIGINT and SIGHUP stop after a checkpoint of the running job, which goes on\n"
            "at the next start; under nohup SIGHUP does nothing.\n";
 }

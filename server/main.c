@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "server/backup_cmd.h"
 #include "server/config.h"
 #include "server/keys_cmd.h"
 #include "server/server.h"
@@ -65,6 +66,8 @@ int main(int argc, char **argv) {
         return report(keys_cmd(argc - 1, argv + 1, &em), &em);
     if (argc > 1 && strcmp(argv[1], "webhooks") == 0)
         return report(webhooks_cmd(argc - 1, argv + 1, &em), &em);
+    if (argc > 1 && strcmp(argv[1], "backup") == 0)
+        return report(backup_cmd(argc - 1, argv + 1, &em), &em);
     enum err e = config_read(argc, argv, &config, &em);
     if (e != ERR_OK)
         return report(e, &em);

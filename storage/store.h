@@ -29,6 +29,11 @@ enum err store_begin(struct store *s, struct err_msg *em) NODISCARD; /* BEGIN IM
 enum err store_commit(struct store *s, struct err_msg *em) NODISCARD;
 void store_rollback(struct store *s);
 
+#define STORE_BACKUP "backup.db" /* in DATA */
+/* Leaves a copy of the database, as it is now, in DATA/STORE_BACKUP (replaced; not flushed; *path:
+ * new string). Nothing else happens meanwhile; no transaction may be open. */
+enum err store_backup(struct store *s, char **path, struct err_msg *em) NODISCARD;
+
 /* From share to !share the reads have one transaction, which a change ends: it is cheaper than one
  * for each. To be ended soon, since it keeps the write-ahead log from being folded in. */
 void store_share_reads(struct store *s, bool share);

@@ -386,3 +386,35 @@ Test(store, killed_writer_loses_nothing_it_acknowledged, .timeout = 300) {
     cr_expect_geq(acked, 100, "only %d rows", acked);
     expect_pragma("integrity_check", "ok");
 }
+
+/* ---- a backup ------------------------------------------------------------------------------- */
+
+Test(store, backup_is_a_database_of_its_own) {
+    char id[STORE_ID_SIZE], later[STORE_ID_SIZE], *path = NULL;
+    struct err_msg em = ERR_MSG_INIT;
+    add_job("p", "file-x", 0, NULL, id);
+    for (int i = 0; i < 2; i++) { /* the second in the place of the first */
+        cr_assert_eq(store_backup(store, &path, &em), ERR_OK, "%s", em.text);
+        cr_expect_str_eq(strrchr(path, '/'), "/" STORE_BACKUP);
+        free(path);
+    }
+    add_job("p", "file-x", 0, NULL, later);
+    char *copy = xasprintf("%s/copy", dir), *from = xasprintf("%s/" STORE_BACKUP, dir);
+    char *to = xasprintf("%s/ffwd.db", copy);
+    cr_assert_eq(file_make_dirs(copy, NULL), ERR_OK);
+    cr_assert_eq(rename(from, to), 0);
+    struct store *other = NULL;
+    struct job_row j;
+    cr_assert_eq(store_open(copy, &other, &em), ERR_OK, "%s", em.text);
+    cr_assert_eq(store_job_get(other, "p", id, &j, NULL), ERR_OK);
+    job_row_clear(&j);
+    cr_expect_eq(store_job_get(other, "p", later, &j, NULL), ERR_NOT_FOUND);
+    store_close(other);
+    cr_assert_eq(store_begin(store, NULL), ERR_OK);
+    cr_expect_eq(store_backup(store, &path, &em), ERR_BUG, "not half a transaction");
+    cr_expect_null(path);
+    store_rollback(store);
+    free(copy);
+    free(from);
+    free(to);
+}
