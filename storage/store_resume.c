@@ -2,11 +2,13 @@
  *
  * They hold an adapter three times over, and its moments, so of many jobs they would be most of
  * what DATA holds. They go after the commit that ends a job; what a crash between the two leaves
- * goes at the next start. */
+ * goes at the next start. The metrics beside them, which a job without an adapter has nowhere else,
+ * move to the job's own folder: its plot is drawn from them. */
 #include "storage/store_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -23,6 +25,17 @@ static char *folder_of(const struct store *s, const char *job_id) {
     return folder;
 }
 
+/* From the folder of resume points to the one above it. */
+static enum err keep_metrics(const char *folder, struct err_msg *em) {
+    char *from = xasprintf("%s/metrics.csv", folder), *to = xasprintf("%s/../metrics.csv", folder);
+    enum err e = ERR_OK;
+    if (rename(from, to) != 0 && errno != ENOENT)
+        e = err_set_errno(em, errno, "cannot move %s", from);
+    free(from);
+    free(to);
+    return e;
+}
+
 static enum err drop(struct store *s, const char *job_id, struct err_msg *em) {
     int64_t status = 0;
     enum err e =
@@ -30,7 +43,9 @@ static enum err drop(struct store *s, const char *job_id, struct err_msg *em) {
     if (e == ERR_NOT_FOUND || (e == ERR_OK && !job_status_ended((enum job_status)status)))
         return ERR_OK;
     char *folder = e == ERR_OK ? folder_of(s, job_id) : NULL;
-    if (folder != NULL)
+    if (folder != NULL && status != JOB_SUCCEEDED)
+        e = keep_metrics(folder, em);
+    if (folder != NULL && e == ERR_OK)
         e = trash_put(s->dir, folder, em);
     free(folder);
     return e;

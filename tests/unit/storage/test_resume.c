@@ -36,6 +36,9 @@ static void run(void) {
     path = point_of(id);
     cr_assert_eq(file_write(path, "{}", 2, NULL), ERR_OK);
     free(path);
+    path = xasprintf("%s/jobs/%s/resume/metrics.csv", dir, id);
+    cr_assert_eq(file_write(path, "step\n", 5, NULL), ERR_OK);
+    free(path);
 }
 
 static void move(enum job_status from, enum job_status to) {
@@ -60,6 +63,9 @@ Test(resume, points_go_when_the_job_has_ended) {
         cr_expect_not(has_point(id), "it has ended");
         char *kept = xasprintf("%s/jobs/%s/checkpoints/step-3", dir, id);
         cr_expect_eq(access(kept, F_OK), 0, "checkpoints stay");
+        free(kept);
+        kept = xasprintf("%s/jobs/%s/metrics.csv", dir, id);
+        cr_expect_eq(access(kept, F_OK), 0, "metrics stay");
         free(kept);
     }
     store_resume_drop(store, "ftjob-none");
