@@ -80,6 +80,20 @@ static int64_t auto_batch(int64_t rows) {
     return n < 1 ? 1 : n > 16 ? 16 : n;
 }
 
+static bool is_auto(const struct job_request *r) {
+    return r->fast_forward.enabled && r->fast_forward.search == FF_AUTO;
+}
+
+/* The first stage goes along a step of the warm-up, and no further than max_steps of them: a low
+ * rate is given whole to the first step that moves. */
+static int64_t warmup_steps(const struct job_request *r, const struct plan *p) {
+    if (p->learning_rate != p->asked)
+        return 0;
+    int64_t steps = schedule_warmup_steps(r->training.warmup_ratio, p->total_steps);
+    bool low = is_auto(r) && rate_is_low(p->learning_rate, p->typical);
+    return low && steps > 1 ? 1 : steps;
+}
+
 enum err plan_make(const struct job_request *r, const struct model_config *c, double reach,
                    int64_t rows, int64_t trained, struct plan *out, struct err_msg *em) {
     const struct training_config *t = &r->training;
@@ -92,7 +106,7 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
     double automatic = plan_auto_learning_rate(c, reach) * p.multiplier;
     p.asked = t->learning_rate.is_auto ? automatic : t->learning_rate.value;
     p.learning_rate = p.asked;
-    if (r->fast_forward.enabled && r->fast_forward.search == FF_AUTO)
+    if (is_auto(r))
         p.learning_rate = rate_start(
             p.asked, by_width(c) * fmin(SWEEP_REACH / reach, MAY_BE_RIGHT) * p.multiplier,
             automatic);
@@ -105,8 +119,7 @@ enum err plan_make(const struct job_request *r, const struct model_config *c, do
                              "%d are allowed: take larger batches or set training.max_steps",
                              (long long)p.n_epochs, (long long)trained, (long long)p.batch_size,
                              (long long)p.total_steps, LIMIT_STEPS);
-    if (p.learning_rate == p.asked)
-        p.warmup_steps = schedule_warmup_steps(t->warmup_ratio, p.total_steps);
+    p.warmup_steps = warmup_steps(r, &p);
     *out = p;
     return ERR_OK;
 }

@@ -21,7 +21,8 @@ struct plan {
     double asked;         /* the learning rate of the request, or the automatic one */
     double learning_rate; /* peak of the schedule: that, with search "auto" rate_start of it */
     int64_t total_steps;  /* optimizer steps, max_steps included */
-    int64_t warmup_steps; /* none where the rate is not the one asked for */
+    int64_t warmup_steps; /* none where the rate is not the one asked for; with search "auto" at
+                             most one where it is low */
 };
 
 /* min(the model's, 2048) unless asked for; more than the model has positions is ERR_INPUT. */

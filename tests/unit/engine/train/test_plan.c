@@ -81,6 +81,34 @@ Test(plan, search_auto_decides_where_a_run_begins) {
     }
 }
 
+/* The first stage goes along the first step that moves, and max_steps of them at most. */
+Test(plan, a_low_rate_has_a_short_warm_up) {
+    const struct {
+        double part; /* of the typical rate */
+        enum ff_search search;
+        bool enabled;
+        double ratio;
+        int64_t steps;
+    } cases[] = {{0.25, FF_AUTO, true, 0.1, 1},    {0.26, FF_AUTO, true, 0.1, 75},
+                 {1e-4, FF_AUTO, true, 0.1, 1},    {1e-4, FF_AUTO, true, 0.0, 0},
+                 {1e-4, FF_LINEAR, true, 0.1, 75}, {1e-4, FF_AUTO, false, 0.1, 75}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct job_request r;
+        struct plan p;
+        job_request_init(&r);
+        r.n_epochs = (struct auto_number){.value = 3};
+        r.batch_size = (struct auto_number){.value = 4};
+        r.training.warmup_ratio = cases[i].ratio;
+        double rate = cases[i].part * plan_typical_learning_rate(&small, REACH, 4);
+        r.training.learning_rate = (struct auto_number){.value = rate};
+        r.fast_forward =
+            (struct fast_forward_config){.enabled = cases[i].enabled, .search = cases[i].search};
+        cr_assert_eq(plan_make(&r, &small, REACH, 1000, 1000, &p, NULL), ERR_OK);
+        cr_expect_eq(p.warmup_steps, cases[i].steps, "%zu: %lld", i, (long long)p.warmup_steps);
+        job_request_clear(&r);
+    }
+}
+
 Test(plan, an_adapter_of_small_reach_takes_a_higher_rate) {
     struct job_request r;
     job_request_init(&r);
