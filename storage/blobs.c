@@ -78,6 +78,26 @@ enum err spool_open(struct spool *sp, const char *data_dir, int64_t max, struct 
     return e;
 }
 
+/* at_once: its blocks are free on return, however long that takes. */
+static void drop(struct spool *sp, bool at_once) {
+    if (sp->temp != NULL) {
+        if (sp->fd >= 0)
+            (void)close(sp->fd);
+        enum err e = at_once ? file_remove_tree(sp->temp, NULL) /* gone already after a rename */
+                             : trash_put(sp->data_dir, sp->temp, NULL);
+        if (e != ERR_OK)
+            log_warn("files.remove", "path=%s", sp->temp);
+    }
+    free(sp->temp);
+    free(sp->data_dir);
+    sp->temp = sp->data_dir = NULL;
+    sp->fd = -1;
+}
+
+void spool_abort(struct spool *sp) {
+    drop(sp, false);
+}
+
 enum err spool_write(struct spool *sp, const void *bytes, size_t n, struct err_msg *em) {
     if (sp->max < sp->bytes || n > (size_t)(sp->max - sp->bytes)) {
         long long max = (long long)sp->max;
@@ -91,7 +111,7 @@ enum err spool_write(struct spool *sp, const void *bytes, size_t n, struct err_m
             continue;
         if (put < 0) {
             enum err e = err_set_errno(em, errno, "cannot store the file");
-            spool_abort(sp);
+            drop(sp, true); /* on a full disk others wait for that room */
             return e;
         }
         at += put;
@@ -141,19 +161,6 @@ enum err spool_publish(struct spool *sp, const char *data_dir, const char *file_
 void spool_sha256(const struct spool *sp, char sha256[SHA256_HEX_SIZE]) {
     struct sha256 copy = sp->hash;
     sha256_hex(&copy, sha256);
-}
-
-void spool_abort(struct spool *sp) {
-    if (sp->temp != NULL) {
-        if (sp->fd >= 0)
-            (void)close(sp->fd);
-        if (trash_put(sp->data_dir, sp->temp, NULL) != ERR_OK) /* gone already after a rename */
-            log_warn("files.remove", "path=%s", sp->temp);
-    }
-    free(sp->temp);
-    free(sp->data_dir);
-    sp->temp = sp->data_dir = NULL;
-    sp->fd = -1;
 }
 
 enum err blobs_file_link(const char *data_dir, const char *have_id, int64_t bytes,
