@@ -10,13 +10,16 @@
 struct product_case {
     int64_t m, n, k, rank; /* rank 0: one term */
     bool bias, residual, in_place;
+    int64_t width; /* of the whole that the block's columns are part of; 0: the block's */
 };
 
-/* 6000 and 2500: the shared dimension is walked in several chunks. */
+/* 2500 to 7000: the shared dimension is walked in several chunks; of up to 64 rows in shorter ones,
+ * of more rows as the width says. */
 static const struct product_case cases[] = {
-    {1, 1, 1, 0, false, false, false},    {33, 70, 97, 16, true, true, false},
-    {64, 96, 576, 16, false, true, true}, {40, 300, 6000, 3, true, false, false},
-    {5, 513, 2500, 40, true, true, true}, {256, 320, 64, 0, false, true, false},
+    {1, 1, 1, 0, false, false, false, 0},        {33, 70, 97, 16, true, true, false, 0},
+    {64, 96, 576, 16, false, true, true, 0},     {40, 300, 6000, 3, true, false, false, 0},
+    {5, 513, 2500, 40, true, true, true, 0},     {256, 320, 64, 0, false, true, false, 0},
+    {130, 96, 7000, 16, true, true, false, 640},
 };
 
 struct product_setting {
@@ -61,6 +64,7 @@ static void run_case(struct scene *s, const void *arg) {
     if (c->rank > 0)
         ref_product(x2, false, w2, true, want, true);
     r.p = (struct product){.n_terms = c->rank > 0 ? 2 : 1,
+                           .width = c->width,
                            .bias = c->bias ? scene_put_f32(s, bias) : NULL,
                            .residual = c->residual ? &given : NULL,
                            .out = c->in_place ? given : scene_tensor(s, c->m, c->n, 3, s->dtype)};
