@@ -145,6 +145,8 @@ enum err pass_load(struct pass *p, const struct host_batch *b, float grad_scale,
 void pass_loaded(struct pass *p);
 /* Whether the backward pass computes the layer's activations again. */
 bool pass_recomputes(const struct pass *p, int l);
+/* What the pass asks of the device's operations at most. */
+struct op_shapes pass_shapes(const struct pass *p);
 /* View of rows × cols at data, in the model's dtype. */
 struct tensor pass_view(const struct pass *p, void *data, int64_t rows, int64_t cols);
 /* Reads saved[l].x; writes x_out [T, hidden] and, where training, what backward needs. */

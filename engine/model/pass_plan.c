@@ -189,18 +189,24 @@ static void upload_rope(struct pass *p) {
     free(host);
 }
 
-/* What the pass will ask of the device's operations. */
-static struct op_shapes largest_shapes(const struct pass *p) {
+struct op_shapes pass_shapes(const struct pass *p) {
     const struct model_config *c = &p->m->cfg;
     struct op_shapes o = {.dtype = p->m->dtype,
                           .backward = p->limits.training,
                           .tokens = p->limits.tokens,
                           .targets = p->limits.targets,
                           .seqs = (int64_t)p->limits.seqs + 1, /* pass_load.c pads */
+                          .longest = p->limits.tokens < c->max_positions ? p->limits.tokens
+                                                                         : c->max_positions,
+                          .hidden = c->hidden,
                           .heads = c->heads,
                           .head_dim = c->head_dim,
                           .keys = (int64_t)c->kv_heads * c->head_dim,
                           .vocab = c->vocab};
+    for (enum site s = 0; s < SITES; s++) {
+        o.inputs = site_in(c, s) > o.inputs ? site_in(c, s) : o.inputs;
+        o.outputs = site_out(c, s) > o.outputs ? site_out(c, s) : o.outputs;
+    }
     for (enum site s = 0; p->ad != NULL && s < SITES; s++) {
         int64_t rank = (int64_t)site_parts(c, s) * p->ad->options.rank, in = site_in(c, s);
         o.rank = rank > o.rank ? rank : o.rank;
@@ -277,7 +283,7 @@ static int32_t inside_tokens(const struct pass *owner, int32_t seqs, int32_t mos
 }
 
 static size_t scratch_bytes(const struct pass *p) {
-    const struct op_shapes most = largest_shapes(p);
+    const struct op_shapes most = pass_shapes(p);
     return p->m->dev != NULL ? p->m->dev->ops->scratch_bytes(p->m->dev, &most) : 0;
 }
 
@@ -322,7 +328,7 @@ enum err pass_new(struct model *m, struct adapter *ad, const struct pass_limits 
     if (e == ERR_OK)
         e = m->dev->ops->mem_alloc(m->dev, bytes, &p->memory, em);
     if (e == ERR_OK) {
-        const struct op_shapes most = largest_shapes(p);
+        const struct op_shapes most = pass_shapes(p);
         e = m->dev->ops->reserve(m->dev, &most, em);
     }
     if (e == ERR_OK)
@@ -348,7 +354,7 @@ enum err pass_new_inside(struct pass *owner, int32_t seqs, int32_t *tokens, stru
     const struct pass_limits limits = {.tokens = *tokens, .seqs = seqs, .targets = *tokens};
     enum err e = count(owner->m, owner->ad, &limits, owner, &p, &bytes, em);
     if (e == ERR_OK) {
-        const struct op_shapes shapes = largest_shapes(p);
+        const struct op_shapes shapes = pass_shapes(p);
         e = p->m->dev->ops->reserve(p->m->dev, &shapes, em);
     }
     if (e == ERR_OK)

@@ -163,9 +163,12 @@ struct op_shapes {
     enum dtype dtype;
     bool backward; /* a backward pass will come */
     int64_t tokens, targets;
-    int64_t seqs;  /* examples of a batch */
-    int64_t width; /* widest input of a linear with LoRA and dropout; 0: no dropout */
-    int64_t rank;  /* largest Σrank of a linear */
+    int64_t seqs;            /* examples of a batch */
+    int64_t longest;         /* tokens of one */
+    int64_t hidden;          /* inputs of the head */
+    int64_t inputs, outputs; /* most of a linear of the blocks; its other side is hidden */
+    int64_t width;           /* widest input of a linear with LoRA and dropout; 0: no dropout */
+    int64_t rank;            /* largest Σrank of a linear */
     int64_t heads, head_dim;
     int64_t keys;   /* columns of the keys of all heads */
     int64_t dora;   /* most outputs of a part with magnitudes; 0: no DoRA */

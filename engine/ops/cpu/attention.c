@@ -15,6 +15,12 @@ int64_t block_bytes(const struct blocks *e) {
     return BLOCK_UNIT * BLOCK_UNIT * (int64_t)dtype_size(e->dtype);
 }
 
+int64_t attention_keys_bytes(const struct cpu *c, const struct op_shapes *most, int64_t blocks) {
+    int64_t kv_heads = most->keys / most->head_dim;
+    return kv_heads * blocks * blocks_of(most->head_dim) *
+           block_bytes(attention_blocks(c, most->dtype));
+}
+
 void attention_pack(const struct blocks *e, struct head_rows h, int64_t first, int64_t count,
                     enum tile_form form, int64_t step, char *dst) {
     struct tensor t = head_tensor(h, first, count);

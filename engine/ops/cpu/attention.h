@@ -55,6 +55,11 @@ void *piece(struct pieces *p, int64_t bytes);
 const struct blocks *attention_blocks(const struct cpu *c, enum dtype dtype);
 int64_t block_bytes(const struct blocks *e);
 
+/* Bytes of a pass: packed keys of so many blocks of positions, or values; of an item's memory. */
+int64_t attention_keys_bytes(const struct cpu *c, const struct op_shapes *most, int64_t blocks);
+int64_t attention_forward_bytes(const struct cpu *c, const struct op_shapes *most);
+int64_t attention_backward_bytes(const struct cpu *c, const struct op_shapes *most);
+
 /* `count` <= 32 rows of a head as blocks_of(head_dim) blocks, step bytes apart. */
 void attention_pack(const struct blocks *e, struct head_rows h, int64_t first, int64_t count,
                     enum tile_form form, int64_t step, char *dst);

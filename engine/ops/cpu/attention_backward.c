@@ -215,6 +215,16 @@ static void store_keys(const struct attention_back *r, struct back_item *w) {
     }
 }
 
+int64_t attention_backward_bytes(const struct cpu *c, const struct op_shapes *most) {
+    const struct attention_back r = {.e = attention_blocks(c, most->dtype),
+                                     .wide = blocks_of(most->head_dim)};
+    struct back_item w = {.len = most->longest,
+                          .most = ITEM_BLOCKS * most->heads * most->head_dim / most->keys};
+    struct pieces m = {0};
+    lay_out(&r, &w, &m);
+    return (int64_t)m.used;
+}
+
 static void backward_item(void *arg, int64_t item, int worker) {
     struct attention_back *r = arg;
     int64_t seq = item / r->a->n_kv_heads;

@@ -163,6 +163,15 @@ static void store_panel(const struct attention_run *r, const struct forward_item
                     factor, w->rows);
 }
 
+int64_t attention_forward_bytes(const struct cpu *c, const struct op_shapes *most) {
+    const struct attention_run r = {.e = attention_blocks(c, most->dtype),
+                                    .wide = blocks_of(most->head_dim)};
+    struct forward_item w = {.n_panels = ITEM_BLOCKS * most->heads * most->head_dim / most->keys};
+    struct pieces m = {0};
+    lay_out(&r, &w, &m);
+    return (int64_t)m.used;
+}
+
 static void forward_item(void *arg, int64_t item, int worker) {
     struct attention_run *r = arg;
     const struct attention *a = r->a;

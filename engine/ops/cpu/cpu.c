@@ -10,16 +10,13 @@
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "engine/ops/cpu/attention.h"
 #include "engine/ops/cpu/gemm.h"
 
 #define ALIGNMENT 64
 #define HUGE_PAGE ((size_t)2 << 20)
-#define PRODUCTS_SCRATCH ((size_t)4 << 20) /* of a thread's products by oneDNN, */
-#define KERNELS ((size_t)8 << 20)          /* which writes kernels as it meets shapes */
-#define LARGE_RESULT ((int64_t)1 << 18)    /* elements */
-#define ROWS_LEAST 16384                   /* elements that are worth handing over */
-#define ROWS_BLOCKS 4                      /* of a thread: the threads end together */
+#define LARGE_RESULT ((int64_t)1 << 18) /* elements */
+#define ROWS_LEAST 16384                /* elements that are worth handing over */
+#define ROWS_BLOCKS 4                   /* of a thread: the threads end together */
 
 static size_t round_up(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
@@ -41,7 +38,7 @@ size_t cpu_memory_total(void) {
 
 /* Blocks of at least `large` bytes ask for huge pages: the products walk whole matrices. What is
  * left at the end lies in small ones, or all of a huge page would be taken for it. */
-static void *block_alloc(size_t bytes, size_t large) {
+void *cpu_block_alloc_large(size_t bytes, size_t large) {
     size_t unit = bytes >= large ? HUGE_PAGE : ALIGNMENT;
     void *p = NULL;
     if (bytes > SIZE_MAX - HUGE_PAGE || posix_memalign(&p, unit, round_up(bytes + 1, ALIGNMENT)))
@@ -52,7 +49,7 @@ static void *block_alloc(size_t bytes, size_t large) {
 }
 
 void *cpu_block_alloc(size_t bytes) {
-    return block_alloc(bytes, 4 * HUGE_PAGE);
+    return cpu_block_alloc_large(bytes, 4 * HUGE_PAGE);
 }
 
 enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) {
@@ -132,68 +129,6 @@ static enum err cpu_reserve(struct device *dev, const struct op_shapes *most, st
     (void)most;
     (void)em;
     return ERR_OK;
-}
-
-static size_t larger(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-/* So that a slot grows rarely. */
-static size_t scratch_growth(size_t bytes) {
-    return bytes + bytes / 4;
-}
-
-/* Rows of the tallest tile of a product. */
-static int64_t tallest_tile(const struct cpu *c, const struct op_shapes *most) {
-    bool at_use = tiles_take(c->choice->tiles, most->dtype) && !tiles_hold_bf16(c->choice->tiles);
-    int64_t rows = at_use ? 4 * c->choice->tile_rows : c->choice->tile_rows;
-    return most->tokens < rows ? most->tokens : rows;
-}
-
-/* Of a thread's products: packed sides, and where tiles pack at use a tile's sums and logits. */
-static size_t products_scratch(const struct cpu *c, const struct op_shapes *most) {
-    if (tiles_hold_bf16(c->choice->tiles))
-        return (size_t)c->choice->panel_bytes;
-    if (!tiles_take(c->choice->tiles, most->dtype))
-        return PRODUCTS_SCRATCH;
-    size_t tile = (size_t)(tallest_tile(c, most) * c->choice->tile_cols) * sizeof(float);
-    size_t panel = (size_t)(most->width * c->choice->tile_cols) * sizeof(float);
-    return (panel < (size_t)c->choice->panel_bytes ? panel : (size_t)c->choice->panel_bytes) +
-           2 * tile;
-}
-
-/* What the large slots grow to, and what is seen in the others. */
-static size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most) {
-    const struct cpu *c = cpu_of(dev);
-    size_t tokens = (size_t)most->tokens, lora = tokens * (size_t)most->rank * sizeof(float);
-    enum dtype blocks = attention_blocks(c, most->dtype)->dtype;
-    size_t keys = tokens * (size_t)most->keys * dtype_size(blocks);
-    size_t head = most->backward ? cpu_head_bytes(c, most->targets, most->vocab, most->dtype) : 0;
-    size_t dropped = (size_t)(tallest_tile(c, most) * most->width) * sizeof(float);
-    size_t shared = larger(head, larger(lora, keys)) + larger(lora, keys);
-    size_t thread = dropped + products_scratch(c, most);
-    bool written = most->dtype == DTYPE_F32 && tiles_take(c->choice->tiles, DTYPE_F32);
-    return scratch_growth(shared) + (size_t)team_size(c->team) * thread + (written ? KERNELS : 0);
-}
-
-void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes) {
-    struct cpu_scratch *s = &c->scratch[worker];
-    if (s->size[slot] < bytes) {
-        free(s->p[slot]);
-        s->size[slot] = scratch_growth(bytes);
-        s->p[slot] = block_alloc(s->size[slot], HUGE_PAGE / 2);
-        if (!s->p[slot])
-            xmalloc(SIZE_MAX / 2); /* ends the process as any exhausted host memory does */
-    }
-    return s->p[slot];
-}
-
-void *cpu_shared(struct cpu *c, enum cpu_slot slot, size_t bytes) {
-    return cpu_scratch(c, team_size(c->team), slot, bytes);
-}
-
-float *cpu_scratch_f32(struct cpu *c, int worker, enum cpu_slot slot, int64_t n) {
-    return cpu_scratch(c, worker, slot, (size_t)n * sizeof(float));
 }
 
 /* ---- helpers -------------------------------------------------------------------------------- */

@@ -59,6 +59,15 @@ void *cpu_scratch(struct cpu *c, int worker, enum cpu_slot slot, size_t bytes);
 /* The same for memory that all workers of a run use; called by the control thread before it. */
 void *cpu_shared(struct cpu *c, enum cpu_slot slot, size_t bytes);
 float *cpu_scratch_f32(struct cpu *c, int worker, enum cpu_slot slot, int64_t n);
+/* What operations of up to these shapes ask of each slot, in bytes, but for what is small: of a
+ * worker, and of the memory that they share. */
+struct cpu_need {
+    int64_t bytes[SLOT_COUNT];
+};
+struct cpu_need cpu_worker_need(const struct cpu *c, const struct op_shapes *most);
+struct cpu_need cpu_shared_need(const struct cpu *c, const struct op_shapes *most);
+/* All that together, see ops.h. */
+size_t cpu_scratch_bytes(struct device *dev, const struct op_shapes *most);
 
 /* Start of a row. */
 static inline void *row_at(struct tensor t, int64_t row) {
@@ -94,6 +103,8 @@ static inline int64_t tiling_count(const struct tiling *t, int64_t i) {
 
 /* Memory, see ops.h. The block is freed with free(); NULL if there is none. */
 void *cpu_block_alloc(size_t bytes);
+/* The same, asking for huge pages from so many bytes on. */
+void *cpu_block_alloc_large(size_t bytes, size_t large);
 enum err cpu_mem_alloc(struct device *dev, size_t bytes, void **out, struct err_msg *em) NODISCARD;
 void cpu_mem_free(struct device *dev, void *p);
 size_t cpu_memory_total(void);
@@ -148,6 +159,8 @@ void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor 
                    const struct tensor *dx);
 /* Of the logits' gradient that cpu_head_loss holds at a time. */
 size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head);
+/* Most rows of logits that a worker holds at a time, as wide as the head's tiles. */
+int64_t cpu_head_rows(bool packs_at_use, int64_t rows);
 /* transfer.c */
 enum err cpu_fetch_new(struct device *dev, size_t bytes, struct fetch **out, struct err_msg *em);
 void cpu_fetch_free(struct device *dev, struct fetch *f);

@@ -5,9 +5,6 @@
 
 #include "engine/ops/cpu/product.h"
 
-/* Columns of the shared dimension that are widened at a time. */
-#define WIDEN_DEPTH 512
-
 void gemm_limit(enum isa isa) {
     static const dnnl_cpu_isa_t most[ISA_COUNT] = {
         [ISA_BASE] = dnnl_cpu_isa_sse41,
@@ -48,7 +45,7 @@ static struct operand widen_part(const struct cpu *c, struct operand op, bool co
 static void product_widened(struct cpu *c, int worker, int64_t m, int64_t n, int64_t k,
                             struct operand a, struct operand b, float *out, int64_t ldc,
                             bool accumulate) {
-    int64_t depth = k < WIDEN_DEPTH ? k : WIDEN_DEPTH;
+    int64_t depth = k < GEMM_WIDEN_DEPTH ? k : GEMM_WIDEN_DEPTH;
     float *abuf = cpu_scratch_f32(c, worker, SLOT_LEFT, m * depth);
     float *bbuf = cpu_scratch_f32(c, worker, SLOT_RIGHT, n * depth);
     for (int64_t k0 = 0; k0 < k; k0 += depth) {

@@ -15,6 +15,9 @@
 
 #include "engine/ops/cpu/cpu.h"
 
+/* Of the shared dimension, where bf16 is widened. */
+#define GEMM_WIDEN_DEPTH 512
+
 struct operand {
     const void *data;
     enum dtype dtype; /* f32 or bf16 */

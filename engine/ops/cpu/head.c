@@ -56,11 +56,15 @@ static void reduce_row(struct head_run *r, int64_t row, int64_t item, int64_t co
     cpu_narrow(r->c, r->e.dtype, row_at(tensor_columns(r->e, col, n), row), logits, n);
 }
 
+/* Rows of a tile of logits. */
+static struct tiling logit_rows(bool packs_at_use, int64_t rows) {
+    return tiling_make(rows, packs_at_use ? CHUNK_ROWS : LOGIT_ROWS, 32);
+}
+
 static void logits_item(void *arg, int64_t item, int worker) {
     struct head_run *r = arg;
     int64_t col = tiling_first(&r->cols, item), n = tiling_count(&r->cols, item);
-    int64_t most = packs_at_use(r->c, r->head) ? CHUNK_ROWS : LOGIT_ROWS;
-    struct tiling rows = tiling_make(r->x.rows, most, 32);
+    struct tiling rows = logit_rows(packs_at_use(r->c, r->head), r->x.rows);
     float *tile = cpu_scratch_f32(r->c, worker, SLOT_TILE, rows.size * n);
     const float *bias = r->head->bias ? r->head->bias + col : NULL;
     for (int64_t b = 0; b < rows.count; b++) {
@@ -161,6 +165,10 @@ static struct tiling chunks_of(int64_t rows, int64_t vocab, enum dtype type) {
 size_t cpu_head_bytes(const struct cpu *c, int64_t rows, int64_t vocab, enum dtype head) {
     enum dtype type = product_type(c, head);
     return (size_t)(chunks_of(rows, vocab, type).size * vocab) * dtype_size(type);
+}
+
+int64_t cpu_head_rows(bool packs_at_use, int64_t rows) {
+    return logit_rows(packs_at_use, rows < CHUNK_ROWS ? rows : CHUNK_ROWS).size;
 }
 
 void cpu_head_loss(struct device *dev, const struct linear *head, struct tensor x,

@@ -67,6 +67,9 @@ static inline int64_t grid_items(const struct grid *g) {
 }
 struct grid_tile grid_tile_of(const struct grid *g, int64_t item);
 
+/* Tokens of drop(x) that are in memory at a time, where sums run over tokens. */
+#define DROPPED_ROWS 256
+
 /* Tiles of at most c->choice->tile_rows rows that are all summed in the same order (gemm.h). */
 struct tiling even_rows(const struct cpu *c, int64_t rows);
 

@@ -5,9 +5,6 @@
  * inside one tile, so their order never depends on the threads. */
 #include "engine/ops/cpu/linear.h"
 
-/* Tokens of drop(x) that are in memory at a time. */
-#define DROPPED_ROWS 256
-
 struct backward_run {
     struct cpu *c;
     const struct linear *lin;

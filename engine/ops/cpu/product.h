@@ -32,7 +32,8 @@ void cpu_product(struct cpu *c, int worker, const struct product *p);
 /* Whether all operands are f32; their product then has errors as f32 products have. */
 bool product_is_f32(const struct product *p);
 
-/* The same by tiles that take it. */
+/* The same by tiles that take it. Up to so many rows, chunks are shorter. */
+#define TILE_NARROW 64
 void tile_product(struct cpu *c, int worker, const struct product *p);
 
 /* Bytes of op(b) [k, n] in bf16 as tile_product reads it packed, and the packing. */

@@ -11,7 +11,6 @@
 #include "engine/ops/cpu/tiles.h"
 
 #define PANEL_BYTES_NARROW ((int64_t)1 << 19) /* of the right side of a chunk, for few rows */
-#define NARROW 64
 
 /* One term as the current chunk sees it. */
 struct side {
@@ -174,7 +173,8 @@ static void chunk(struct run *r, int64_t k0, int64_t k) {
  * of columns of a whole, however it is cut into them. */
 static int64_t chunk_length(const struct run *r) {
     const struct product_term *t = &r->p->term[0];
-    int64_t bytes = r->m <= NARROW && !t->b.packed ? PANEL_BYTES_NARROW : r->c->choice->panel_bytes;
+    int64_t bytes =
+        r->m <= TILE_NARROW && !t->b.packed ? PANEL_BYTES_NARROW : r->c->choice->panel_bytes;
     int64_t width = r->p->width ? at_most(r->p->width, r->c->choice->tile_cols) : r->n;
     int64_t most = bytes / (blocks(width) * r->right);
     most = (most > 4 ? most : 4) * TILE_UNIT;
