@@ -194,7 +194,9 @@ struct device_info {
     bool native_bf16;     /* bf16 products in hardware */
     int threads;          /* CPU threads in use; 0 on an accelerator */
     size_t memory_total;  /* bytes the device has */
-    size_t memory_usable; /* of them, what this process holds or can get */
+    /* Of them, what this process holds or can get; on a CPU all: a plan that followed what other
+     * processes hold would cut steps otherwise from one time to the next. */
+    size_t memory_usable;
 };
 
 struct device;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "engine/ops/cpu/cgroup.h"
 #include "engine/ops/cpu/gemm.h"
 
 #define ALIGNMENT 64
@@ -26,14 +27,8 @@ static size_t round_up(size_t n, size_t unit) {
 
 size_t cpu_memory_total(void) {
     size_t total = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    unsigned long long limit;
-    if (f) {
-        if (fscanf(f, "%llu", &limit) == 1 && limit < total)
-            total = (size_t)limit;
-        fclose(f);
-    }
-    return total;
+    size_t limit = cgroup_memory(CGROUP_ROOT);
+    return limit < total ? limit : total;
 }
 
 /* Blocks of at least `large` bytes ask for huge pages: the products walk whole matrices. What is

@@ -16,6 +16,7 @@
 #include <xmmintrin.h>
 
 #include "base/mem.h"
+#include "engine/ops/cpu/cgroup.h"
 
 #define CLOSED 0xffffffffu
 #define LINE 64                   /* of the cache */
@@ -111,12 +112,14 @@ static void *member_main(void *arg) {
     return NULL;
 }
 
-/* The processors this process may run on. */
+/* The processors this process may run on, or fewer where it is given the time of fewer: threads
+ * that wait awake would use it up. */
 static int cores(void) {
     cpu_set_t set;
+    int most = cgroup_processors(CGROUP_ROOT), n = 1;
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return CPU_COUNT(&set);
-    return 1;
+        n = CPU_COUNT(&set);
+    return n < most ? n : most;
 }
 
 struct team *team_new(int threads) {

@@ -20,7 +20,7 @@
 struct team;
 
 /* threads: in all, the caller's included, 1 … TEAM_MAX_THREADS; 0: as many as there are processors
- * that this process may run on. */
+ * that this process may run on, and no more than its control group has the time of. */
 struct team *team_new(int threads);
 void team_free(struct team *team);
 int team_size(const struct team *team);
