@@ -160,7 +160,7 @@ enum err adapter_plan(struct model *m, const struct lora_options *o, struct adap
     enum err e = adapter_layout(m, o, out, &n, em);
     if (e != ERR_OK)
         return e;
-    e = m->dev->ops->adapter_alloc(m->dev, n, &(*out)->mem, em);
+    e = m->dev->ops->adapter_alloc(m->dev, n, m->dtype, &(*out)->mem, em);
     if (e != ERR_OK) {
         adapter_free(*out);
         *out = NULL;

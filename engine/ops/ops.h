@@ -189,11 +189,11 @@ struct work_key {
 };
 
 struct device_info {
-    char name[128];       /* for people */
-    char kind[16];        /* "cpu" or "cuda:N" */
-    bool native_bf16;     /* bf16 products in hardware */
-    int threads;          /* CPU threads in use; 0 on an accelerator */
-    size_t memory_total;  /* bytes the device has */
+    char name[128];      /* for people */
+    char kind[16];       /* "cpu" or "cuda:N" */
+    bool native_bf16;    /* bf16 products in hardware */
+    int threads;         /* CPU threads in use; 0 on an accelerator */
+    size_t memory_total; /* bytes the device has */
     /* Of them, what this process holds or can get; on a CPU all: a plan that followed what other
      * processes hold would cut steps otherwise from one time to the next. */
     size_t memory_usable;
@@ -348,9 +348,10 @@ struct ops {
                       const int32_t *targets, const float *grad_scale, float *nll, uint8_t *correct,
                       const struct tensor *dx);
 
-    /* adapter arithmetic, f32 [n] */
-    enum err (*adapter_alloc)(struct device *dev, size_t n, struct adapter_mem *out,
-                              struct err_msg *em); /* w, g zeroed */
+    /* adapter arithmetic, f32 [n]. dtype: of the matrices that it goes with; a device may do
+     * without the copy where they are f32. w and g are zeroed. */
+    enum err (*adapter_alloc)(struct device *dev, size_t n, enum dtype dtype,
+                              struct adapter_mem *out, struct err_msg *em);
     void (*adapter_free)(struct device *dev, struct adapter_mem *ad);
     void (*adapter_refresh)(struct device *dev, const struct adapter_mem *ad);
     /* *sum = Σ x², in f64, fixed order */

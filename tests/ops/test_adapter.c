@@ -43,7 +43,7 @@ Test(adapter, vectors_agree_with_the_reference) {
 static struct adapter_mem put_adapter(struct scene *s, struct mat w) {
     struct adapter_mem ad;
     struct err_msg em = ERR_MSG_INIT;
-    cr_assert_eq(s->ops->adapter_alloc(s->dev, (size_t)w.cols, &ad, &em), ERR_OK);
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, (size_t)w.cols, s->dtype, &ad, &em), ERR_OK);
     s->ops->upload(s->dev, ad.w, scene_host_values(s, w, DTYPE_F32), ad.n * sizeof *ad.w);
     s->ops->adapter_refresh(s->dev, &ad);
     return ad;
@@ -149,12 +149,12 @@ static void run_alloc(struct scene *s, const void *arg) {
     struct adapter_mem ad;
     struct err_msg em = ERR_MSG_INIT;
     struct mat zeros = scene_mat(s, 1, 1000);
-    cr_assert_eq(s->ops->adapter_alloc(s->dev, 1000, &ad, &em), ERR_OK);
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, 1000, s->dtype, &ad, &em), ERR_OK);
     scene_check(s, "new w", scene_get_f32(s, ad.w, 1, 1000), zeros, 0);
     scene_check(s, "new g", scene_get_f32(s, ad.g, 1, 1000), zeros, 0);
     s->ops->adapter_free(s->dev, &ad);
     cr_assert_null(ad.w);
-    cr_assert_eq(s->ops->adapter_alloc(s->dev, SIZE_MAX / 2, &ad, &em), ERR_NO_MEMORY);
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, SIZE_MAX / 2, s->dtype, &ad, &em), ERR_NO_MEMORY);
     cr_assert_null(ad.w);
 }
 

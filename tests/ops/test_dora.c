@@ -85,7 +85,7 @@ static void make_adapter(struct scene *s, struct dora_scene *d) {
             memcpy(flat.v + d->lora.m[i], d->m.v + first, (size_t)d->c->out[i] * sizeof(double));
     }
     cr_assert_leq(at, (size_t)flat.cols);
-    cr_assert_eq(s->ops->adapter_alloc(s->dev, (size_t)flat.cols, &d->ad, &em), ERR_OK);
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, (size_t)flat.cols, s->dtype, &d->ad, &em), ERR_OK);
     s->ops->upload(s->dev, d->ad.w, scene_host_values(s, flat, DTYPE_F32),
                    (size_t)flat.cols * sizeof(float));
     s->ops->adapter_refresh(s->dev, &d->ad);

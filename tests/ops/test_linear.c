@@ -67,7 +67,7 @@ static void make_adapter(struct scene *s, struct linear_scene *l) {
     l->lora.scale = 0.75f;
     l->ref.scale = 0.75;
     struct err_msg em = ERR_MSG_INIT;
-    cr_assert_eq(s->ops->adapter_alloc(s->dev, n + 1, &l->ad, &em), ERR_OK);
+    cr_assert_eq(s->ops->adapter_alloc(s->dev, n + 1, s->dtype, &l->ad, &em), ERR_OK);
     s->ops->upload(s->dev, l->ad.w, scene_host_values(s, flat, DTYPE_F32), (n + 1) * 4);
     s->ops->adapter_refresh(s->dev, &l->ad);
 }

@@ -55,7 +55,7 @@ static void *dx_of(const struct form *f, enum dtype dtype, int threads, size_t *
         .in = f->in, .n_parts = 1, .part[0] = {weights, dtype, NULL, f->out}};
     cr_assert_eq(ops->linear_new(dev, &spec, dtype, &lin, &em), ERR_OK, "%s", em.text);
     size_t n = (size_t)(f->rank * (f->in + f->out));
-    cr_assert_eq(ops->adapter_alloc(dev, n, &ad, &em), ERR_OK);
+    cr_assert_eq(ops->adapter_alloc(dev, n, dtype, &ad, &em), ERR_OK);
     for (size_t i = 0; i < n; i++)
         ad.w[i] = next(&v);
     ops->adapter_refresh(dev, &ad);

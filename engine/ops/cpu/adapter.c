@@ -9,7 +9,7 @@
 /* Elements of a block: sums are folded block by block, in order. */
 #define BLOCK 16384
 
-enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
+enum err cpu_adapter_alloc(struct device *dev, size_t n, enum dtype dtype, struct adapter_mem *out,
                            struct err_msg *em) {
     struct cpu *c = cpu_of(dev);
     size_t bytes;
@@ -20,7 +20,7 @@ enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out
     enum err e = cpu_mem_alloc(dev, bytes, &w, em);
     if (e == ERR_OK)
         e = cpu_mem_alloc(dev, bytes, &g, em);
-    if (e == ERR_OK && c->choice->native_bf16)
+    if (e == ERR_OK && dtype == DTYPE_BF16 && c->choice->native_bf16)
         e = cpu_mem_alloc(dev, bytes / 2, &out->work, em);
     if (e != ERR_OK) {
         cpu_mem_free(dev, w);

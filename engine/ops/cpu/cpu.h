@@ -173,7 +173,7 @@ void cpu_send_begin(struct device *dev, struct send *s);
 void cpu_send_end(struct device *dev, struct send *s, void *dst);
 size_t cpu_send_bytes(struct device *dev, size_t bytes);
 
-enum err cpu_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
+enum err cpu_adapter_alloc(struct device *dev, size_t n, enum dtype dtype, struct adapter_mem *out,
                            struct err_msg *em) NODISCARD;
 void cpu_adapter_free(struct device *dev, struct adapter_mem *ad);
 void cpu_adapter_refresh(struct device *dev, const struct adapter_mem *ad);

@@ -85,8 +85,9 @@ static dim3 grid_for(size_t n) {
     return dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096));
 }
 
-extern "C" enum err cuda_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
-                                       struct err_msg *em) {
+extern "C" enum err cuda_adapter_alloc(struct device *dev, size_t n, enum dtype dtype,
+                                       struct adapter_mem *out, struct err_msg *em) {
+    (void)dtype;
     size_t bytes, all;
     void *w = nullptr;
     memset(out, 0, sizeof *out);

@@ -272,7 +272,7 @@ void cuda_head_loss(struct device *dev, const struct linear *head, struct tensor
 int64_t cuda_head_chunk(int64_t rows, int64_t vocab);
 
 /* adapter.cu */
-enum err cuda_adapter_alloc(struct device *dev, size_t n, struct adapter_mem *out,
+enum err cuda_adapter_alloc(struct device *dev, size_t n, enum dtype dtype, struct adapter_mem *out,
                             struct err_msg *em);
 void cuda_adapter_free(struct device *dev, struct adapter_mem *ad);
 void cuda_adapter_refresh(struct device *dev, const struct adapter_mem *ad);

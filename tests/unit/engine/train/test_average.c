@@ -16,7 +16,7 @@ static float *spare;
 static void open_all(void) {
     void *p;
     cr_assert_eq(device_open("cpu", 1, &dev, &em), ERR_OK, "%s", em.text);
-    cr_assert_eq(dev->ops->adapter_alloc(dev, N, &mem, &em), ERR_OK);
+    cr_assert_eq(dev->ops->adapter_alloc(dev, N, DTYPE_F32, &mem, &em), ERR_OK);
     cr_assert_eq(dev->ops->mem_alloc(dev, N * sizeof(float), &p, &em), ERR_OK);
     spare = p;
     cr_assert_eq(average_init(&average, dev, &mem, spare, &em), ERR_OK);

@@ -14,7 +14,7 @@ static struct optimizer optimizer;
 
 static void open_all(void) {
     cr_assert_eq(device_open("cpu", 1, &dev, &em), ERR_OK, "%s", em.text);
-    cr_assert_eq(dev->ops->adapter_alloc(dev, N, &mem, &em), ERR_OK);
+    cr_assert_eq(dev->ops->adapter_alloc(dev, N, DTYPE_F32, &mem, &em), ERR_OK);
     cr_assert_eq(optimizer_init(&optimizer, dev, N, 0.0, 1e9, &em), ERR_OK);
 }
 
