@@ -98,6 +98,30 @@ static void check(const struct run *r, enum dtype dtype, int threads) {
     device_close(dev);
 }
 
+Test(scratch, is_planned_without_an_adapter) {
+    struct err_msg em = ERR_MSG_INIT;
+    struct device *dev;
+    const struct model_config c = shape();
+    const struct op_shapes base = {.tokens = 100,
+                                   .targets = 100,
+                                   .seqs = 1,
+                                   .longest = 100,
+                                   .hidden = c.hidden,
+                                   .inputs = c.intermediate,
+                                   .outputs = 2 * c.intermediate,
+                                   .heads = c.heads,
+                                   .head_dim = c.head_dim,
+                                   .keys = c.kv_heads * c.head_dim,
+                                   .vocab = c.vocab};
+    cr_assert_eq(device_open("cpu", 2, &dev, &em), ERR_OK, "%s", em.text);
+    for (int dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+        struct op_shapes most = base;
+        most.dtype = (enum dtype)dtype;
+        cr_expect_gt(dev->ops->scratch_bytes(dev, &most), 0);
+    }
+    device_close(dev);
+}
+
 Test(scratch, is_planned_as_it_is_used, .timeout = 300) {
     static const struct run runs[] = {{64, 2, 8, 0, false},       {300, 3, 16, 0, false},
                                       {300, 3, 100, 0.1f, false}, {700, 1, 16, 0.1f, true},

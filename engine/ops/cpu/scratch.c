@@ -102,6 +102,8 @@ static struct sides sides_of(const struct product_choice *p, enum dtype dtype) {
 /* A product [m, k] [k, n], see tile_product; packed: its right side is so already. */
 static void ask_product(struct cpu_need *need, const struct sides *s, int64_t m, int64_t n,
                         int64_t k, bool packed) {
+    if (n == 0) /* no LoRA */
+        return;
     int64_t cols = blocks_of(n), all = blocks_of(k), most = s->panel / (cols * s->right);
     int64_t length = at_most(all, at_least(most, 4));
     ask(need, SLOT_LEFT, length * s->left);
