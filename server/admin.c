@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
+#include "server/streams.h"
 
 #define BACKLOG 16
 #define CLIENT_MS 10000
@@ -75,6 +76,9 @@ static void answer(struct admin_client *c) {
     json_error_t je;
     json_t *request = json_loadb(c->line.data, c->line.len, JSON_REJECT_DUPLICATES, &je);
     json_t *reply = admin_execute(s->store, request);
+    const char *revoked = json_string_value(json_object_get(reply, "revoked"));
+    if (revoked != NULL)
+        streams_revoke(s->streams, revoked);
     if (server_read_keys(s, &em) != ERR_OK)
         log_error("admin.keys", "error=%s", em.text);
     log_info("admin.command", "command=%s",

@@ -60,7 +60,8 @@ struct stream {
     const char *text;         /* … a constant text, or NULL */
     size_t len, sent;
     double last; /* when something was last given to the client */
-    bool heartbeat, ended;
+    bool heartbeat, ended, revoked;
+    char key_id[STORE_ID_SIZE]; /* "": none was needed */
 };
 
 struct streams {
@@ -201,7 +202,7 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *out, size_t max) {
     feed_block_release(st->block);
     st->block = NULL;
     st->len = st->sent = 0;
-    if (st->ended || st->all->closing)
+    if (st->ended || st->revoked || st->all->closing)
         return MHD_CONTENT_READER_END_OF_STREAM;
     if (next_text(st, &em)) {
         if (em.code == ERR_OK)
@@ -303,6 +304,7 @@ static struct stream *new_stream(struct streams *all, struct request *r, const c
                           .project = project,
                           .topic = join_topic(all, job_id),
                           .last = clock_mono()};
+    memcpy(st->key_id, r->key_id, sizeof st->key_id);
     ring_init(&st->link);
     ring_init(&st->beat);
     ring_add(&all->wheel[all->next_slot], &st->beat);
@@ -354,6 +356,17 @@ struct streams *streams_new(struct server *s) {
     all->turn.data = all->timer.data = all;
     (void)uv_timer_start(&all->timer, on_tick, TICK_MS, TICK_MS);
     return all;
+}
+
+void streams_revoke(struct streams *all, const char *key_id) {
+    for (size_t i = 0; i < all->slots; i++)
+        for (struct link *l = all->wheel[i].next; l != &all->wheel[i]; l = l->next) {
+            struct stream *st = STREAM_OF(l, beat);
+            if (strcmp(st->key_id, key_id) == 0) {
+                st->revoked = true;
+                make_ready(st);
+            }
+        }
 }
 
 int streams_count(const struct streams *all) {

@@ -27,6 +27,8 @@ enum err streams_open(struct streams *all, struct request *r, const char *job_id
                       struct MHD_Response **out, struct err_msg *em) NODISCARD;
 /* New events, or an end, of this job. Safe inside libmicrohttpd's callbacks. */
 void streams_wake(struct streams *all, const char *job_id);
+/* Ends the streams of a key that was revoked, without [DONE]: who comes back is refused. */
+void streams_revoke(struct streams *all, const char *key_id);
 int streams_count(const struct streams *all);
 /* Ends every stream (without [DONE], so that clients come back) and opens no more. */
 void streams_end(struct streams *all);

@@ -3,8 +3,9 @@ import json
 import os
 import stat
 import subprocess
+import threading
 
-from harness import FORM, ROW, Server, bearer, form, test, until
+from harness import FORM, ROW, Server, bearer, form, read_stream, request, test, until
 
 
 def keys(s, *args):
@@ -42,6 +43,35 @@ def keys_take_effect_at_once():
     assert keys(s, "revoke", "key_none").returncode == 2
     mode = os.stat(os.path.join(s.data, "admin.sock")).st_mode
     assert stat.S_IMODE(mode) == 0o600
+
+
+@test
+def a_revoked_key_ends_its_streams():
+    s = Server()
+    file = s.upload()
+    made = [keys(s, "create", "--name", n).stdout.strip() for n in ("goes", "stays")]
+    running = s.post("/v1/fine_tuning/jobs", {"model": "tiny", "training_file": file, "suffix": "steps400-ms20"},
+                     headers=bearer(made[0])).json()["id"]
+    waiting = s.post("/v1/fine_tuning/jobs", {"model": "tiny", "training_file": file, "seed": 2},
+                     headers=bearer(made[0])).json()["id"]
+    seen, readers = {}, {}
+    for key in made:
+        for job in (running, waiting):
+            c = s.connect()
+            c.send(request("GET", f"/v1/fine_tuning/jobs/{job}/events?stream=true", headers=bearer(key)))
+            got = seen[key, job] = []
+            readers[key, job] = threading.Thread(target=lambda c=c, got=got: got.extend(read_stream(c)),
+                                                 daemon=True)
+            readers[key, job].start()
+    until(lambda: all(seen.values()))
+    id = [line.split()[0] for line in keys(s, "list").stdout.splitlines() if "goes" in line][0]
+    assert keys(s, "revoke", id).returncode == 0
+    for job in (running, waiting):
+        readers[made[0], job].join(5)
+        assert not readers[made[0], job].is_alive() and seen[made[0], job][-1][1] != "[DONE]", job
+        assert readers[made[1], job].is_alive(), job
+    more = len(seen[made[1], running])
+    until(lambda: len(seen[made[1], running]) > more)
 
 
 @test
