@@ -119,11 +119,13 @@ static void ask_tiles(const struct cpu *c, const struct op_shapes *most, struct 
     int64_t m = tallest_tile(c, most), tile = c->choice->tile_cols, rank = blocks_of(most->rank);
     int64_t in = at_most(most->inputs, tile), out = at_most(most->outputs, tile);
     int64_t hidden = at_most(most->hidden, tile);
+    int64_t shrunk = at_least(most->inputs, most->outputs);
     bool packed = !packs_each_time(c, most);
     ask_product(n, &s, m, out, most->hidden, packed);
     ask_product(n, &s, m, hidden, most->inputs, packed);
     ask_product(n, &s, m, at_most(most->vocab, tile), most->hidden, packed);
-    ask_product(n, &s, m, most->rank, at_least(most->inputs, most->outputs), false);
+    ask_product(n, &s, m, most->rank, shrunk, false);
+    ask_product(n, &s, m, at_most(most->rank, BLOCK_UNIT), shrunk, false); /* longer chunks */
     ask(n, SLOT_LEFT_2, rank * s.left);
     ask(n, SLOT_RIGHT_2, rank * blocks_of(at_least(in, out)) * s.right);
     if (!most->backward)
