@@ -29,8 +29,9 @@ def started_with(copy):
 @alone
 def a_backup_of_a_running_server_is_whole():
     s = Server(config={"limits": {"idle_seconds": 60}})
-    want = reference(s, how="steps400-ms5-every20")
-    paused, running = s.create("steps400-ms5-every20"), s.create("steps400-ms5-every20")
+    how = "steps400-ms5-every20-again"
+    want = reference(s, how=how)
+    paused, running = s.create(how), s.create(how)
     s.reaches(paused, 30)
     s.post(f"/v1/fine_tuning/jobs/{paused}/pause")
     until(lambda: s.job(paused)["status"] == "paused")

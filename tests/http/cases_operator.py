@@ -8,6 +8,14 @@ import harness
 from harness import Server, alone, test, until
 
 
+def server_that_meets_a_hangup(how):
+    before = signal.signal(signal.SIGHUP, how)
+    try:
+        return Server()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @test
 def both_programs_say_their_version():
     version = Server().get("/healthz").json()["version"]
@@ -20,7 +28,7 @@ def both_programs_say_their_version():
 @test
 @alone
 def a_hangup_drains():
-    s = Server()
+    s = server_that_meets_a_hangup(signal.SIG_DFL)  # also where these tests run under nohup
     job = s.create("steps2000-ms5")
     s.reaches(job, 3)
     assert s.stop(signal.SIGHUP) == 0
@@ -33,11 +41,7 @@ def a_hangup_drains():
 
 @test
 def a_hangup_under_nohup_is_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        s = Server()
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    s = server_that_meets_a_hangup(signal.SIG_IGN)
     s.process.send_signal(signal.SIGHUP)
     assert s.ended(s.create())["status"] == "succeeded"
     assert s.stop() == 0

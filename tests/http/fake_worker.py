@@ -12,6 +12,8 @@ its suffix: words joined with '-', each `name` or `nameNUMBER`:
   eval20      an evaluation, ten steps long, every so many steps
   heavy9      an adapter of that many MiB, a hole but for its beginning
   stamp       the monotonic time, in nanoseconds, in each step's event
+  again       sends its last steps' events again when it goes on, as the engine does: a server that is
+              killed, or copied, may not have read those of before a resume point
 
 The "adapter" is a chain of SHA-256 over the steps, so a run that skips or repeats a step shows.
 `fake_worker.py check … FILE` accepts every file of JSON lines; a row with "fake" makes it hang, crash
@@ -82,7 +84,7 @@ class Job:
         self.run = run
         self.how = options(run["request"].get("suffix"))
         self.step, self.digest = 0, run["request"].get("seed", 0)
-        self.rows = []
+        self.rows, self.sent = [], []
         self.flops, self.seconds, self.began = 0, 0, time.time()
         self.point = os.path.join(self.out, "resume", "point.json")
         self.mute = bool(self.how.get("mute"))
@@ -99,19 +101,27 @@ class Job:
             write(os.path.join(data, "two-workers"), "")
 
     def event(self, message, kind="message", data=None, attempt=None):
+        event = {"object": "fine_tuning.job.event", "created_at": int(time.time()),
+                 "level": "info", "message": message, "type": kind, "data": data or {}}
+        if kind == "metrics" and self.how.get("again"):
+            self.sent = (self.sent + [event])[-256:]
+        self.say_event(event, attempt)
+
+    def say_event(self, event, attempt=None):
         say(type="event", job=self.id, attempt=self.attempt if attempt is None else attempt,
-            event={"object": "fine_tuning.job.event", "created_at": int(time.time()),
-                   "level": "info", "message": message, "type": kind, "data": data or {}})
+            event=event)
 
     def save(self):
         os.makedirs(os.path.dirname(self.point), exist_ok=True)
         write(self.point, json.dumps([self.step, self.digest, self.rows, self.flops,
-                                      self.seconds + time.time() - self.began]))
+                                      self.seconds + time.time() - self.began, self.sent]))
 
     def load(self):
         if os.path.exists(self.point):
             (self.step, self.digest, self.rows, self.flops,
-             self.seconds) = json.load(open(self.point))
+             self.seconds, self.sent) = json.load(open(self.point))
+        for event in self.sent:
+            self.say_event(event)
 
     def elapsed(self):
         """As it is with stages or evaluations, as it should be without."""
